@@ -1,0 +1,3 @@
+module github.com/vtclient/vtclient
+
+go 1.25
