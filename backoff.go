@@ -1,18 +1,122 @@
 package vtclient
 
-import "time"
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+)
 
 // An Attempt says where a wait or a sequence of retries stands. It holds
 // everything that a decision needs, so that a Backoff needs no state.
 type Attempt struct {
-	Number    int           // requests answered or failed so far
-	Elapsed   time.Duration // polling: the job's age now; retrying: since the first try
-	PendingAt time.Duration // polling: the age at which it was last known to be pending
-	Expected  time.Duration // the caller's estimate; 0: none
+	// Number counts the requests answered or failed so far: all requests of
+	// the wait for polling, the failed tries in a row for retrying. It is 0
+	// only before the first poll of a job whose start is known.
+	Number int
+	// Elapsed is the job's age now for polling (since StartedAt where that is
+	// known, else since the wait began), and for retrying the time since the
+	// first try of this sequence.
+	Elapsed time.Duration
+	// PendingAt is the age at which the job was last known to be pending, for
+	// polling; 0 if it never was.
+	PendingAt time.Duration
+	// Expected is the caller's estimate of the whole duration; 0: none.
+	Expected time.Duration
 }
 
-// A Backoff says how long to wait before the next request.
+// A Backoff says how long to wait before the next request. One value is used
+// for all jobs of a client at once, so it must be safe for concurrent use and
+// normally has no state: everything a decision needs is in the [Attempt].
+//
+// A client never polls one job more often than once in 10 milliseconds,
+// whatever Next says.
 type Backoff interface {
-	// Next returns the delay until the next request; ok false means stop.
+	// Next returns the delay until the next request; ok false means stop. A
+	// wait whose polling says stop ends with an error that matches ErrGaveUp;
+	// a wait whose retrying says stop goes on, as only WithOutageTolerance
+	// ends it, and takes the delay if it is positive.
 	Next(Attempt) (delay time.Duration, ok bool)
+}
+
+// Constant is the Backoff that always waits the same time and never stops.
+// As Constant has no jitter, jobs that start in step are polled in step.
+// New refuses a value that is not positive.
+type Constant time.Duration
+
+// Next returns the constant, or 0 if it is negative, and true.
+func (c Constant) Next(Attempt) (time.Duration, bool) { return max(0, time.Duration(c)), true }
+
+func (c Constant) validate() error {
+	if c <= 0 {
+		return badArgument("Constant", time.Duration(c), "a positive duration")
+	}
+	return nil
+}
+
+// Exponential is the Backoff whose delays grow by a factor up to a bound:
+// with the fields b, m and x for Base, Multiplier and Max, the delay after
+// request number n is min(b·mⁿ⁻¹, x), of which the share Jitter is random.
+// The delay before the first request, where there is one, is Base.
+//
+//	Exponential{Base: time.Second, Max: 10 * time.Second, Limit: 6}
+//
+// waits 1 s, 2 s, 4 s, 8 s and 10 s between its six requests. The same with
+// Jitter 0.5 waits 0.5–1 s, 1–2 s, 2–4 s, 4–8 s and 5–10 s.
+//
+// The jitter is taken off the bounded delay, never added to it: no delay is
+// above Max, and at Max the delays are as spread out as before it. Jitter 1 is
+// the "full jitter" of Marc Brooker, "Exponential Backoff And Jitter", AWS
+// Architecture Blog, 2015; Jitter 0.5 is its "equal jitter".
+//
+// The zero value is ready to use: 500 ms, doubling up to 1 min, no jitter, no
+// limit. New refuses negative fields, NaN, a Multiplier between 0 and 1 and a
+// Jitter above 1. Next itself takes the default for a field that New would
+// refuse, and never panics or overflows.
+type Exponential struct {
+	Base, Max  time.Duration // first delay and bound; 0: 500 ms, 1 min
+	Multiplier float64       // growth from one delay to the next, at least 1; 0: 2
+	Jitter     float64       // 0..1: the share of the delay that is random; 0: none
+	Limit      int           // attempts, the first included; 0: no limit
+}
+
+// Next returns the delay after request a.Number. It returns false, and the
+// delay all the same, once a.Number has reached a positive Limit.
+func (e Exponential) Next(a Attempt) (time.Duration, bool) {
+	base, bound, mult := e.Base, e.Max, e.Multiplier
+	if base <= 0 {
+		base = 500 * time.Millisecond
+	}
+	if bound <= 0 {
+		bound = time.Minute
+	}
+	if !(mult >= 1) { // NaN included
+		mult = 2
+	}
+	delay := bound
+	// Compared as floats before the conversion, for an int64 cannot hold what
+	// the power may reach; written so that NaN (0·Inf cannot occur, Inf can)
+	// ends at the bound.
+	if d := float64(base) * math.Pow(mult, float64(max(0, a.Number-1))); d < float64(bound) {
+		delay = time.Duration(d)
+	}
+	if e.Jitter > 0 {
+		delay -= time.Duration(min(e.Jitter, 1) * rand.Float64() * float64(delay))
+	}
+	return delay, e.Limit <= 0 || a.Number < e.Limit
+}
+
+func (e Exponential) validate() error {
+	switch {
+	case e.Base < 0:
+		return badArgument("Exponential.Base", e.Base, "a positive duration, or 0 for 500ms")
+	case e.Max < 0:
+		return badArgument("Exponential.Max", e.Max, "a positive duration, or 0 for 1m")
+	case e.Multiplier != 0 && !(e.Multiplier >= 1 && e.Multiplier <= math.MaxFloat64):
+		return badArgument("Exponential.Multiplier", e.Multiplier, "a finite number of at least 1, or 0 for 2")
+	case !(e.Jitter >= 0 && e.Jitter <= 1):
+		return badArgument("Exponential.Jitter", e.Jitter, "a number from 0 to 1")
+	case e.Limit < 0:
+		return badArgument("Exponential.Limit", e.Limit, "a positive number of attempts, or 0 for no limit")
+	}
+	return nil
 }

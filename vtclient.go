@@ -2,3 +2,324 @@
 // after it is done, with few requests, through whatever the network and the
 // backend do in between.
 package vtclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// A Client asks one backend about jobs. It is safe for concurrent use, and
+// meant to be made once and shared: its breaker, its cache, its bound on
+// requests in flight and its polls, one per job, serve all who use it. It holds no
+// goroutine while nobody waits and needs no closing.
+type Client struct {
+	route     *route
+	http      *http.Client
+	header    http.Header
+	prepare   []func(*http.Request) error
+	gate      chan struct{} // holds a token for each request in flight
+	limiter   Limiter
+	breaker   Breaker
+	counts429 bool
+	cache     Cache[Status]
+	polling   Backoff
+	retry     Backoff
+	traces    []Trace
+
+	timeout, outageTolerance, maxRetryAfter, pendingTTL, terminalTTL time.Duration
+	maxBody                                                          int64
+
+	epoch       time.Time // what now counts from
+	holdUntil   atomic.Int64
+	holdFault   atomic.Pointer[HTTPError]
+	cacheRest   atomic.Int64 // no cache call before, after one that hung
+	outageSince atomic.Int64 // time of the first fault since any job was last answered; 0: none
+	latency     latency
+	flights     flight[Status, tries]
+	poller      poller
+}
+
+// New returns a client of the backend at baseURL, an http or https URL with
+// neither query nor fragment. It makes no request. The error names everything that
+// is wrong with the arguments, each as an [*ArgumentError].
+func New(baseURL string, opts ...Option) (*Client, error) {
+	cfg, err := newConfig(opts)
+	r, rerr := newRoute(baseURL, cfg.endpoint)
+	if err := errors.Join(rerr, err); err != nil {
+		return nil, err
+	}
+	c := &Client{
+		route:   r,
+		header:  http.Header{"Accept": {"application/json"}, "User-Agent": {"vtclient"}},
+		prepare: cfg.prepare,
+		limiter: cfg.limiter,
+		breaker: cfg.breaker,
+		cache:   cfg.cache,
+		polling: cfg.polling,
+		retry:   cfg.retry,
+		traces:  cfg.traces,
+
+		timeout:         cfg.timeout,
+		outageTolerance: cfg.outageTolerance,
+		maxRetryAfter:   cfg.maxRetryAfter,
+		pendingTTL:      cfg.pendingTTL,
+		terminalTTL:     cfg.terminalTTL,
+		maxBody:         cfg.maxBody,
+		epoch:           time.Now(),
+	}
+	for k, v := range cfg.header {
+		c.header[http.CanonicalHeaderKey(k)] = v
+	}
+	if b, ok := cfg.breaker.(interface{ counts429() bool }); ok {
+		c.counts429 = b.counts429()
+	}
+	var inFlight int
+	c.http, inFlight = httpClient(cfg.httpClient, cfg.maxInFlight)
+	c.gate = make(chan struct{}, inFlight)
+	c.poller.init(c, inFlight)
+	return c, nil
+}
+
+// httpClient returns a client that may be used with n requests in flight, and
+// the n that its transport has connections for.
+func httpClient(given *http.Client, n int) (*http.Client, int) {
+	if given == nil {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		// net/http keeps two idle connections per host: beyond two requests at
+		// once, nearly every request would open and close one.
+		t.MaxIdleConns, t.MaxIdleConnsPerHost = n, n
+		t.MaxResponseHeaderBytes = 64 << 10
+		return &http.Client{Transport: t, CheckRedirect: checkRedirect(nil)}, n
+	}
+	hc := *given
+	hc.CheckRedirect = checkRedirect(given.CheckRedirect)
+	if t, ok := hc.Transport.(*http.Transport); ok && t.MaxConnsPerHost > 0 {
+		n = min(n, t.MaxConnsPerHost)
+	}
+	return &hc, n
+}
+
+// CloseIdleConnections closes the connections that wait for further use. The
+// client remains usable.
+func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+
+// now is the time since the client was made, in nanoseconds: eight bytes
+// where a time.Time has twenty-four, and monotonic.
+func (c *Client) now() int64 { return int64(time.Since(c.epoch)) }
+
+// at is the inverse of now.
+func (c *Client) at(t int64) time.Time { return c.epoch.Add(time.Duration(t)) }
+
+// answeredNow and faultNow keep when the client's present outage began.
+func (c *Client) answeredNow() { c.outageSince.Store(0) }
+func (c *Client) faultNow()    { c.outageSince.CompareAndSwap(0, max(1, c.now())) }
+
+// never is a time that does not come.
+const never = math.MaxInt64
+
+// later returns t + d, or never if that is beyond it.
+func later(t int64, d time.Duration) int64 {
+	if s := t + int64(d); d <= 0 || s > t {
+		return s
+	}
+	return never
+}
+
+// Status asks how far a job is. It answers from the cache if it can, shares
+// the request with other calls for the same job that are under way, and
+// retries faults as [WithRetry] says.
+//
+// A job that failed is an answer, not an error: look at State. On an error the Status
+// holds the JobID and nothing else. The errors are *HTTPError, *TransportError, *DecodeError and *StateError for what the
+// backend did, *RefusedError for the breaker's refusal, *ArgumentError for an
+// id that cannot be asked about, and *WaitError when ctx ended first, or is
+// sure to end before the next try may be made.
+func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
+	if err := c.route.checkID(jobID); err != nil {
+		return Status{JobID: jobID}, err
+	}
+	if expired(ctx) {
+		return Status{JobID: jobID}, c.ended(ctx, jobID, &tries{})
+	}
+	if st, ok := c.recall(ctx, jobID, true); ok {
+		return st, nil
+	}
+	return c.flights.do(ctx, jobID, c.try)
+}
+
+// tries is where a sequence of retries stands. It belongs to the shared call and not
+// to the caller who makes it, so that whoever goes on after a caller that left goes on from there.
+type tries struct {
+	made      int
+	first     time.Time
+	notBefore time.Time
+	fault     error
+}
+
+// try asks until there is an answer, or an error that is not worth another try.
+func (c *Client) try(ctx context.Context, jobID string, t *tries) (Status, error) {
+	none := Status{JobID: jobID}
+	for {
+		if err := c.sleepUntil(ctx, jobID, t); err != nil {
+			return none, err
+		}
+		if t.first.IsZero() {
+			t.first = time.Now()
+		}
+		out := c.exchange(ctx, jobID, t.made+1)
+		switch out.verdict {
+		case answered:
+			c.answeredNow()
+			c.remember(ctx, out.status)
+			return out.status, nil
+		case left:
+			return none, c.ended(ctx, jobID, t)
+		case held:
+			if out.hint > c.maxRetryAfter {
+				return none, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errTooLong(), Fault: c.holdFault.Load()}
+			}
+			t.notBefore = time.Now().Add(out.hint)
+			if t.fault == nil {
+				t.fault = c.holdFault.Load()
+			}
+			continue
+		case fault:
+		default:
+			return none, out.err
+		}
+		t.made++
+		t.fault = out.err
+		c.faultNow()
+		if out.hint > c.maxRetryAfter {
+			return none, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errTooLong(), Fault: out.err}
+		}
+		d := details(out.err)
+		delay, ok := c.retry.Next(Attempt{Number: t.made, Elapsed: time.Since(t.first)})
+		if !ok {
+			d.then = fmt.Sprintf("gave up after %d tries, as WithRetry says", t.made)
+			return none, out.err
+		}
+		delay = max(delay, out.hint, 0)
+		d.Next = delay
+		t.notBefore = time.Now().Add(delay)
+		c.emit(ctx, traceScheduled, TraceInfo{JobID: jobID, Attempt: t.made + 1, Delay: delay, Retry: true, Err: out.err})
+	}
+}
+
+// details returns the details of an error that an exchange made.
+func details(err error) *Details {
+	if e, ok := err.(interface{ details() *Details }); ok {
+		return e.details()
+	}
+	return &Details{}
+}
+
+// sleepUntil waits until the next try may be made. Where the context's deadline comes
+// first there is no use in waiting for either, and it returns at once.
+func (c *Client) sleepUntil(ctx context.Context, jobID string, t *tries) error {
+	d := time.Until(t.notBefore)
+	if d <= 0 {
+		return nil
+	}
+	if deadline, ok := ctx.Deadline(); ok && !t.notBefore.Before(deadline) {
+		return &WaitError{JobID: jobID, Requests: t.made, Fault: t.fault,
+			Cause: fmt.Errorf("the next try in %v would come too late: %w", d.Round(time.Millisecond), context.DeadlineExceeded)}
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return c.ended(ctx, jobID, t)
+	}
+}
+
+// ended reports that the caller's context is done.
+func (c *Client) ended(ctx context.Context, jobID string, t *tries) error {
+	return &WaitError{JobID: jobID, Requests: t.made, Cause: contextCause(ctx), Fault: t.fault}
+}
+
+// errTooLong reports that the server asks for a longer pause than WithMaxRetryAfter allows.
+func (c *Client) errTooLong() error {
+	return fmt.Errorf("%w: the bound is %v", ErrRetryAfter, c.maxRetryAfter)
+}
+
+const (
+	// cacheTimeout bounds one call of a cache: what takes longer than a
+	// request would is no cache.
+	cacheTimeout = 250 * time.Millisecond
+	// cacheRest is how long a cache that hung is left alone, so that a dead
+	// one costs each call nothing and all of them together 5 %.
+	cacheRest = 5 * time.Second
+)
+
+// recall returns the job's status from the cache, a pending one only if asked. Whatever goes wrong there is
+// reported to the traces and counts as a miss.
+func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status, bool) {
+	if c.cache == nil {
+		return Status{}, false
+	}
+	if m, ok := c.cache.(*MemoryCache[Status]); ok && len(c.traces) == 0 {
+		st, hit, _ := m.Get(ctx, jobID) // neither hangs nor fails
+		st.Cached = true
+		return st, hit && (pending || st.State.Terminal())
+	}
+	var st Status
+	var hit bool
+	c.callCache(ctx, jobID, func(ctx context.Context) (err error) {
+		if st, hit, err = c.cache.Get(ctx, jobID); err != nil || !hit {
+			return err
+		}
+		if st.JobID != jobID || st.State != StatePending && !st.State.Terminal() {
+			hit = false
+			return fmt.Errorf("the entry is not this job's status: job %s, state %q", quoteID(st.JobID), oneLine(string(st.State), 64))
+		}
+		return nil
+	})
+	if !hit || ctx.Err() != nil || !pending && !st.State.Terminal() {
+		return Status{}, false
+	}
+	st.Cached = true
+	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, State: st.State})
+	return st, true
+}
+
+// remember puts an answer into the cache.
+func (c *Client) remember(ctx context.Context, st Status) {
+	ttl := c.pendingTTL
+	if st.State.Terminal() {
+		ttl = c.terminalTTL
+	}
+	if c.cache == nil || ttl <= 0 {
+		return
+	}
+	if m, ok := c.cache.(*MemoryCache[Status]); ok {
+		m.Set(ctx, st.JobID, st, ttl)
+		return
+	}
+	c.callCache(ctx, st.JobID, func(ctx context.Context) error {
+		return c.cache.Set(ctx, st.JobID, st, ttl)
+	})
+}
+
+func (c *Client) callCache(ctx context.Context, jobID string, call func(context.Context) error) {
+	if c.now() < c.cacheRest.Load() {
+		return
+	}
+	bounded, cancel := context.WithTimeout(ctx, cacheTimeout)
+	defer cancel()
+	err := call(bounded)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	if bounded.Err() != nil {
+		c.cacheRest.Store(later(c.now(), cacheRest))
+	}
+	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, Err: fmt.Errorf("vtclient: job %s: cache: %w", quoteID(jobID), err)})
+}

@@ -1,0 +1,304 @@
+package vtclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Sentinels for errors.Is. The typed errors beside them carry the facts.
+var (
+	// ErrJobFailed is matched by every [*JobError]: the backend did its work
+	// and says that the job ended badly.
+	ErrJobFailed = errors.New("vtclient: job failed")
+
+	// ErrOutage is the Cause of a [*WaitError] when nothing but faults came
+	// back for as long as [WithOutageTolerance] allows.
+	ErrOutage = errors.New("vtclient: the outage lasted longer than the tolerance")
+
+	// ErrGaveUp is the Cause of a [*WaitError] when the Backoff given to
+	// [WithPolling] said stop before the job was over.
+	ErrGaveUp = errors.New("vtclient: the polling backoff said stop")
+
+	// ErrRetryAfter is the Cause of a [*WaitError] when the server asked, with a fault, for a
+	// longer pause than [WithMaxRetryAfter] allows; the *HTTPError in the
+	// same error carries the pause.
+	ErrRetryAfter = errors.New("vtclient: the server asks for a longer pause than allowed")
+
+	// ErrBodyTooLarge is matched by a [*DecodeError] when an answer had more
+	// bytes, after decompression, than [WithMaxBody] allows.
+	ErrBodyTooLarge = errors.New("the body is larger than allowed")
+
+	// ErrRedirect is matched by a [*TransportError] when the server redirected to
+	// another host, to another scheme than HTTPS, or more than ten times.
+	// Such a redirect is never followed, for it would carry the caller's
+	// credentials along.
+	ErrRedirect = errors.New("redirect refused")
+)
+
+// Details say where in a wait an error arose, what the server said and what
+// happens next. The error types below embed them. They hold no secret: values
+// of headers that the client sends are removed from what the server echoes.
+type Details struct {
+	JobID      string
+	Attempt    int           // the number of the request, from 1; in Status of the try
+	StatusCode int           // of the answer; 0: there was no answer
+	RequestID  string        // the answer's X-Request-Id or the like; may be empty
+	Excerpt    string        // the start of the answer's body on one line, at most 200 bytes
+	RetryAfter time.Duration // the server's hint; 0: none
+	Next       time.Duration // time until the request that follows; 0: none follows
+
+	then string // why none follows, for the text
+}
+
+func (d *Details) details() *Details { return d }
+
+// text composes the one form that all errors of an exchange have:
+// which job, which attempt, what happened, what the server said, what is next.
+func (d *Details) text(what string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "vtclient: job %s: request %d: %s", quoteID(d.JobID), d.Attempt, what)
+	if d.RequestID != "" {
+		fmt.Fprintf(&b, " (request id %s)", d.RequestID)
+	}
+	if d.Excerpt != "" {
+		fmt.Fprintf(&b, ": %q", d.Excerpt)
+	}
+	if d.RetryAfter > 0 {
+		fmt.Fprintf(&b, "; the server asks to wait %v", d.RetryAfter)
+	}
+	switch {
+	case d.Next > 0:
+		fmt.Fprintf(&b, "; next request in %v", d.Next.Round(time.Millisecond))
+	case d.then != "":
+		b.WriteString("; ")
+		b.WriteString(d.then)
+	}
+	return b.String()
+}
+
+// quoteID quotes a job id so that it cannot break out of a log line, and bounds it.
+func quoteID(id string) string {
+	if len(id) > 128 {
+		return strconv.QuoteToASCII(id[:128]) + "…"
+	}
+	return strconv.Quote(id)
+}
+
+// A JobError reports that the job itself failed: the backend answered, and
+// the answer is that there will be no result. It matches [ErrJobFailed].
+type JobError struct {
+	Status Status // State is StateFailed; Message says why, in the backend's words
+}
+
+func (e *JobError) Error() string {
+	if m := oneLine(e.Status.Message, 500); m != "" {
+		return fmt.Sprintf("vtclient: job %s failed: %q", quoteID(e.Status.JobID), m)
+	}
+	return fmt.Sprintf("vtclient: job %s failed; the backend gives no reason", quoteID(e.Status.JobID))
+}
+
+// Is reports whether target is ErrJobFailed.
+func (e *JobError) Is(target error) bool { return target == ErrJobFailed }
+
+// An HTTPError reports an answer with a status code other than 2xx. Codes 408,
+// 425, 429 and 5xx are faults, which are retried; all others are final.
+type HTTPError struct {
+	Details
+}
+
+func (e *HTTPError) Error() string {
+	what := strconv.Itoa(e.StatusCode)
+	if t := http.StatusText(e.StatusCode); t != "" {
+		what += " " + t
+	}
+	return e.text(what)
+}
+
+// A TransportError reports that no whole answer arrived: the connection could
+// not be made or broke, the attempt's timeout passed, a redirect was refused,
+// or what the caller plugged in before the exchange (WithRequest, WithLimiter)
+// failed. Certificate and URL errors and refused redirects are final; the rest are
+// faults, which are retried.
+type TransportError struct {
+	Details
+	Err error // the cause; never the end of the caller's own context
+}
+
+func (e *TransportError) Error() string { return e.text(e.Err.Error()) }
+
+// Unwrap returns the cause.
+func (e *TransportError) Unwrap() error { return e.Err }
+
+// Timeout reports whether the attempt ran into a timeout, as in [net.Error].
+func (e *TransportError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.Err, &t) && t.Timeout()
+}
+
+// A DecodeError reports an answer with a 2xx status code that the Endpoint
+// cannot read: too large, not JSON, JSON of another shape, an error page in
+// HTML. It is a fault, which is retried.
+type DecodeError struct {
+	Details
+	Err error // the cause
+}
+
+func (e *DecodeError) Error() string { return e.text("unreadable answer: " + e.Err.Error()) }
+
+// Unwrap returns the cause.
+func (e *DecodeError) Unwrap() error { return e.Err }
+
+// A StateError reports an answer whose state word the Endpoint does not know.
+// It is final: whatever the word means, asking again would not make it known.
+type StateError struct {
+	Details
+	Word string // the state as the backend names it
+}
+
+func (e *StateError) Error() string {
+	return e.text(fmt.Sprintf("unknown job state %q", oneLine(e.Word, 64)))
+}
+
+// A RefusedError reports that the circuit breaker let no request through. With
+// the client's own breaker it matches [ErrBreakerOpen]. A Status call returns it
+// at once; a wait goes on and asks again later.
+type RefusedError struct {
+	JobID string
+	Err   error // what the breaker said
+}
+
+func (e *RefusedError) Error() string {
+	s := fmt.Sprintf("vtclient: job %s: no request made: %v", quoteID(e.JobID), e.Err)
+	if d := e.RetryAfter(); d > 0 {
+		s += fmt.Sprintf("; try again in %v", d.Round(time.Millisecond))
+	}
+	return s
+}
+
+// Unwrap returns what the breaker said.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// RetryAfter returns how long the breaker will go on refusing, or 0 if it does
+// not say.
+func (e *RefusedError) RetryAfter() time.Duration {
+	var r interface{ RetryAfter() time.Duration }
+	if errors.As(e.Err, &r) {
+		return max(0, r.RetryAfter())
+	}
+	return 0
+}
+
+// A WaitError reports that a call ended before the job did: its context was
+// done, the outage tolerance was used up, the server asked for too long a
+// pause, or the polling backoff said stop. It matches both its Cause and the
+// last Fault, so that errors.Is(err, context.DeadlineExceeded) says that the
+// time was up and errors.As finds the *HTTPError that was met last.
+type WaitError struct {
+	JobID    string
+	Requests int    // requests made for the job by this wait; in Status of tries
+	Last     Status // the last answer; its State is empty if there was none
+	Cause    error  // the context's error, ErrOutage, ErrRetryAfter or ErrGaveUp
+	Fault    error  // the last fault met; nil: none
+}
+
+func (e *WaitError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "vtclient: job %s: ended without a result after %d request", quoteID(e.JobID), e.Requests)
+	if e.Requests != 1 {
+		b.WriteByte('s')
+	}
+	b.WriteString(": ")
+	b.WriteString(strings.TrimPrefix(e.Cause.Error(), "vtclient: "))
+	if e.Last.State != "" {
+		fmt.Fprintf(&b, "; last answer: %s at %s", e.Last.State, e.Last.CheckedAt.UTC().Format(time.RFC3339))
+	}
+	if e.Fault != nil {
+		b.WriteString("; last fault: ")
+		b.WriteString(strings.TrimPrefix(e.Fault.Error(), "vtclient: "))
+	}
+	return b.String()
+}
+
+// Unwrap returns the cause and the last fault.
+func (e *WaitError) Unwrap() []error {
+	if e.Fault == nil {
+		return []error{e.Cause}
+	}
+	return []error{e.Cause, e.Fault}
+}
+
+// contextCause describes why ctx is done: it matches ctx.Err() and, where the
+// caller gave one, the cause.
+func contextCause(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	switch {
+	case err == nil: // its deadline has come; its timer is about to fire
+		return context.DeadlineExceeded
+	case errors.Is(cause, err):
+		return cause
+	}
+	return &causeError{err, cause}
+}
+
+type causeError struct{ err, cause error }
+
+func (e *causeError) Error() string   { return e.err.Error() + ": " + e.cause.Error() }
+func (e *causeError) Unwrap() []error { return []error{e.err, e.cause} }
+
+// An ArgumentError reports a bad argument to New, to one of its options, or to
+// a call: what was given, what was expected, and where. Nothing was sent.
+type ArgumentError struct {
+	Where    string // the function or field
+	Value    string // what was given, without secrets
+	Expected string
+}
+
+func (e *ArgumentError) Error() string {
+	return fmt.Sprintf("vtclient: %s: got %s, want %s", e.Where, e.Value, e.Expected)
+}
+
+func badArgument(where string, value any, expected string) error {
+	var v string
+	switch x := value.(type) {
+	case string:
+		v = quoteID(x)
+	default:
+		v = fmt.Sprint(x)
+	}
+	return &ArgumentError{Where: where, Value: v, Expected: expected}
+}
+
+// oneLine makes a short printable line of text from outside: control
+// characters and runs of space become one space, what is not UTF-8 becomes
+// U+FFFD, and what goes past limit bytes is cut.
+func oneLine(s string, limit int) string {
+	var b strings.Builder
+	space := false
+	for _, r := range s {
+		if unicode.IsSpace(r) || !unicode.IsPrint(r) && r != utf8.RuneError {
+			space = b.Len() > 0
+			continue
+		}
+		n := utf8.RuneLen(r)
+		if space {
+			n++
+		}
+		if b.Len()+n > limit-len("…") {
+			b.WriteString("…")
+			break
+		}
+		if space {
+			b.WriteByte(' ')
+			space = false
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}

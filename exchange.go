@@ -1,0 +1,538 @@
+package vtclient
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A verdict says what an exchange means for whoever asked for it.
+type verdict uint8
+
+const (
+	answered verdict = iota // status holds the answer
+	fault                   // err; worth another try
+	final                   // err; another try would bring the same
+	refused                 // err; by the breaker, nothing was sent
+	held                    // nothing was sent: a 429 holds the whole client for hint
+	left                    // the caller's context is done
+)
+
+// An outcome is what an exchange brought.
+type outcome struct {
+	verdict  verdict
+	status   Status
+	err      error
+	hint     time.Duration // the server's Retry-After; 0: none
+	requests int           // sent
+}
+
+// exchange asks for one job once: gate, limiter, breaker, timeout, send,
+// bound, classify. number is that of the request, for errors and traces.
+//
+// A 401 is asked about once more where WithRequest can bring a fresh token.
+func (c *Client) exchange(ctx context.Context, id string, number int) outcome {
+	out := c.exchangeOnce(ctx, id, number)
+	var h *HTTPError
+	if out.verdict == final && len(c.prepare) > 0 && errors.As(out.err, &h) && h.StatusCode == http.StatusUnauthorized {
+		out = c.exchangeOnce(ctx, id, number+1)
+		out.requests++
+	}
+	return out
+}
+
+func (c *Client) exchangeOnce(ctx context.Context, id string, number int) outcome {
+	if out, ok := c.enter(ctx, id, number); !ok {
+		return out
+	}
+	defer c.leave()
+
+	var report func(error)
+	if c.breaker != nil {
+		done, err := c.breaker.Allow()
+		if err != nil {
+			err = &RefusedError{JobID: id, Err: err}
+			c.emit(ctx, traceRefused, TraceInfo{JobID: id, Attempt: number, Err: err})
+			return outcome{verdict: refused, err: err}
+		}
+		// Said from a defer, so that a panic or a Goexit in what the caller
+		// plugged in gives the permit back too.
+		health := errNeutral
+		defer func() { done(health) }()
+		report = func(err error) { health = err }
+	}
+	// Last look before the wire: the engine's timers and those of the
+	// caller's context may fire in the same instant, in any order.
+	if expired(ctx) {
+		return outcome{verdict: left}
+	}
+	out, health := c.send(ctx, id, number)
+	if report != nil {
+		report(health)
+	}
+	return out
+}
+
+// errNeutral tells a breaker that an exchange says nothing about the backend.
+var errNeutral error = neutralError{}
+
+type neutralError struct{}
+
+func (neutralError) Error() string        { return "the caller left" }
+func (neutralError) Is(target error) bool { return target == context.Canceled }
+
+func expired(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return true
+	}
+	t, ok := ctx.Deadline()
+	return ok && !time.Now().Before(t)
+}
+
+// enter passes the gate and the limiter. If it reports true, leave must follow.
+func (c *Client) enter(ctx context.Context, id string, number int) (out outcome, ok bool) {
+	if c.held() > 0 {
+		return outcome{verdict: held, hint: c.held()}, false
+	}
+	select {
+	case c.gate <- struct{}{}:
+	default:
+		select {
+		case c.gate <- struct{}{}:
+		case <-ctx.Done():
+			return outcome{verdict: left}, false
+		}
+	}
+	entered := false
+	defer func() {
+		if !entered { // by a panic in the limiter too
+			c.leave()
+		}
+	}()
+	if c.limiter != nil {
+		if err := c.limiter.Wait(ctx); err != nil {
+			if ctx.Err() != nil {
+				return outcome{verdict: left}, false
+			}
+			d := Details{JobID: id, Attempt: number}
+			return outcome{verdict: fault, err: &TransportError{Details: d, Err: fmt.Errorf("limiter: %w", opaque(err))}}, false
+		}
+	}
+	// A 429 may have come in while this one queued.
+	if d := c.held(); d > 0 {
+		return outcome{verdict: held, hint: d}, false
+	}
+	if expired(ctx) {
+		return outcome{verdict: left}, false
+	}
+	entered = true
+	return outcome{}, true
+}
+
+func (c *Client) leave() { <-c.gate }
+
+// held returns how long a 429 still holds the client.
+func (c *Client) held() time.Duration {
+	until := c.holdUntil.Load()
+	if until == 0 {
+		return 0
+	}
+	return max(0, time.Duration(until-c.now()))
+}
+
+func (c *Client) hold(d time.Duration) {
+	until := later(c.now(), d)
+	for {
+		old := c.holdUntil.Load()
+		if until <= old || c.holdUntil.CompareAndSwap(old, until) {
+			return
+		}
+	}
+}
+
+// A timeoutError says that the attempt's own timeout passed. It does not match
+// context.DeadlineExceeded, which callers must be able to take for the end of their own time.
+type timeoutError struct{ after time.Duration }
+
+func (e timeoutError) Error() string        { return fmt.Sprintf("no whole answer within %v", e.after) }
+func (e timeoutError) Timeout() bool        { return true }
+func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
+
+// send makes the request and reads the answer. health is what the breaker is told.
+func (c *Client) send(parent context.Context, id string, number int) (out outcome, health error) {
+	ctx, cancel := context.WithTimeout(parent, c.timeout)
+	defer cancel()
+
+	var wire atomic.Int32
+	if len(c.traces) > 0 {
+		// Counted where net/http writes: it repeats a GET by itself when the
+		// connection it had turns out to be dead.
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
+	}
+	req := (&http.Request{
+		Method: http.MethodGet, URL: c.route.url(id), Host: c.route.base.Host, Header: c.header.Clone(),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}).WithContext(ctx)
+	details := Details{JobID: id, Attempt: number}
+	for _, prepare := range c.prepare {
+		if err := prepare(req); err != nil {
+			if parent.Err() != nil {
+				return outcome{verdict: left}, errNeutral
+			}
+			err = &TransportError{Details: details, Err: fmt.Errorf("WithRequest: %w", c.clean(err, req))}
+			return outcome{verdict: fault, err: err}, errNeutral
+		}
+	}
+
+	c.emit(parent, traceSent, TraceInfo{JobID: id, Attempt: number})
+	began := time.Now()
+	resp, err := c.http.Do(req)
+	var body *bodyBuffer
+	if err == nil {
+		body = bodies.Get().(*bodyBuffer)
+		defer body.release()
+		details.StatusCode = resp.StatusCode
+		details.RequestID = c.redact(oneLine(requestID(resp.Header), 64), req)
+		limit := c.maxBody
+		if resp.StatusCode/100 != 2 {
+			limit = min(limit, errorBody)
+		}
+		err = body.read(resp, limit)
+		if err != nil && resp.StatusCode/100 != 2 {
+			err = nil // the status code says enough
+		}
+	}
+	latency := time.Since(began)
+
+	switch {
+	case err == nil:
+		c.latency.observe(latency)
+		out, health = c.classify(resp, req, body.b, details)
+	case errors.Is(err, ErrBodyTooLarge):
+		details.Excerpt = c.excerpt(body.b, req)
+		out = outcome{verdict: fault, err: &DecodeError{Details: details, Err: err}}
+	case parent.Err() != nil:
+		out, health = outcome{verdict: left}, errNeutral
+	default:
+		if ctx.Err() != nil {
+			err = timeoutError{c.timeout}
+		}
+		out, health = c.classifyTransport(err, req, details)
+	}
+	out.requests = 1
+	if len(c.traces) > 0 {
+		info := TraceInfo{
+			JobID: id, Attempt: number, State: out.status.State, StatusCode: details.StatusCode,
+			Latency: latency, Wire: int(wire.Load()), Err: out.err,
+		}
+		if out.verdict == left {
+			info.Err = contextCause(parent)
+		}
+		c.emit(parent, traceAnswered, info)
+	}
+	return out, health
+}
+
+// classify says what an answer that arrived whole means.
+func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details) (outcome, error) {
+	d.RetryAfter = retryAfter(resp.Header, time.Now())
+	if code := resp.StatusCode; code/100 != 2 {
+		d.Excerpt = c.excerpt(body, req)
+		err := &HTTPError{Details: d}
+		out := outcome{verdict: fault, err: err, hint: d.RetryAfter}
+		switch {
+		case code == http.StatusTooManyRequests:
+			if c.hold429(err); c.counts429 {
+				return out, err
+			}
+			return out, nil
+		case code >= 500:
+			return out, err
+		case code == http.StatusRequestTimeout, code == http.StatusTooEarly:
+			return out, nil
+		}
+		err.then = fmt.Sprintf("not retried: a %d is final", code)
+		out.verdict = final
+		return out, nil
+	}
+
+	st, err := c.route.decode(Answer{StatusCode: resp.StatusCode, Header: resp.Header, Body: body})
+	if err != nil {
+		d.Excerpt = c.excerpt(body, req)
+		return outcome{verdict: fault, err: &DecodeError{Details: d, Err: c.clean(err, req)}, hint: d.RetryAfter}, nil
+	}
+	switch st.State {
+	case StatePending:
+		st.Body = nil
+	case StateCompleted, StateFailed:
+		st.Body = append([]byte(nil), body...)
+	default:
+		d.Excerpt = c.excerpt(body, req)
+		d.then = "not retried: only a newer Endpoint can know it"
+		return outcome{verdict: final, err: &StateError{Details: d, Word: c.redact(string(st.State), req)}}, nil
+	}
+	st.JobID, st.CheckedAt, st.Cached = d.JobID, time.Now(), false
+	st.Progress = clampProgress(st.Progress)
+	if st.State == StateFailed {
+		st.Message = c.redact(st.Message, req) // JobError shows it
+	}
+	return outcome{verdict: answered, status: st, hint: d.RetryAfter}, nil
+}
+
+func clampProgress(p float64) float64 {
+	if !(p > 0) { // NaN included
+		return 0
+	}
+	return min(p, 1)
+}
+
+// hold429 makes a 429's pause hold for the whole client.
+func (c *Client) hold429(err *HTTPError) {
+	if err.RetryAfter > 0 {
+		c.holdFault.Store(err)
+		c.hold(err.RetryAfter)
+	}
+}
+
+// classifyTransport says what it means that no whole answer arrived.
+func (c *Client) classifyTransport(err error, req *http.Request, d Details) (outcome, error) {
+	out := outcome{verdict: fault}
+	t := &TransportError{Details: d, Err: c.clean(err, req)}
+	var (
+		invalid  x509.CertificateInvalidError
+		hostname x509.HostnameError
+		unknown  x509.UnknownAuthorityError
+		verify   *tls.CertificateVerificationError
+		record   tls.RecordHeaderError
+		addr     *net.AddrError
+	)
+	switch {
+	case errors.Is(err, ErrRedirect):
+		t.then = "not retried: the server would redirect again"
+	case errors.As(err, &invalid), errors.As(err, &hostname), errors.As(err, &unknown), errors.As(err, &verify):
+		t.then = "not retried: the certificate would be refused again"
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		t.then = "not retried: the server does not speak TLS here"
+	case errors.As(err, &addr):
+		t.then = "not retried: the address is no address"
+	default:
+		out.err = t
+		return out, t
+	}
+	out.verdict, out.err = final, t
+	return out, t
+}
+
+// clean makes an error that came from outside fit to be shown and matched: no
+// URL (it may hold a password), no secret, and no match with the context
+// errors, which belong to the caller's own context.
+func (c *Client) clean(err error, req *http.Request) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	text := err.Error()
+	if shown := c.redact(text, req); shown != text {
+		return errors.New(shown)
+	}
+	return opaque(err)
+}
+
+// opaque hides the context errors in err.
+func opaque(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		o := opaqueError{text: err.Error()}
+		var t interface{ Timeout() bool }
+		o.timeout = errors.As(err, &t) && t.Timeout()
+		return o
+	}
+	return err
+}
+
+type opaqueError struct {
+	text    string
+	timeout bool
+}
+
+func (e opaqueError) Error() string { return e.text }
+func (e opaqueError) Timeout() bool { return e.timeout }
+
+// checkRedirect refuses what would carry credentials to where they do not
+// belong: net/http drops Authorization on the way to another host, but not
+// X-Api-Key and its like.
+func checkRedirect(next func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
+	return func(req *http.Request, via []*http.Request) error {
+		from := via[0].URL
+		to := req.URL
+		upgrade := from.Scheme == "http" && to.Scheme == "https" && from.Port() == "" && to.Port() == ""
+		switch {
+		case !strings.EqualFold(from.Hostname(), to.Hostname()),
+			!upgrade && (from.Scheme != to.Scheme || from.Port() != to.Port()):
+			return fmt.Errorf("%w: from %s to %s", ErrRedirect, origin(from), origin(to))
+		case len(via) >= 10:
+			return fmt.Errorf("%w: more than 10 in a row", ErrRedirect)
+		case next != nil:
+			return next(req, via)
+		}
+		return nil
+	}
+}
+
+func origin(u *url.URL) string { return oneLine(u.Scheme+"://"+u.Host, 200) }
+
+// errorBody bounds in bytes what is read of the body of an answer that is an error: enough for
+// any message, and for the connection to be used again after it.
+const errorBody = 64 << 10
+
+// A bodyBuffer is a body's bytes, to be used again.
+type bodyBuffer struct{ b []byte }
+
+var bodies = sync.Pool{New: func() any { return &bodyBuffer{b: make([]byte, 0, 1024)} }}
+
+func (b *bodyBuffer) release() {
+	if cap(b.b) <= errorBody { // one huge answer must not stay for ever
+		b.b = b.b[:0]
+		bodies.Put(b)
+	}
+}
+
+// read reads the body of resp, at most limit bytes of it, and closes it.
+func (b *bodyBuffer) read(resp *http.Response, limit int64) error {
+	defer resp.Body.Close()
+	for {
+		if len(b.b) == cap(b.b) {
+			b.b = append(b.b, 0)[:len(b.b)]
+		}
+		n, err := resp.Body.Read(b.b[len(b.b):cap(b.b)])
+		b.b = b.b[:len(b.b)+n]
+		if int64(len(b.b)) > limit {
+			b.b = b.b[:limit]
+			return fmt.Errorf("%w: more than %d bytes", ErrBodyTooLarge, limit)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// retryAfter returns the pause that a Retry-After header asks for (RFC 9110,
+// 10.2.3): whole seconds, or a date in one of the three forms of HTTP. It
+// returns 0 for a date in the past and for anything else.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	v := h.Get("Retry-After")
+	if v == "" {
+		return 0
+	}
+	if strings.Trim(v, "0123456789") == "" {
+		var s int64
+		for _, digit := range []byte(v) {
+			if s > math.MaxInt64/int64(time.Second)/10 {
+				return maxHint
+			}
+			s = s*10 + int64(digit-'0')
+		}
+		return min(time.Duration(s)*time.Second, maxHint)
+	}
+	t, err := http.ParseTime(v)
+	if err != nil {
+		return 0
+	}
+	// The server's own clock where it tells it: ours may be off.
+	if date, err := http.ParseTime(h.Get("Date")); err == nil {
+		now = date
+	}
+	return min(max(0, t.Sub(now)), maxHint)
+}
+
+// maxHint is the longest pause that is told apart from longer ones: ten years.
+const maxHint = 10 * 365 * 24 * time.Hour
+
+func requestID(h http.Header) string {
+	for _, k := range [...]string{"X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Amzn-Requestid", "X-Ms-Request-Id", "Cf-Ray"} {
+		if v := h.Get(k); v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+func (c *Client) excerpt(body []byte, req *http.Request) string {
+	return oneLine(c.redact(string(body[:min(len(body), errorBody)]), req), 200)
+}
+
+// redact takes out of a text from outside what the client sent as a secret: the value of every
+// header that is not known to be harmless, and the base URL's user and password.
+func (c *Client) redact(text string, req *http.Request) string {
+	if text == "" {
+		return text
+	}
+	hide := func(secret string) {
+		// A shorter value would tear words apart and hardly is a secret.
+		if len(secret) >= 4 {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+		}
+	}
+	for k, values := range req.Header {
+		switch k {
+		case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "User-Agent", "Traceparent", "Tracestate":
+			continue
+		}
+		for _, v := range values {
+			hide(v)
+			if _, token, ok := strings.Cut(v, " "); ok { // "Bearer x"
+				hide(strings.TrimSpace(token))
+			}
+		}
+	}
+	if u := req.URL.User; u != nil {
+		if p, ok := u.Password(); ok {
+			hide(p)
+		}
+		hide(u.String())
+	}
+	return text
+}
+
+// latency keeps a smoothed round trip and its mean deviation, as TCP does for
+// its retransmission timer (Jacobson and Karels, "Congestion Avoidance and
+// Control", 1988; RFC 6298).
+type latency struct {
+	mu        sync.Mutex
+	seen      bool
+	mean, dev time.Duration
+}
+
+func (l *latency) observe(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.seen {
+		l.seen, l.mean, l.dev = true, d, d/2
+		return
+	}
+	l.dev += ((l.mean - d).Abs() - l.dev) / 4
+	l.mean += (d - l.mean) / 8
+}
+
+// bound returns a time within which nearly all exchanges end, by RFC 6298, and
+// false if none has been seen yet.
+func (l *latency) bound() (time.Duration, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mean + 4*l.dev, l.seen
+}

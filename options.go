@@ -1,0 +1,373 @@
+package vtclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"net/textproto"
+)
+
+// The defaults of a client, each with its unit and reason in the comment of
+// the option that changes it.
+const (
+	defaultTimeout         = 10 * time.Second
+	defaultOutageTolerance = 5 * time.Minute
+	defaultMaxRetryAfter   = 10 * time.Minute
+	defaultMaxBody         = 1 << 20
+	defaultMaxInFlight     = 64
+	defaultCacheEntries    = 1024
+	defaultPendingTTL      = time.Second
+	defaultTerminalTTL     = 5 * time.Minute
+)
+
+func defaultPolling() Backoff {
+	return Exponential{Base: time.Second, Max: 30 * time.Second, Multiplier: 1.5, Jitter: 0.2}
+}
+
+var defaultRetry = Exponential{Base: 500 * time.Millisecond, Max: 30 * time.Second, Multiplier: 2, Jitter: 0.5, Limit: 4}
+
+// A Limiter bounds the rate of requests. *rate.Limiter of golang.org/x/time
+// is one as it is. Wait blocks until the next request may be made or ctx is
+// done. It must be safe for concurrent use.
+type Limiter interface {
+	Wait(ctx context.Context) error
+}
+
+// An Option changes one setting of a client. Where an option is given twice,
+// the last one holds, except for WithHeader, WithRequest, WithTrace and
+// WithLogger, which add up.
+type Option func(*config)
+
+type config struct {
+	httpClient      *http.Client
+	endpoint        Endpoint
+	header          http.Header
+	prepare         []func(*http.Request) error
+	timeout         time.Duration
+	polling, retry  Backoff
+	outageTolerance time.Duration
+	maxRetryAfter   time.Duration
+	maxBody         int64
+	maxInFlight     int
+	breaker         Breaker
+	breakerSet      bool
+	cache           Cache[Status]
+	cacheSet        bool
+	pendingTTL      time.Duration
+	terminalTTL     time.Duration
+	limiter         Limiter
+	traces          []Trace
+	errs            []error
+}
+
+func (cfg *config) refuse(where string, value any, expected string) {
+	cfg.errs = append(cfg.errs, badArgument(where, value, expected))
+}
+
+// positive refuses a value that is not above zero.
+func positive[T time.Duration | int | int64](cfg *config, where string, v T) {
+	if v <= 0 {
+		cfg.refuse(where, v, "a positive value")
+	}
+}
+
+// isNil also sees the nil pointer inside a non-nil interface value, which
+// would panic at first use, far from the option that brought it in.
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Chan:
+		return r.IsNil()
+	}
+	return false
+}
+
+// part checks a part that the caller plugged in: ours can say what is wrong
+// with their fields.
+func (cfg *config) part(where string, v any) {
+	if isNil(v) {
+		cfg.refuse(where, "nil", "a value that is not nil")
+		return
+	}
+	if p, ok := v.(interface{ validate() error }); ok {
+		if err := p.validate(); err != nil {
+			cfg.errs = append(cfg.errs, fmt.Errorf("%s: %w", where, err))
+		}
+	}
+}
+
+// WithHTTPClient sets the client that requests are sent with, for its
+// transport, cookie jar and timeout. It is copied, never modified; redirects
+// to other hosts are refused before its CheckRedirect is asked. The default is
+// a client with a transport of its own, whose pool keeps as many idle connections to
+// the backend as requests may be in flight. If hc's transport is an
+// *http.Transport with MaxConnsPerHost below WithMaxInFlight, that is the
+// bound in flight, so that no attempt's timeout runs while it queues for a connection.
+func WithHTTPClient(hc *http.Client) Option {
+	return func(cfg *config) {
+		if cfg.httpClient = hc; hc == nil {
+			cfg.refuse("WithHTTPClient", "nil", "an *http.Client")
+		}
+	}
+}
+
+// WithEndpoint sets what the backend looks like. The default is [PlainAPI].
+func WithEndpoint(e Endpoint) Option { return func(cfg *config) { cfg.endpoint = e } }
+
+// WithHeader adds a header to every request, such as an API key. Given again
+// with the same key it adds a further value. The value never appears in an
+// error or a log line.
+func WithHeader(key, value string) Option {
+	return func(cfg *config) {
+		k := textproto.TrimString(key)
+		if k == "" || strings.ContainsFunc(k, notToken) {
+			cfg.refuse("WithHeader: key", key, "a header name, such as X-Api-Key")
+			return
+		}
+		if strings.EqualFold(k, "Host") {
+			cfg.refuse("WithHeader: key", key, "r.Host to be set by WithRequest, as net/http ignores a Host header")
+			return
+		}
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+			cfg.refuse("WithHeader: value of "+k, "a control character", "a value without any")
+			return
+		}
+		if cfg.header == nil {
+			cfg.header = http.Header{}
+		}
+		cfg.header.Add(k, value)
+	}
+}
+
+// notToken reports whether r may not stand in a header name (RFC 9110, 5.6.2).
+func notToken(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+}
+
+// WithRequest sets a function that may change each request before it is sent,
+// to sign it or to bring in a token that is renewed. It is called anew for each try, so
+// that a 401 is tried once more at once. Its time counts towards the
+// attempt's timeout, which r.Context() carries; an error from it is a fault
+// of the attempt, and nothing is sent. It must be safe for concurrent use. Given more
+// than once, the functions are called in order.
+func WithRequest(f func(r *http.Request) error) Option {
+	return func(cfg *config) {
+		if f == nil {
+			cfg.refuse("WithRequest", "nil", "a function")
+			return
+		}
+		cfg.prepare = append(cfg.prepare, f)
+	}
+}
+
+// WithTimeout bounds one exchange, from the moment it may be sent (queueing for the
+// gate, the limiter and the breaker does not count) to the end of its body. The default is
+// 10 s: a status endpoint that takes longer is in trouble, and the wait is better off asking again.
+func WithTimeout(d time.Duration) Option {
+	return func(cfg *config) { cfg.timeout = d; positive(cfg, "WithTimeout", d) }
+}
+
+// WithPolling sets how long a wait lets pass between "still pending" and the next poll. The
+// default is Exponential{Base: 1 s, Max: 30 s, Multiplier: 1.5, Jitter: 0.2}: a job
+// of a few seconds is seen within about a second, and the gap grows with the
+// job's age to the half minute that suits jobs of several minutes, about 10 requests for
+// the first two minutes and two a minute from then on.
+func WithPolling(b Backoff) Option {
+	return func(cfg *config) { cfg.polling = b; cfg.part("WithPolling", b) }
+}
+
+// WithRetry sets the delay after a fault: for Status it also says how often to
+// try; a wait goes on whatever it says, until WithOutageTolerance. The default is
+// Exponential{Base: 500 ms, Max: 30 s, Multiplier: 2, Jitter: 0.5, Limit: 4}: a Status call
+// rides out about two to three seconds of trouble, and after an outage the waits come back
+// spread over 15 s. Exponential{Limit: 1} turns retrying of Status off.
+func WithRetry(b Backoff) Option {
+	return func(cfg *config) { cfg.retry = b; cfg.part("WithRetry", b) }
+}
+
+// WithOutageTolerance sets how long a wait bears faults in a row: it survives every
+// outage that is shorter, counted from the first fault since the last answer. The default
+// is 5 min, which covers a deployment or a restart. Zero ends a wait at its first fault.
+func WithOutageTolerance(d time.Duration) Option {
+	return func(cfg *config) {
+		if cfg.outageTolerance = d; d < 0 {
+			cfg.refuse("WithOutageTolerance", d, "a duration of 0 or more")
+		}
+	}
+}
+
+// WithMaxRetryAfter bounds the pauses that the server may ask for with
+// Retry-After. A longer one on a pending answer is cut to the bound; on a
+// fault it ends the check with an error that matches [ErrRetryAfter]. The
+// default is 10 min: longer pauses are mostly mistakes, and the caller should know.
+func WithMaxRetryAfter(d time.Duration) Option {
+	return func(cfg *config) {
+		if cfg.maxRetryAfter = d; d < 0 {
+			cfg.refuse("WithMaxRetryAfter", d, "a duration of 0 or more")
+		}
+	}
+}
+
+// WithMaxBody bounds an answer's body in bytes, after decompression. The
+// default is 1 MiB, far above any status answer.
+func WithMaxBody(bytes int64) Option {
+	return func(cfg *config) {
+		if cfg.maxBody = bytes; bytes <= 0 || bytes == math.MaxInt64 {
+			cfg.refuse("WithMaxBody", bytes, "a positive number of bytes below the largest int64")
+		}
+	}
+}
+
+// WithMaxInFlight bounds the client's requests in flight, those of Status and
+// of waits together. The default is 64: enough for thousands of requests
+// a second at usual latencies, and no burden for a server.
+func WithMaxInFlight(n int) Option {
+	return func(cfg *config) { cfg.maxInFlight = n; positive(cfg, "WithMaxInFlight", n) }
+}
+
+// WithBreaker sets the circuit breaker; nil turns it off. The default is
+// NewCircuitBreaker(BreakerConfig{}). A breaker may be shared by the clients of one backend.
+func WithBreaker(b Breaker) Option {
+	return func(cfg *config) {
+		cfg.breakerSet, cfg.breaker = true, b
+		if b != nil {
+			cfg.part("WithBreaker", b)
+		}
+	}
+}
+
+// WithCache sets the cache of answers; nil turns it off. The default is
+// NewMemoryCache[Status](1024). A cache serves one backend and one tenant: its
+// keys are the bare job ids.
+func WithCache(cache Cache[Status]) Option {
+	return func(cfg *config) {
+		cfg.cacheSet, cfg.cache = true, cache
+		if cache != nil {
+			cfg.part("WithCache", cache)
+		}
+	}
+}
+
+// WithCacheTTL sets how long the cache holds an answer. The default is 1 s for a pending one, which
+// takes the edge off a page that many reload, and 5 min for a terminal one, as result URLs expire.
+// Zero keeps such answers out of the cache.
+func WithCacheTTL(pending, terminal time.Duration) Option {
+	return func(cfg *config) {
+		cfg.pendingTTL, cfg.terminalTTL = pending, terminal
+		if pending < 0 {
+			cfg.refuse("WithCacheTTL: pending", pending, "a duration of 0 or more")
+		}
+		if terminal < 0 {
+			cfg.refuse("WithCacheTTL: terminal", terminal, "a duration of 0 or more")
+		}
+	}
+}
+
+// WithLimiter sets a limiter of the request rate. There is none by default; nil means none.
+func WithLimiter(l Limiter) Option {
+	return func(cfg *config) {
+		if cfg.limiter = l; l != nil {
+			cfg.part("WithLimiter", l)
+		}
+	}
+}
+
+// WithLogger logs what the client does: faults, refusals by the breaker and cache
+// failures at level Warn, the rest at level Debug. There is no logging by default.
+func WithLogger(l *slog.Logger) Option {
+	return func(cfg *config) {
+		if l == nil {
+			cfg.refuse("WithLogger", "nil", "a *slog.Logger")
+			return
+		}
+		cfg.traces = append(cfg.traces, logTrace(l))
+	}
+}
+
+// WithTrace adds callbacks that are told what the client does.
+func WithTrace(t Trace) Option { return func(cfg *config) { cfg.traces = append(cfg.traces, t) } }
+
+func newConfig(opts []Option) (*config, error) {
+	cfg := &config{
+		polling:         defaultPolling(),
+		retry:           defaultRetry,
+		timeout:         defaultTimeout,
+		outageTolerance: defaultOutageTolerance,
+		maxRetryAfter:   defaultMaxRetryAfter,
+		maxBody:         defaultMaxBody,
+		maxInFlight:     defaultMaxInFlight,
+		pendingTTL:      defaultPendingTTL,
+		terminalTTL:     defaultTerminalTTL,
+	}
+	for i, opt := range opts {
+		if opt == nil {
+			cfg.refuse("New", fmt.Sprintf("nil as option %d", i+1), "an Option")
+			continue
+		}
+		opt(cfg)
+	}
+	if !cfg.breakerSet {
+		cfg.breaker = NewCircuitBreaker(BreakerConfig{})
+	}
+	if !cfg.cacheSet {
+		cfg.cache = NewMemoryCache[Status](defaultCacheEntries)
+	}
+	return cfg, errors.Join(cfg.errs...)
+}
+
+// A WaitOption changes one Wait, Watch or WaitAll.
+type WaitOption func(*waitConfig)
+
+type waitConfig struct {
+	onProgress func(Status)
+	onError    func(error)
+	startedAt  time.Time
+	expect     time.Duration
+	err        error
+}
+
+// OnProgress sets a function that is told each answer about a job, the last
+// one included. It is called on the goroutine of the wait, one call at a time.
+// While it runs, the job is not polled on behalf of this wait.
+func OnProgress(f func(Status)) WaitOption { return func(wc *waitConfig) { wc.onProgress = f } }
+
+// OnError sets a function that is told each fault that the wait survives, once: the
+// error says what comes next. It is called like OnProgress. What ends the wait
+// is returned and not told here.
+func OnError(f func(error)) WaitOption { return func(wc *waitConfig) { wc.onError = f } }
+
+// Expect gives the caller's estimate of the job's whole duration, such as the
+// length of the video times a factor. A polling Backoff that knows how
+// to use it centres on it. For WaitAll it holds for the jobs that bring none of their own.
+func Expect(d time.Duration) WaitOption {
+	return func(wc *waitConfig) {
+		if wc.expect = d; d < 0 {
+			wc.err = errors.Join(wc.err, badArgument("Expect", d, "a duration of 0 or more"))
+		}
+	}
+}
+
+// StartedAt says when the job began, and with that that it is known to exist:
+// the schedule runs from the job's age, so the first poll is made when the
+// schedule says and not at once (at once if that moment is past). A time in
+// the future counts as now; the zero time means unknown. For WaitAll it holds for the jobs that bring none of their own.
+func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.startedAt = t } }
+
+func newWaitConfig(opts []WaitOption) (wc waitConfig, err error) {
+	for i, opt := range opts {
+		if opt == nil {
+			return wc, badArgument("wait options", fmt.Sprintf("nil as option %d", i+1), "a WaitOption")
+		}
+		opt(&wc)
+	}
+	return wc, wc.err
+}

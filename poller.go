@@ -1,0 +1,912 @@
+package vtclient
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+const (
+	// pollFloor is the least time from the start of one poll of a job to the
+	// start of the next, whatever a Backoff says: no bug in one may become a busy loop.
+	pollFloor = 10 * time.Millisecond
+
+	// hintGap is the least time between two checks of one job that hints
+	// brought about. It bounds what forged hints cost.
+	hintGap = time.Second
+
+	// lastLead is the least time before a deadline at which the last poll is
+	// made, and firstLead the one used while no round trip has been measured.
+	lastLead  = 20 * time.Millisecond
+	firstLead = 500 * time.Millisecond
+)
+
+// A poll is what the client knows about one job that somebody waits for. It
+// is a small state machine without goroutine or timer. Its fields are guarded
+// by poller.mu.
+type poll struct {
+	id   string
+	subs *sub // those who wait
+
+	index int   // in the heap; -1: not there
+	key   int64 // when the engine has to look at it: the earlier of due and a job's own deadline
+	due   int64 // when the next exchange is due
+	next  int64 // the same before last polls are moved in front of deadlines
+
+	cancel context.CancelFunc // of the exchange in flight; nil: none is
+
+	began     int64         // start of the job where known, else of the wait
+	pendingAt time.Duration // age at which it was last known to be pending
+	expected  time.Duration
+	checkedAt int64 // when the last answer came
+	started   int64 // when the last exchange began
+	floor     int64 // the server asked for no poll before
+	faultAt   int64 // the first fault since the last answer
+	refusedAt int64 // the first refusal since the last answer
+	hintedAt  int64 // when the last check after a hint began; 0: there was none
+	progress  float64
+	message   string
+	fault     error // the last one met
+
+	requests int32
+	tries    int32 // faults and refusals in a row
+
+	known  bool // the job's start is known
+	seen   bool // it was seen pending
+	hinted bool // the next exchange answers a hint, or the one in flight does
+	again  bool // a hint came while an exchange was in flight
+	queued bool // in the queue of those due
+	parked bool // due, but nobody has room for an answer
+	gone   bool // over: no longer the client's
+}
+
+// A sub is one subscription to a poll.
+type sub struct {
+	next       *sub // of the same poll
+	poll       *poll
+	to         *inbox
+	nextIn     *sub // of the same inbox
+	prevIn     *sub
+	deadline   int64 // of the context or the job's own; never: none
+	lastAt     int64 // when the last poll before the deadline is made; 0: not chosen yet
+	ownExpires bool  // the deadline is the job's own, so nobody but the engine watches it
+}
+
+// An event is what an inbox holds: a pending or terminal status, a fault that
+// is survived, or the error that ends a job.
+type event struct {
+	status   Status
+	fault    error
+	err      error
+	panicked any
+}
+
+func (ev *event) ends() bool {
+	return ev.err != nil || ev.panicked != nil || ev.status.State.Terminal()
+}
+
+// An inbox is where the answers for one Wait, Watch or WaitAll arrive. Its
+// fields are guarded by poller.mu.
+type inbox struct {
+	ctx                     context.Context
+	deadline                int64 // of ctx; never: none
+	wantPending, wantFaults bool
+	limit                   int           // this many events, and its jobs are not polled for it
+	ready                   chan struct{} // holds a token if there may be something to take
+	room                    chan struct{} // likewise, for who feeds the inbox
+	events                  []event
+	subs                    *sub
+	parked                  []*poll
+	closed                  bool
+}
+
+func newInbox(ctx context.Context, pending, faults bool, limit int) *inbox {
+	return &inbox{
+		ctx: ctx, wantPending: pending, wantFaults: faults, limit: limit,
+		ready: make(chan struct{}, 1), room: make(chan struct{}, 1),
+	}
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+func (in *inbox) full() bool { return len(in.events) >= in.limit }
+
+// put adds an event. If the inbox is full, which happens only when others who
+// share the poll keep it going, the oldest pending observation makes room:
+// a later one says more.
+func (in *inbox) put(ev event) {
+	if len(in.events) >= 2*in.limit {
+		for i := range in.events {
+			if old := &in.events[i]; !old.ends() && old.fault == nil {
+				in.events = append(in.events[:i], in.events[i+1:]...)
+				break
+			}
+		}
+	}
+	in.events = append(in.events, ev)
+	signal(in.ready)
+}
+
+// The poller holds a poll for each job that is waited for and runs those that
+// are due. It is the client's engine: a heap by time, one timer, and workers that exist
+// while something is due. It starts with the first poll and is gone with the last.
+type poller struct {
+	c          *Client
+	maxWorkers int
+
+	mu      sync.Mutex
+	polls   map[string]*poll
+	heap    pollHeap
+	ready   []*poll // due, first come first served
+	workers int
+	timer   *time.Timer
+	armed   int64        // when the timer fires
+	lessons []Completion // to be told to the Learner once mu is free
+}
+
+func (e *poller) init(c *Client, maxWorkers int) { e.c, e.maxWorkers = c, maxWorkers }
+
+// unlock releases mu and then tells the Learner what has come up meanwhile: a
+// strategy is the caller's code and is never called under our lock.
+func (e *poller) unlock() {
+	lessons := e.lessons
+	e.lessons = nil
+	e.mu.Unlock()
+	for _, done := range lessons {
+		e.c.polling.(Learner).Learn(done)
+	}
+}
+
+// teach notes what the end of a poll teaches. Not told are jobs of which
+// nothing is known but that they were over at the first look: with no start
+// known, that says nothing about how long they took. Told as given up, and so
+// as lasting longer than that, are waits that ended for any other reason. A
+// caller who waits for one job again and again, each time for a short while
+// and without StartedAt, so tells of many jobs where there is one: the client
+// cannot know.
+func (e *poller) teach(p *poll, doneBy time.Duration) {
+	if _, ok := e.c.polling.(Learner); !ok || !p.seen && (doneBy == 0 || !p.known) {
+		return
+	}
+	e.lessons = append(e.lessons, Completion{
+		PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted,
+	})
+}
+
+// join subscribes an inbox to a job, whose first poll is due at due if there
+// is no poll of it yet. It waits while the inbox is full, and reports
+// whether the inbox is still open.
+func (e *poller) join(in *inbox, job Job, due int64) bool {
+	if !e.awaitRoom(in) {
+		return false
+	}
+	defer e.unlock()
+	now := e.c.now()
+	p := e.polls[job.ID]
+	if p == nil {
+		p = &poll{id: job.ID, index: -1, next: due, began: now}
+		if e.polls == nil {
+			e.polls = make(map[string]*poll)
+		}
+		e.polls[job.ID] = p
+	} else if p.cancel == nil && (p.requests == 0 && p.tries == 0 || p.next == never) {
+		p.next = min(p.next, due)
+	}
+	if !job.StartedAt.IsZero() {
+		p.began, p.known = min(p.began, e.c.began(job.StartedAt, now)), true
+	}
+	if p.expected == 0 {
+		p.expected = job.Expect
+	}
+	s := &sub{next: p.subs, poll: p, to: in, nextIn: in.subs, deadline: never}
+	if t, ok := in.ctx.Deadline(); ok {
+		s.deadline = int64(t.Sub(e.c.epoch))
+	}
+	if !job.Deadline.IsZero() {
+		if t := int64(job.Deadline.Sub(e.c.epoch)); t < s.deadline {
+			s.deadline, s.ownExpires = t, true
+		}
+	}
+	p.subs = s
+	if in.subs != nil {
+		in.subs.prevIn = s
+	}
+	in.subs = s
+	e.plan(p, now)
+	e.dispatch(now)
+	return true
+}
+
+// post puts an event into an inbox from outside the engine, like join.
+func (e *poller) post(in *inbox, ev event) bool {
+	if !e.awaitRoom(in) {
+		return false
+	}
+	in.put(ev)
+	e.mu.Unlock()
+	return true
+}
+
+// awaitRoom returns with e.mu held and true once in has room, or with false if it is closed.
+func (e *poller) awaitRoom(in *inbox) bool {
+	for {
+		e.mu.Lock()
+		if in.closed {
+			e.mu.Unlock()
+			return false
+		}
+		if !in.full() {
+			return true
+		}
+		e.mu.Unlock()
+		<-in.room
+	}
+}
+
+// take returns the inbox's next event, if there is one.
+func (e *poller) take(in *inbox) (event, bool) {
+	e.mu.Lock()
+	defer e.unlock()
+	return e.pull(in, 0)
+}
+
+// pull takes out event number i.
+func (e *poller) pull(in *inbox, i int) (event, bool) {
+	if i >= len(in.events) {
+		return event{}, false
+	}
+	ev := in.events[i]
+	if i == 0 {
+		in.events[0] = event{} // let go of the body
+		in.events = in.events[1:]
+	} else {
+		in.events = append(in.events[:i], in.events[i+1:]...)
+	}
+	if len(in.events) == 0 {
+		in.events = nil
+	}
+	signal(in.room)
+	e.unpark(in)
+	return ev, true
+}
+
+// abandon ends one job of an inbox whose context is done: with its result if
+// that is there already, else with the context's error. It returns false if no
+// job is left.
+func (e *poller) abandon(in *inbox) (event, bool) {
+	e.mu.Lock()
+	defer e.unlock()
+	for i := range in.events {
+		if in.events[i].ends() {
+			return e.pull(in, i)
+		}
+	}
+	if in.subs == nil {
+		return event{}, false
+	}
+	ev := e.failure(in.subs.poll, contextCause(in.ctx))
+	e.drop(in.subs)
+	return ev, true
+}
+
+// empty reports whether an inbox has nothing to take and nothing to wait for.
+func (e *poller) empty(in *inbox) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(in.events) == 0 && in.subs == nil
+}
+
+// leaveAll closes an inbox: its jobs are no longer polled on its behalf.
+func (e *poller) leaveAll(in *inbox) {
+	e.mu.Lock()
+	defer e.unlock()
+	in.closed = true
+	signal(in.room)
+	in.events, in.parked = nil, nil
+	for in.subs != nil {
+		e.drop(in.subs)
+	}
+}
+
+// failure is the event that ends a wait for p with cause.
+func (e *poller) failure(p *poll, cause error) event {
+	last := Status{JobID: p.id}
+	if p.seen {
+		last = e.lastSeen(p)
+	}
+	return event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: p.fault}}
+}
+
+// lastSeen is the pending answer that came last.
+func (e *poller) lastSeen(p *poll) Status {
+	return Status{
+		JobID: p.id, State: StatePending, Message: p.message, Progress: p.progress,
+		CheckedAt: e.c.at(p.checkedAt),
+	}
+}
+
+// drop ends a subscription, and with the last one the poll.
+func (e *poller) drop(s *sub) {
+	e.unlink(s)
+	p := s.poll
+	at := &p.subs
+	for *at != s {
+		at = &(*at).next
+	}
+	if *at = s.next; p.subs == nil {
+		e.teach(p, 0)
+		e.end(p)
+	}
+}
+
+// unlink takes a subscription out of its inbox's list.
+func (e *poller) unlink(s *sub) {
+	if s.prevIn != nil {
+		s.prevIn.nextIn = s.nextIn
+	} else {
+		s.to.subs = s.nextIn
+	}
+	if s.nextIn != nil {
+		s.nextIn.prevIn = s.prevIn
+	}
+	s.nextIn, s.prevIn = nil, nil
+}
+
+// end takes a poll out of the client. Its exchange in flight, if there is one, is cancelled.
+func (e *poller) end(p *poll) {
+	p.gone = true
+	delete(e.polls, p.id)
+	if p.index >= 0 {
+		heap.Remove(&e.heap, p.index)
+	}
+	if p.cancel != nil {
+		p.cancel()
+	}
+	if len(e.polls) == 0 {
+		if e.timer != nil {
+			e.timer.Stop()
+			e.timer = nil
+		}
+		e.heap, e.polls = nil, nil // a map does not shrink by itself
+	}
+}
+
+// finish delivers the end of a poll to all who wait for it. doneBy is the age
+// at which the job was seen to be over; 0: it was not.
+func (e *poller) finish(p *poll, ev event, doneBy time.Duration) {
+	for s := p.subs; s != nil; s = s.next {
+		e.unlink(s)
+		s.to.put(ev)
+	}
+	p.subs = nil
+	e.teach(p, doneBy)
+	e.end(p)
+}
+
+// plan works out when a poll is due, with a last poll before each deadline
+// that would come too early otherwise, and files it.
+func (e *poller) plan(p *poll, now int64) {
+	p.due, p.key = p.next, never
+	idle := p.cancel == nil && !p.queued && !p.parked
+	for s := p.subs; s != nil; s = s.next {
+		if s.ownExpires {
+			p.key = min(p.key, s.deadline)
+		}
+		if idle && s.deadline != never {
+			p.due = min(p.due, e.lastPoll(p, s, now))
+		}
+	}
+	if idle {
+		p.key = min(p.key, p.due)
+	}
+	switch {
+	case p.key == never && p.index >= 0:
+		heap.Remove(&e.heap, p.index)
+	case p.key == never:
+	case p.index >= 0:
+		heap.Fix(&e.heap, p.index)
+	default:
+		heap.Push(&e.heap, p)
+	}
+}
+
+// lastPoll says when to poll for the last time before the deadline of s, or
+// never if the schedule itself comes close enough to it or nothing fits any more. The
+// answer is to come before the deadline, by the round trips seen so far, and
+// where many share a deadline their last polls are spread out.
+func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
+	lead := firstLead
+	if d, ok := e.c.latency.bound(); ok {
+		lead = d + lastLead
+	}
+	latest := s.deadline - int64(min(lead, e.c.timeout))
+	if p.next <= latest {
+		return never
+	}
+	if s.lastAt == 0 {
+		s.lastAt = max(1, latest-min(int64(e.spread()), max(0, latest-now)/10))
+	}
+	at := max(s.lastAt, now)
+	if p.requests > 0 {
+		if p.started >= s.lastAt { // made already, or as good as made
+			return never
+		}
+		at = max(at, p.started+int64(pollFloor))
+	}
+	if at < p.floor || at >= s.deadline {
+		return never
+	}
+	return at
+}
+
+// spread is a random time to put between polls that would otherwise come back
+// together. It grows with their number, so that they come at firstPace.
+func (e *poller) spread() time.Duration {
+	if n := len(e.polls); n > 1 {
+		return rand.N(time.Duration(n-1) * firstPace)
+	}
+	return 0
+}
+
+// dispatch queues what is due, starts workers for it and sets the timer for
+// what is next.
+func (e *poller) dispatch(now int64) {
+	for len(e.heap) > 0 && e.heap[0].key <= now {
+		p := e.heap[0]
+		if e.expire(p, now); p.gone {
+			continue
+		}
+		if p.due <= now && p.cancel == nil && !p.queued && !p.parked {
+			p.queued = true
+			e.ready = append(e.ready, p)
+		}
+		e.plan(p, now)
+	}
+	for e.workers < e.maxWorkers {
+		p := e.pop(now)
+		if p == nil {
+			break
+		}
+		e.workers++
+		go e.work(e.begin(p, now), p)
+	}
+	e.arm(now)
+}
+
+// arm sets the timer for the first poll of the heap.
+func (e *poller) arm(now int64) {
+	if len(e.heap) == 0 {
+		return
+	}
+	at := e.heap[0].key
+	switch d := time.Duration(max(0, at-now)); {
+	case e.timer == nil:
+		// A timer of its own for each life of the engine: in a synctest
+		// bubble, a timer may not outlive its bubble.
+		e.timer = time.AfterFunc(d, e.wake)
+	case at != e.armed:
+		e.timer.Reset(d)
+	default:
+		return
+	}
+	e.armed = at
+}
+
+func (e *poller) wake() {
+	e.mu.Lock()
+	defer e.unlock()
+	e.armed = 0
+	if e.timer != nil {
+		e.dispatch(e.c.now())
+	}
+}
+
+// expire ends the subscriptions whose job has a deadline of its own that has come.
+func (e *poller) expire(p *poll, now int64) {
+	for at := &p.subs; *at != nil; {
+		s := *at
+		if !s.ownExpires || s.deadline > now {
+			at = &s.next
+			continue
+		}
+		*at = s.next
+		e.unlink(s)
+		s.to.put(e.failure(p, context.DeadlineExceeded))
+	}
+	if p.subs == nil {
+		e.teach(p, 0)
+		e.end(p)
+	}
+}
+
+// pop takes the next poll out of the queue whose exchange may begin now, and
+// marks it as in flight.
+func (e *poller) pop(now int64) *poll {
+	for len(e.ready) > 0 {
+		p := e.ready[0]
+		e.ready[0] = nil
+		if e.ready = e.ready[1:]; len(e.ready) == 0 {
+			e.ready = nil
+		}
+		p.queued = false
+		switch held := e.c.held(); {
+		case p.gone:
+		case !p.alive(now): // whoever waits is about to leave
+			p.next = never
+			e.plan(p, now)
+		case held > e.c.maxRetryAfter:
+			p.fault = e.c.holdFault.Load()
+			e.finish(p, e.failure(p, e.c.errTooLong()), 0)
+		case held > 0:
+			p.next = later(now, held+e.spread())
+			p.floor = later(now, held)
+			e.plan(p, now)
+		case p.allFull():
+			e.park(p)
+			e.plan(p, now)
+		default:
+			return p
+		}
+	}
+	return nil
+}
+
+// alive reports whether anybody waits whose time is not up.
+func (p *poll) alive(now int64) bool {
+	for s := p.subs; s != nil; s = s.next {
+		if now < s.deadline && s.to.ctx.Err() == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *poll) allFull() bool {
+	for s := p.subs; s != nil; s = s.next {
+		if !s.to.full() {
+			return false
+		}
+	}
+	return true
+}
+
+// park puts a poll aside until somebody has room for an answer.
+func (e *poller) park(p *poll) {
+	p.parked = true
+	for s := p.subs; s != nil; s = s.next {
+		s.to.parked = append(s.to.parked, p)
+	}
+}
+
+// unpark lets as many polls go on as an inbox has room for.
+func (e *poller) unpark(in *inbox) {
+	if len(in.parked) == 0 {
+		return
+	}
+	now := e.c.now()
+	for room := in.limit - len(in.events); room > 0 && len(in.parked) > 0; {
+		p := in.parked[len(in.parked)-1]
+		in.parked = in.parked[:len(in.parked)-1]
+		if p.parked && !p.gone {
+			p.parked = false
+			room--
+			e.plan(p, now)
+		}
+	}
+	e.dispatch(now)
+}
+
+// begin marks a poll as in flight and returns its context, which carries the
+// values of one of those who wait, and ends when the last of them has left.
+func (e *poller) begin(p *poll, now int64) context.Context {
+	deadline := int64(0)
+	for s := p.subs; s != nil; s = s.next {
+		deadline = max(deadline, s.deadline)
+	}
+	ctx := context.WithoutCancel(p.subs.to.ctx)
+	if deadline == never {
+		ctx, p.cancel = context.WithCancel(ctx)
+	} else {
+		ctx, p.cancel = context.WithDeadline(ctx, e.c.at(deadline))
+	}
+	p.started, p.again = now, false
+	if p.hinted {
+		p.hintedAt = max(1, now)
+	}
+	e.plan(p, now)
+	return ctx
+}
+
+// work runs polls until none is due.
+func (e *poller) work(ctx context.Context, p *poll) {
+	ended := false
+	defer func() {
+		if ended {
+			return
+		}
+		// What the caller plugged in panicked, or ended the goroutine. Those
+		// who wait learn of it on their own goroutines; the engine goes on.
+		ev := event{status: Status{JobID: p.id}}
+		if r := recover(); r != nil {
+			ev.panicked = fmt.Sprintf("vtclient: job %s: panic in a poll: %v\n\n%s", quoteID(p.id), r, debug.Stack())
+		} else {
+			ev.err = fmt.Errorf("vtclient: job %s: the goroutine of its poll was ended from within", quoteID(p.id))
+		}
+		e.mu.Lock()
+		defer e.unlock()
+		e.workers--
+		if !p.gone {
+			e.finish(p, ev, 0)
+		}
+		e.dispatch(e.c.now())
+	}()
+	for {
+		e.run(ctx, p)
+		e.mu.Lock()
+		now := e.c.now()
+		next := e.pop(now)
+		if next == nil {
+			e.workers--
+			ended = true
+			e.dispatch(now)
+			e.unlock()
+			return
+		}
+		p, ctx = next, e.begin(next, now)
+		e.dispatch(now)
+		e.unlock()
+	}
+}
+
+// run makes one exchange for a poll and acts on what it brought.
+func (e *poller) run(ctx context.Context, p *poll) {
+	out := e.c.exchange(ctx, p.id, int(p.requests)+1)
+	if out.verdict == answered {
+		e.c.answeredNow()
+		e.c.remember(ctx, out.status)
+	}
+	n, ok := e.note(p, &out)
+	if !ok {
+		return
+	}
+	n.ask(e.c, &out) // the strategies are the caller's: not under our lock
+	if delay, ok := e.settle(p, &out, n); ok && len(e.c.traces) > 0 {
+		e.c.emit(ctx, traceScheduled, TraceInfo{
+			JobID: p.id, Attempt: n.polling.Number + 1, Delay: delay, Retry: out.verdict != answered, Err: out.err,
+		})
+	}
+}
+
+// A note is what an exchange leaves to be decided about a poll that goes on.
+type note struct {
+	polling, retrying Attempt
+	cause             error // ends the wait
+	delay             time.Duration
+}
+
+// note takes an outcome into the state of the poll. It returns false if there
+// is nothing to decide, because the poll is over.
+func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
+	c := e.c
+	e.mu.Lock()
+	defer e.unlock()
+	if p.gone {
+		return n, false
+	}
+	now := c.now()
+	age := time.Duration(now - p.began)
+	p.requests += int32(out.requests)
+	switch out.verdict {
+	case answered:
+		p.tries, p.faultAt, p.refusedAt = 0, 0, 0
+		if out.status.State.Terminal() {
+			e.finish(p, event{status: out.status}, max(1, age))
+			return n, false
+		}
+		p.seen = true
+		p.pendingAt = max(p.pendingAt, time.Duration(p.started-p.began))
+		p.checkedAt, p.progress, p.message = now, out.status.Progress, out.status.Message
+	case fault:
+		p.fault = out.err
+		p.tries++
+		if p.faultAt == 0 {
+			p.faultAt = max(1, now)
+		}
+		c.faultNow()
+		switch {
+		case out.hint > c.maxRetryAfter:
+			n.cause = c.errTooLong()
+		case now-p.faultAt >= int64(c.outageTolerance):
+			n.cause = fmt.Errorf("%w of %v", ErrOutage, c.outageTolerance)
+		}
+	case refused:
+		p.tries++
+		if p.refusedAt == 0 {
+			p.refusedAt = max(1, now)
+		}
+		// A refusal is no fault, but behind a breaker most of the polls see
+		// nothing else of an outage. For those the outage counts from where the client
+		// met its first fault, though not from before they asked.
+		since := p.faultAt
+		if outage := c.outageSince.Load(); since == 0 && outage != 0 {
+			since = max(outage, p.refusedAt)
+		}
+		if since != 0 && p.tries > 1 && now-since >= int64(c.outageTolerance) {
+			n.cause = fmt.Errorf("%w of %v; now the breaker refuses: %w", ErrOutage, c.outageTolerance, out.err)
+		}
+	case final:
+		ev := event{status: Status{JobID: p.id}, err: out.err}
+		if p.seen {
+			ev.status = e.lastSeen(p)
+		}
+		e.finish(p, ev, 0)
+		return n, false
+	}
+	n.polling = Attempt{Number: int(p.requests), Elapsed: age, PendingAt: p.pendingAt, Expected: p.expected}
+	n.retrying = Attempt{Number: int(p.tries)}
+	if trouble := max(p.faultAt, p.refusedAt); trouble != 0 {
+		if p.faultAt != 0 && p.refusedAt != 0 {
+			trouble = min(p.faultAt, p.refusedAt)
+		}
+		n.retrying.Elapsed = time.Duration(now - trouble)
+	}
+	return n, true
+}
+
+// ask asks the strategies for the delay until the next request.
+func (n *note) ask(c *Client, out *outcome) {
+	if n.cause != nil {
+		return
+	}
+	ok := true
+	switch out.verdict {
+	case answered:
+		if n.delay, ok = c.polling.Next(n.polling); !ok {
+			n.cause = ErrGaveUp
+		}
+	case refused:
+		var r *RefusedError
+		if errors.As(out.err, &r) && r.RetryAfter() > 0 {
+			n.delay = r.RetryAfter()
+			return
+		}
+		fallthrough
+	case fault:
+		// Only the outage tolerance ends a wait that meets faults.
+		if n.delay, ok = c.retry.Next(n.retrying); !ok && n.delay <= 0 {
+			n.delay, _ = defaultRetry.Next(n.retrying)
+		}
+	}
+}
+
+// settle plans the next exchange of a poll and tells those who wait. It
+// returns the time until then, and false if there is none.
+func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
+	c := e.c
+	e.mu.Lock()
+	defer e.unlock()
+	if p.gone {
+		return 0, false
+	}
+	p.cancel() // releases the exchange's context
+	p.cancel = nil
+	hinted := p.again
+	p.hinted, p.again = false, false
+	if n.cause != nil {
+		if out.verdict == fault {
+			details(out.err).then = "the wait ends"
+		}
+		e.finish(p, e.failure(p, n.cause), 0)
+		return 0, false
+	}
+
+	now := c.now()
+	p.floor = 0
+	p.next = later(now, max(n.delay, 0))
+	if hint := min(out.hint, c.maxRetryAfter); hint > 0 && out.verdict != held {
+		p.floor = later(now, hint)
+		p.next = max(p.next, p.floor)
+	}
+	switch {
+	case out.verdict == left && !p.alive(now):
+		p.next = never // those who wait are about to go
+	case out.verdict == refused, out.verdict == fault && p.next == p.floor:
+		p.next = later(p.next, e.spread())
+	case out.verdict == answered && hinted:
+		p.next, p.hinted = min(p.next, e.hintDue(p, now)), true
+	}
+	p.next = max(p.next, p.started+int64(pollFloor))
+	e.plan(p, now)
+
+	delay := time.Duration(max(0, p.due-now))
+	goesOn := p.due < p.lastDeadline()
+	switch out.verdict {
+	case answered:
+		e.publish(p, event{status: out.status})
+	case fault:
+		if d := details(out.err); goesOn {
+			d.Next = max(1, delay)
+		} else {
+			d.then = "no further request fits before the deadline"
+		}
+		e.publish(p, event{fault: out.err})
+	}
+	return delay, goesOn && out.verdict != left
+}
+
+// lastDeadline is the latest deadline of those who wait.
+func (p *poll) lastDeadline() (t int64) {
+	for s := p.subs; s != nil; s = s.next {
+		t = max(t, s.deadline)
+	}
+	return t
+}
+
+// publish tells those who want to know of an observation or a fault.
+func (e *poller) publish(p *poll, ev event) {
+	for s := p.subs; s != nil; s = s.next {
+		if ev.fault != nil && s.to.wantFaults || ev.fault == nil && s.to.wantPending {
+			s.to.put(ev)
+		}
+	}
+}
+
+// hint makes a poll due whose exchange begins after now.
+func (e *poller) hint(id string) {
+	e.mu.Lock()
+	defer e.unlock()
+	p := e.polls[id]
+	switch {
+	case p == nil:
+	case p.cancel != nil:
+		p.again = true // what is in flight began before
+	default:
+		now := e.c.now()
+		p.hinted = true
+		if at := e.hintDue(p, now); at < p.next {
+			p.next = at
+			e.plan(p, now)
+			e.dispatch(now)
+		}
+	}
+}
+
+// hintDue says when a hint that is given now may bring about a check.
+func (e *poller) hintDue(p *poll, now int64) int64 {
+	if p.hintedAt == 0 {
+		return now
+	}
+	return max(now, p.hintedAt+int64(hintGap))
+}
+
+type pollHeap []*poll
+
+func (h pollHeap) Len() int           { return len(h) }
+func (h pollHeap) Less(i, j int) bool { return h[i].key < h[j].key }
+func (h pollHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+func (h *pollHeap) Push(x any) {
+	p := x.(*poll)
+	p.index = len(*h)
+	*h = append(*h, p)
+}
+func (h *pollHeap) Pop() any {
+	old := *h
+	p := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	p.index = -1
+	return p
+}

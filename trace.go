@@ -1,0 +1,119 @@
+package vtclient
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// A Trace is a set of callbacks that tell what a client does, in the style of
+// net/http/httptrace: enough to feed any metrics system. Every field may be
+// nil; a nil field costs nothing. The callbacks are called synchronously, from
+// several goroutines at once and never under a lock of the client; they should
+// return quickly. The context is that of the call or wait on whose behalf the
+// client acts (of one of them, where several share a poll), for its values.
+type Trace struct {
+	// Sent: a request is about to be sent.
+	Sent func(context.Context, TraceInfo)
+	// Answered: an exchange is over, with a status or with an error in Err.
+	// There is one Answered for each Sent.
+	Answered func(context.Context, TraceInfo)
+	// Refused: the breaker let no request through; Err says why.
+	Refused func(context.Context, TraceInfo)
+	// Scheduled: the next poll or retry will be made after Delay.
+	Scheduled func(context.Context, TraceInfo)
+	// Cached: the cache answered in the place of a request, or it failed and
+	// Err says how.
+	Cached func(context.Context, TraceInfo)
+}
+
+// TraceInfo is what a Trace callback is told. Fields that do not apply are zero.
+type TraceInfo struct {
+	JobID      string
+	Attempt    int           // the request's number, as in Details
+	State      State         // Answered, Cached: what the answer says
+	StatusCode int           // Answered: of the answer; 0: there was none
+	Latency    time.Duration // Answered: from sending to the end of the body
+	// Wire counts how often the request was written to the network, for
+	// Answered. It is above 1 when net/http repeated it by itself on a new
+	// connection because the one it had was found dead, or followed a
+	// redirect, and 0 when no connection could be had.
+	Wire  int
+	Delay time.Duration // Scheduled: time until the next request
+	Retry bool          // Scheduled: it follows a fault or a refusal, not a pending answer
+	Err   error         // Answered, Refused, Cached, Scheduled: what went wrong
+}
+
+type traceKind int
+
+const (
+	traceSent traceKind = iota
+	traceAnswered
+	traceRefused
+	traceScheduled
+	traceCached
+)
+
+func (t *Trace) hook(k traceKind) func(context.Context, TraceInfo) {
+	switch k {
+	case traceSent:
+		return t.Sent
+	case traceAnswered:
+		return t.Answered
+	case traceRefused:
+		return t.Refused
+	case traceScheduled:
+		return t.Scheduled
+	default:
+		return t.Cached
+	}
+}
+
+// emit tells every trace. The caller checks c.traces first where building info costs.
+func (c *Client) emit(ctx context.Context, k traceKind, info TraceInfo) {
+	for i := range c.traces {
+		if f := c.traces[i].hook(k); f != nil {
+			f(ctx, info)
+		}
+	}
+}
+
+// logTrace is logging as a Trace: what goes as it should at level Debug,
+// faults, refusals and cache failures at level Warn.
+func logTrace(l *slog.Logger) Trace {
+	log := func(msg string) func(context.Context, TraceInfo) {
+		return func(ctx context.Context, t TraceInfo) {
+			level := slog.LevelDebug
+			if t.Err != nil {
+				level = slog.LevelWarn
+			}
+			if !l.Enabled(ctx, level) {
+				return
+			}
+			attrs := make([]slog.Attr, 0, 8)
+			attrs = append(attrs, slog.String("job", t.JobID), slog.Int("attempt", t.Attempt))
+			if t.State != "" {
+				attrs = append(attrs, slog.String("state", string(t.State)))
+			}
+			if t.StatusCode != 0 {
+				attrs = append(attrs, slog.Int("status_code", t.StatusCode))
+			}
+			if t.Latency != 0 {
+				attrs = append(attrs, slog.Duration("latency", t.Latency))
+			}
+			if t.Delay != 0 {
+				attrs = append(attrs, slog.Duration("delay", t.Delay))
+			}
+			if t.Err != nil {
+				attrs = append(attrs, slog.String("error", t.Err.Error()))
+			}
+			l.LogAttrs(ctx, level, msg, attrs...)
+		}
+	}
+	return Trace{
+		Answered:  log("vtclient: exchange"),
+		Refused:   log("vtclient: refused by breaker"),
+		Scheduled: log("vtclient: next request scheduled"),
+		Cached:    log("vtclient: cache"),
+	}
+}

@@ -1,0 +1,298 @@
+package vtclient
+
+import (
+	"context"
+	"iter"
+	"time"
+)
+
+// Wait waits until the job is over and returns its last Status. It checks at
+// once, so that a wrong id or key fails now and not minutes later (see
+// [StartedAt] for jobs that are known to exist), and then polls as
+// [WithPolling] says. However many wait for one job, it is polled once for all.
+//
+// It returns a nil error for a completed job only. A failed job is a
+// *JobError, with the Status filled in all the same. A fault of the network or
+// the backend does not end the wait until [WithOutageTolerance] is used up: then,
+// and when ctx is done, the error is a *WaitError that matches its cause
+// (context.DeadlineExceeded, ErrOutage, …) and the last fault, and the Status
+// is the last one seen. Answers that are final for any request, such as a 404,
+// end it at once with the error that Status would return. When ctx has a
+// deadline, a last poll is made just before it. No request is sent after ctx
+// is done.
+func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (Status, error) {
+	wc, err := newWaitConfig(opts)
+	if err == nil {
+		err = c.route.checkID(jobID)
+	}
+	if err != nil {
+		return Status{JobID: jobID}, err
+	}
+	return c.follow(ctx, jobID, &wc, nil)
+}
+
+// Watch returns an iterator over the observations of one job: each answer, as
+// it comes. It polls as Wait does and ends after the terminal answer or with
+// the first error, which stands beside the last Status; a failed job is a
+// *JobError beside its Status. Leaving the loop ends the polling. A loop body that takes long
+// holds the polling back. Each run of the iterator is a watch of its own.
+func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) iter.Seq2[Status, error] {
+	return func(yield func(Status, error) bool) {
+		wc, err := newWaitConfig(opts)
+		if err == nil {
+			err = c.route.checkID(jobID)
+		}
+		if err != nil {
+			yield(Status{JobID: jobID}, err)
+			return
+		}
+		going := true
+		st, err := c.follow(ctx, jobID, &wc, func(st Status) bool {
+			going = yield(st, nil)
+			return going
+		})
+		if going {
+			yield(st, err)
+		}
+	}
+}
+
+// follow waits for one job on the caller's goroutine. observe, if not nil, is
+// told each pending answer, and stops the wait by returning false.
+func (c *Client) follow(ctx context.Context, jobID string, wc *waitConfig, observe func(Status) bool) (Status, error) {
+	if expired(ctx) {
+		return Status{JobID: jobID}, &WaitError{JobID: jobID, Cause: contextCause(ctx)}
+	}
+	if st, ok := c.recall(ctx, jobID, false); ok {
+		if wc.onProgress != nil {
+			wc.onProgress(st)
+		}
+		return verdictOn(st)
+	}
+	in := newInbox(ctx, wc.onProgress != nil || observe != nil, wc.onError != nil, 1)
+	// Also when a callback panics or ends the goroutine.
+	defer c.poller.leaveAll(in)
+	job := Job{ID: jobID, StartedAt: wc.startedAt, Expect: wc.expect}
+	c.poller.join(in, job, c.firstDue(job))
+	for {
+		ev, ok := c.poller.take(in)
+		if !ok {
+			select {
+			case <-in.ready:
+				continue
+			case <-ctx.Done():
+				ev, _ = c.poller.abandon(in)
+			}
+		}
+		st, err, done := wc.dispatch(ev)
+		if done {
+			return st, err
+		}
+		if ev.fault == nil && observe != nil && !observe(ev.status) {
+			return ev.status, nil
+		}
+	}
+}
+
+// firstDue says when a job is to be polled first: at once, or as the schedule
+// says from the start that is known.
+func (c *Client) firstDue(job Job) int64 {
+	now := c.now()
+	if job.StartedAt.IsZero() {
+		return now
+	}
+	delay, _ := c.polling.Next(Attempt{Expected: job.Expect})
+	return max(now, later(c.began(job.StartedAt, now), delay))
+}
+
+// began translates a job's start into the client's time.
+func (c *Client) began(t time.Time, now int64) int64 { return min(now, int64(t.Sub(c.epoch))) }
+
+// dispatch tells the callbacks of one event. If it ends the job, the result is returned.
+func (wc *waitConfig) dispatch(ev event) (Status, error, bool) {
+	if ev.panicked != nil {
+		panic(ev.panicked)
+	}
+	switch {
+	case ev.fault != nil:
+		if wc.onError != nil {
+			wc.onError(ev.fault)
+		}
+		return Status{}, nil, false
+	case ev.err != nil:
+		return ev.status, ev.err, true
+	}
+	if wc.onProgress != nil {
+		wc.onProgress(ev.status)
+	}
+	if !ev.status.State.Terminal() {
+		return ev.status, nil, false
+	}
+	st, err := verdictOn(ev.status)
+	return st, err, true
+}
+
+// verdictOn turns a terminal status into the result of a wait.
+func verdictOn(st Status) (Status, error) {
+	if st.State == StateFailed {
+		return st, &JobError{Status: st}
+	}
+	return st, nil
+}
+
+const (
+	// firstPace is the gap between the first checks that one WaitAll makes
+	// once it has made those that may be in flight at once: 500 a second.
+	// The same pace spreads out polls that would otherwise come back
+	// together, after a pause that all of them were told to make.
+	firstPace = 2 * time.Millisecond
+
+	// feedGrace is how long a WaitAll whose context is done goes on to take
+	// jobs from its sequence in order to report on each. One that blocks
+	// must not keep the call from ending.
+	feedGrace = 100 * time.Millisecond
+
+	// batchBacklog is how many results a WaitAll holds for a slow consumer
+	// before it stops polling.
+	batchBacklog = 256
+)
+
+// WaitAll waits for all jobs of a sequence and yields each job exactly once,
+// in the order in which they end; the error beside it is that job's, as Wait
+// would return it. The sequence is read in a goroutine of its own, so it may
+// block: jobs can stream in while others end. Ids that are given twice are two jobs with
+// one poll.
+//
+// First checks are paced: once as many have been made as may be in flight
+// (WithMaxInFlight), one every 2 ms. A consumer that is slow holds the polling
+// and the reading of the sequence back. When ctx is done, each
+// job that has not ended is yielded with a *WaitError; a sequence that then
+// gives no further job for 100 ms is not waited for. Leaving the loop stops everything that it
+// started; the sequence is told so at its next yield.
+//
+// Of the options, StartedAt and Expect hold for jobs that bring none of their
+// own, and the callbacks are called for all jobs, one at a time.
+func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOption) iter.Seq2[Status, error] {
+	return func(yield func(Status, error) bool) {
+		wc, err := newWaitConfig(opts)
+		if err == nil && jobs == nil {
+			err = badArgument("WaitAll: jobs", "nil", "a sequence")
+		}
+		if err != nil {
+			yield(Status{}, err)
+			return
+		}
+		in := newInbox(ctx, wc.onProgress != nil, wc.onError != nil, batchBacklog)
+		defer c.poller.leaveAll(in)
+		fed := make(chan struct{})
+		var fault any
+		go func() {
+			defer close(fed)
+			defer func() { fault = recover() }()
+			c.feed(in, jobs, &wc)
+		}()
+		c.drain(in, &wc, fed, yield)
+		select {
+		case <-fed:
+			if fault != nil {
+				panic(fault) // the sequence's own, on the caller's goroutine
+			}
+		default:
+		}
+	}
+}
+
+// feed hands the jobs of a sequence to the poller until the batch is closed.
+func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
+	var pace pacer
+	for job := range jobs {
+		if job.StartedAt.IsZero() {
+			job.StartedAt = wc.startedAt
+		}
+		if job.Expect == 0 {
+			job.Expect = wc.expect
+		}
+		err := c.route.checkID(job.ID)
+		if err == nil && job.Expect < 0 {
+			err = badArgument("Job.Expect", job.Expect, "a duration of 0 or more")
+		}
+		if err == nil && expired(in.ctx) {
+			err = &WaitError{JobID: job.ID, Cause: contextCause(in.ctx)}
+		}
+		if err != nil {
+			if !c.poller.post(in, event{status: Status{JobID: job.ID}, err: err}) {
+				return
+			}
+			continue
+		}
+		if st, ok := c.recall(in.ctx, job.ID, false); ok {
+			if !c.poller.post(in, event{status: st}) {
+				return
+			}
+			continue
+		}
+		due := c.firstDue(job)
+		if now := c.now(); due <= now {
+			due = pace.next(now, cap(c.gate))
+		}
+		if !c.poller.join(in, job, due) {
+			return
+		}
+	}
+}
+
+// A pacer gives out the moments for first checks: burst of them at once, then one each firstPace
+// (the virtual scheduling form of the leaky bucket, as in ITU-T I.371's GCRA).
+type pacer struct{ tat int64 }
+
+func (p *pacer) next(now int64, burst int) int64 {
+	p.tat = max(p.tat, now) + int64(firstPace)
+	return max(now, p.tat-int64(burst)*int64(firstPace))
+}
+
+// drain yields the results of a batch until all have come.
+func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan struct{}, yield func(Status, error) bool) {
+	var grace <-chan time.Time
+	done := in.ctx.Done()
+	for {
+		if ev, ok := c.poller.take(in); ok {
+			if st, err, end := wc.dispatch(ev); end {
+				grace = nil
+				if !yield(st, err) {
+					return
+				}
+			}
+			continue
+		}
+		if done == nil {
+			if ev, ok := c.poller.abandon(in); ok {
+				if st, err, end := wc.dispatch(ev); end && !yield(st, err) {
+					return
+				}
+				continue
+			}
+			if grace == nil {
+				grace = time.After(feedGrace)
+			}
+		}
+		if fed == nil && c.poller.empty(in) {
+			return
+		}
+		select {
+		case <-in.ready:
+		case <-done:
+			done = nil
+		case <-fed:
+			fed = nil
+		case <-grace:
+			return
+		}
+	}
+}
+
+// Hint says: look at this job now. If anybody waits for the job, a check that
+// begins after the hint is made as soon as the server's 429s and a gap of 1 s between hinted
+// checks of one job allow. The truth still comes from the
+// backend, so a forged hint costs a request and nothing else. For a job that
+// nobody waits for, Hint does nothing.
+func (c *Client) Hint(jobID string) { c.poller.hint(jobID) }
