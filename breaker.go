@@ -1,0 +1,442 @@
+package vtclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Breaker stops requests to a backend that is unwell. Before each request
+// the client asks Allow for a permit.
+//
+// An error from Allow is a refusal: no request is made, and done is ignored. A
+// wait does not take a refusal for a fault of the backend. If the refusal, or
+// an error that it wraps, has a method RetryAfter() time.Duration, the wait
+// asks again after that time.
+//
+// Otherwise the client makes its request and calls done exactly once, with
+//
+//   - nil if the backend is well. It answered, with 2xx or 4xx alike.
+//   - an error that matches [context.Canceled] if the caller left. That says
+//     nothing about the backend; a breaker should count it neither way.
+//   - any other error if the backend is unwell: a network fault, a timeout of
+//     the client's own or a 5xx.
+//
+// The shape is that of the two-step breaker of github.com/sony/gobreaker,
+// which fits as it is. A Breaker must be safe for concurrent use.
+type Breaker interface {
+	Allow() (done func(error), err error)
+}
+
+// A BreakerState is one of the three states of a [CircuitBreaker].
+type BreakerState int
+
+const (
+	// BreakerClosed lets every request through and counts failures.
+	BreakerClosed BreakerState = iota
+	// BreakerOpen refuses every request until its period is over.
+	BreakerOpen
+	// BreakerHalfOpen lets a few probes through to see if the backend is well.
+	BreakerHalfOpen
+)
+
+// String returns "closed", "open" or "half-open".
+func (s BreakerState) String() string {
+	switch s {
+	case BreakerClosed:
+		return "closed"
+	case BreakerOpen:
+		return "open"
+	case BreakerHalfOpen:
+		return "half-open"
+	}
+	return fmt.Sprintf("BreakerState(%d)", int(s))
+}
+
+// ErrBreakerOpen matches every refusal of a [CircuitBreaker], in the open and
+// in the half-open state, under [errors.Is].
+var ErrBreakerOpen = errors.New("vtclient: circuit breaker is open")
+
+// A BreakerOpenError is a refusal of a [CircuitBreaker]. It matches
+// [ErrBreakerOpen]. Many callers may share one value.
+type BreakerOpenError struct {
+	// State is BreakerOpen, or BreakerHalfOpen where all probes are taken.
+	State BreakerState
+
+	until  time.Time // open: the end of the period
+	reason string    // what brought the breaker into this state
+}
+
+// RetryAfter returns how long to wait before asking the breaker again: what is
+// left of the open period at the time of the call, zero once it is over; or,
+// in the half-open state, one second, in which a probe will mostly have ended.
+func (e *BreakerOpenError) RetryAfter() time.Duration {
+	if e.State == BreakerHalfOpen {
+		return time.Second
+	}
+	return max(0, time.Until(e.until))
+}
+
+// Error says the state, what led to it, and how long to wait.
+func (e *BreakerOpenError) Error() string {
+	return fmt.Sprintf("vtclient: circuit breaker is %v (%s): retry in %v", e.State, e.reason, e.RetryAfter())
+}
+
+// Is reports whether target is [ErrBreakerOpen].
+func (e *BreakerOpenError) Is(target error) bool { return target == ErrBreakerOpen }
+
+// A BreakerConfig sets up a [CircuitBreaker]. The zero value is ready to use:
+// every field that is zero means the default given beside it.
+type BreakerConfig struct {
+	// ConsecutiveFailures opens the breaker at this many failures in a row.
+	// Default 5: a single lost connection or restart does not open it, an
+	// outage does within five requests. Negative: this criterion is off.
+	ConsecutiveFailures int
+
+	// FailureRate opens the breaker when at least this share of the calls
+	// that ended within Window failed, at most 1. It is looked at whenever a
+	// call fails. Default 0.5: when half of the calls fail, retries double the
+	// load on a backend that is already unwell. Negative: this criterion is off.
+	FailureRate float64
+	// MinCalls is how many calls must have ended within Window before
+	// FailureRate counts. Default 20: a rate over fewer says little.
+	MinCalls int
+	// Window is the rolling time over which FailureRate is taken. It moves on
+	// in steps of a tenth. Default 30 s: long enough for a slow poller to make
+	// MinCalls, short enough to forget the last deployment.
+	Window time.Duration
+
+	// OpenPeriod is how long the breaker first stays open. Default 5 s: most
+	// restarts are over by then.
+	OpenPeriod time.Duration
+	// OpenGrowth multiplies the open period each time a probe fails, at
+	// least 1; 1 keeps it constant. Closing starts again from OpenPeriod.
+	// Default 2: 5 s, 10 s, 20 s, 30 s, 30 s.
+	OpenGrowth float64
+	// MaxOpenPeriod bounds the open period, jitter included; it is at least
+	// OpenPeriod. Default 30 s, or OpenPeriod if that is longer: a probe in
+	// half a minute costs the backend nothing, a longer wait after it has
+	// recovered is felt.
+	MaxOpenPeriod time.Duration
+	// Jitter is the share of the open period that is random, at most 1, so
+	// that many clients do not probe in step. It only ever shortens the
+	// period. Default 0.5: 5 s becomes 2.5 s to 5 s. Negative: no jitter.
+	Jitter float64
+
+	// HalfOpenProbes is how many probes may be under way at once. Default 1:
+	// a backend that comes back meets one request and not a crowd.
+	HalfOpenProbes int
+	// HalfOpenSuccesses is how many probes must succeed to close the breaker;
+	// one that fails opens it again. Default 2: one good answer may be luck.
+	HalfOpenSuccesses int
+	// ProbeTimeout is the time after which a probe whose result never came
+	// (a panic, a runtime.Goexit) may be replaced by another. It must be longer
+	// than a request can take, or slow answers never count. Default 1 min.
+	ProbeTimeout time.Duration
+
+	// Count429 makes the client count a 429 (Too Many Requests) as a failure.
+	// Default false: a backend that says so is well, and says when to return.
+	Count429 bool
+
+	// OnStateChange, if not nil, is told every change of state, one at a time
+	// and in order. It runs on the goroutine whose call made the change, or on
+	// one that is already running it, under no lock: it may use the breaker. It
+	// should be quick, since that goroutine's call waits for it.
+	OnStateChange func(from, to BreakerState)
+}
+
+// windowBuckets is the number of steps in which the window moves on.
+const windowBuckets = 10
+
+// A CircuitBreaker is a [Breaker] with three states. Closed, it lets every
+// request through. It opens after too many failures in a row or when too large a
+// share of recent calls failed, and then refuses all requests for a while.
+// The first request after that makes it half-open: a bounded number of probes
+// goes through, and their results close it or open it for longer.
+//
+// A result counts only in the state in which its permit was given. Results that
+// come later, when the state has changed since, are ignored.
+//
+// Create one with [NewCircuitBreaker]. One breaker serves one backend; clients
+// of the same backend may share it. All methods are safe for concurrent use.
+// It starts no goroutine and no timer.
+type CircuitBreaker struct {
+	era atomic.Pointer[era] // replaced under mu only
+	cfg BreakerConfig       // defaults filled in
+	err error               // what was wrong with the caller's config
+
+	mu      sync.Mutex
+	period  time.Duration // the open period without jitter; 0: closed since
+	changes [][2]BreakerState
+	telling bool // a goroutine is in tell
+}
+
+// An era is the time between two changes of state. Whatever is counted is
+// counted in an era, so that results from before a change are lost with theirs.
+type era struct {
+	b       *CircuitBreaker
+	state   BreakerState
+	start   time.Time
+	done    func(error)       // closed: shared by all permits, so that none allocates
+	refusal *BreakerOpenError // open and half-open: shared by all refusals
+
+	// Half-open, under b.mu.
+	probes    []*probe // under way, oldest first
+	successes int
+
+	// Closed, without a lock: see endCall and bucket.
+	consecutive atomic.Int64 // failures in a row
+	buckets     [windowBuckets]bucket
+}
+
+// A bucket counts the calls that ended in one tenth of a window.
+type bucket struct {
+	index     atomic.Int64 // which tenth, counted from the start of the era
+	good, bad atomic.Int64
+}
+
+// A probe is one permit of the half-open state.
+type probe struct{ expires time.Time }
+
+// NewCircuitBreaker returns a closed breaker. A field of cfg that makes no
+// sense is reported by [New] when the breaker is passed to it; until then the
+// field's default stands in.
+func NewCircuitBreaker(cfg BreakerConfig) *CircuitBreaker {
+	b := &CircuitBreaker{cfg: cfg}
+	c := &b.cfg
+	fill(b, "ConsecutiveFailures", &c.ConsecutiveFailures, 5, true, "")
+	fill(b, "FailureRate", &c.FailureRate, 0.5, c.FailureRate <= 1, "at most 1; negative: off")
+	fill(b, "MinCalls", &c.MinCalls, 20, c.MinCalls > 0, "at least 1; 0: 20")
+	fill(b, "Window", &c.Window, 30*time.Second, c.Window > 0, "above 0; 0: 30s")
+	fill(b, "OpenPeriod", &c.OpenPeriod, 5*time.Second, c.OpenPeriod > 0, "above 0; 0: 5s")
+	fill(b, "OpenGrowth", &c.OpenGrowth, 2, c.OpenGrowth >= 1, "at least 1; 0: 2")
+	fill(b, "MaxOpenPeriod", &c.MaxOpenPeriod, max(c.OpenPeriod, 30*time.Second), c.MaxOpenPeriod >= c.OpenPeriod,
+		fmt.Sprintf("at least OpenPeriod, %v; 0: 30s", c.OpenPeriod))
+	fill(b, "Jitter", &c.Jitter, 0.5, c.Jitter <= 1, "at most 1; negative: none")
+	fill(b, "HalfOpenProbes", &c.HalfOpenProbes, 1, c.HalfOpenProbes > 0, "at least 1; 0: 1")
+	fill(b, "HalfOpenSuccesses", &c.HalfOpenSuccesses, 2, c.HalfOpenSuccesses > 0, "at least 1; 0: 2")
+	fill(b, "ProbeTimeout", &c.ProbeTimeout, time.Minute, c.ProbeTimeout > 0, "above 0; 0: 1m0s")
+	b.enter(BreakerClosed, "")
+	return b
+}
+
+// fill puts the default into a field that is zero or bad, and remembers the bad.
+func fill[T int | float64 | time.Duration](b *CircuitBreaker, name string, field *T, byDefault T, good bool, want string) {
+	if v := *field; v == 0 || !good {
+		*field = byDefault
+		if v != 0 {
+			b.err = errors.Join(b.err, fmt.Errorf("vtclient: BreakerConfig.%s is %v, want %s", name, v, want))
+		}
+	}
+}
+
+// validate returns what was wrong with the config of b, or with how b was made.
+func (b *CircuitBreaker) validate() error {
+	if b == nil || b.era.Load() == nil {
+		return fmt.Errorf("vtclient: the breaker is %#v, want one made by NewCircuitBreaker", b)
+	}
+	return b.err
+}
+
+// counts429 says whether the client shall report a 429 as a failure.
+func (b *CircuitBreaker) counts429() bool { return b.cfg.Count429 }
+
+// State returns the state that b is in. It changes nothing: an open breaker
+// whose period is over is open until the next Allow makes it half-open, so that
+// State and OnStateChange always agree.
+func (b *CircuitBreaker) State() BreakerState { return b.era.Load().state }
+
+// Allow returns a permit for one request or, with a [*BreakerOpenError], a
+// refusal. The caller of a permitted request must call done once, when the
+// request has ended, from any goroutine; see [Breaker] for its argument. Allow
+// never blocks, and allocates only for a probe.
+func (b *CircuitBreaker) Allow() (done func(error), err error) {
+	e := b.era.Load()
+	switch {
+	case e.state == BreakerClosed:
+		return e.done, nil
+	case e.state == BreakerOpen && time.Until(e.refusal.until) > 0:
+		return nil, e.refusal
+	}
+	return b.allowProbe()
+}
+
+// allowProbe is Allow in the half-open state or at the end of the open one.
+func (b *CircuitBreaker) allowProbe() (func(error), error) {
+	defer b.tell()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e, now := b.era.Load(), time.Now()
+	if e.state == BreakerOpen && !now.Before(e.refusal.until) {
+		e = b.enter(BreakerHalfOpen, "probes are under way")
+	}
+	switch {
+	case e.state == BreakerClosed: // by another goroutine, since Allow looked
+		return e.done, nil
+	case e.state == BreakerOpen: // again
+		return nil, e.refusal
+	case len(e.probes) < b.cfg.HalfOpenProbes:
+	case now.Before(e.probes[0].expires):
+		return nil, e.refusal
+	default:
+		e.probes = slices.Delete(e.probes, 0, 1) // no longer expected to end
+	}
+	p := &probe{expires: now.Add(b.cfg.ProbeTimeout)}
+	e.probes = append(e.probes, p)
+	return func(err error) { e.endProbe(p, err) }, nil
+}
+
+// endProbe takes the result of a probe, unless p has ended before, has been
+// replaced, or belongs to an era that is over.
+func (e *era) endProbe(p *probe, err error) {
+	b := e.b
+	neutral := errors.Is(err, context.Canceled) // may run foreign code: not under the lock
+	defer b.tell()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.Index(e.probes, p)
+	if i < 0 || b.era.Load() != e {
+		return
+	}
+	e.probes = slices.Delete(e.probes, i, i+1)
+	switch {
+	case neutral:
+	case err != nil:
+		b.enter(BreakerOpen, "a probe failed")
+	default:
+		if e.successes++; e.successes >= b.cfg.HalfOpenSuccesses {
+			b.enter(BreakerClosed, "")
+		}
+	}
+}
+
+// endCall takes the result of a call that was permitted in the closed state.
+func (e *era) endCall(err error) {
+	switch {
+	case err == nil:
+		if e.consecutive.Load() != 0 { // not to write what is read: 10 % on two cores
+			e.consecutive.Store(0)
+		}
+		if e.b.cfg.FailureRate >= 0 {
+			e.bucket(e.tenth()).good.Add(1)
+		}
+	case errors.Is(err, context.Canceled):
+	default:
+		if reason := e.countFailure(); reason != "" {
+			e.trip(reason)
+		}
+	}
+}
+
+// countFailure counts one failure and says why the breaker must open, if it must.
+func (e *era) countFailure() (reason string) {
+	c := &e.b.cfg
+	row := e.consecutive.Add(1)
+	var good, bad int64
+	if c.FailureRate >= 0 {
+		now := e.tenth()
+		e.bucket(now).bad.Add(1)
+		for i := range e.buckets {
+			if k := &e.buckets[i]; k.index.Load() > now-windowBuckets {
+				good, bad = good+k.good.Load(), bad+k.bad.Load()
+			}
+		}
+	}
+	switch calls := good + bad; {
+	case c.ConsecutiveFailures > 0 && row >= int64(c.ConsecutiveFailures):
+		return fmt.Sprintf("%d failures in a row", row)
+	case calls >= int64(c.MinCalls) && float64(bad)/float64(calls) >= c.FailureRate:
+		return fmt.Sprintf("%d of %d calls failed", bad, calls)
+	}
+	return ""
+}
+
+// trip opens the breaker unless its state has changed since e.
+func (e *era) trip(reason string) {
+	b := e.b
+	defer b.tell()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.era.Load() == e {
+		b.enter(BreakerOpen, reason)
+	}
+}
+
+// tenth returns which tenth of a window it is, counted from the start of e.
+func (e *era) tenth() int64 {
+	return int64(time.Since(e.start) / max(1, e.b.cfg.Window/windowBuckets))
+}
+
+// bucket returns the bucket of a tenth, emptied if an older tenth had it. A
+// goroutine that stands still for a whole window between the clock and its count
+// puts one call into a younger tenth, which does no harm.
+func (e *era) bucket(tenth int64) *bucket {
+	k := &e.buckets[tenth%windowBuckets]
+	if k.index.Load() < tenth {
+		e.b.mu.Lock()
+		defer e.b.mu.Unlock()
+		if k.index.Load() < tenth {
+			k.good.Store(0)
+			k.bad.Store(0)
+			k.index.Store(tenth)
+		}
+	}
+	return k
+}
+
+// enter begins a new era. The caller holds b.mu.
+func (b *CircuitBreaker) enter(to BreakerState, reason string) *era {
+	c, from := &b.cfg, b.era.Load()
+	e := &era{b: b, state: to, start: time.Now()}
+	switch to {
+	case BreakerClosed:
+		e.done = e.endCall
+		b.period = 0
+	case BreakerOpen:
+		if longer := float64(b.period) * c.OpenGrowth; b.period == 0 {
+			b.period = c.OpenPeriod
+		} else if longer < float64(c.MaxOpenPeriod) {
+			b.period = time.Duration(longer)
+		} else {
+			b.period = c.MaxOpenPeriod
+		}
+		less := max(0, c.Jitter) * rand.Float64() * float64(b.period)
+		e.refusal = &BreakerOpenError{State: to, reason: reason, until: e.start.Add(b.period - time.Duration(less))}
+	case BreakerHalfOpen:
+		e.refusal = &BreakerOpenError{State: to, reason: reason}
+	}
+	b.era.Store(e)
+	if from != nil && c.OnStateChange != nil {
+		b.changes = append(b.changes, [2]BreakerState{from.state, to})
+	}
+	return e
+}
+
+// tell passes the changes of state on, in order. Where it is running already, on
+// this goroutine or another, that run passes on the new ones too.
+func (b *CircuitBreaker) tell() {
+	if b.cfg.OnStateChange == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.telling {
+		return
+	}
+	b.telling = true
+	defer func() { b.telling = false }() // also if the callback panics
+	for len(b.changes) > 0 {
+		c := b.changes[0]
+		b.changes = b.changes[1:]
+		func() {
+			b.mu.Unlock()
+			defer b.mu.Lock()
+			b.cfg.OnStateChange(c[0], c[1])
+		}()
+	}
+}
