@@ -173,8 +173,10 @@ func Raw(s string) Step {
 }
 
 // WrongLength sends a body under a Content-Length of another value and stays
-// connected. Too small a length cuts the body and leaves its rest on the
-// connection; too large a one leaves the client waiting until it gives up.
+// connected. Too large a length leaves the client waiting until it gives up. Too
+// small a one cuts the body and leaves its rest on the connection: net/http
+// closes that, unless the next request is so quick that it takes the rest for
+// the beginning of its answer.
 func WrongLength(body string, length int) Step {
 	return step(func(x *exchange) { x.write(answer(x, 200, body, strconv.Itoa(length), jsonType)) })
 }

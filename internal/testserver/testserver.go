@@ -164,6 +164,17 @@ func (s *Server) Connections() int {
 	return s.accepted
 }
 
+// OpenConnections returns how many connections the server holds now. One that
+// the client has closed may be counted until the server has noticed.
+func (s *Server) OpenConnections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.up == nil {
+		return 0
+	}
+	return len(s.up.conns)
+}
+
 // AwaitRequests returns once n requests have arrived in all, and fails the test
 // if that takes more than ten seconds. Call it from the test's own goroutine.
 func (s *Server) AwaitRequests(n int) {
