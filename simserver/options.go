@@ -1,0 +1,102 @@
+package simserver
+
+import (
+	"fmt"
+	"time"
+)
+
+// An Option sets something about a server when it is made.
+type Option func(*config)
+
+type config struct {
+	seed        uint64
+	durations   Durations
+	failureRate float64
+	faults      Faults
+	autoCreate  bool
+	epoch       time.Time
+	defaultJob  Job
+	retryAfter  time.Duration
+	token       string
+	onExchange  func(Exchange)
+}
+
+func newConfig(opts []Option) config {
+	c := config{durations: Fixed(10 * time.Second)}
+	for _, o := range opts {
+		o(&c)
+	}
+	if !isRate(c.failureRate) {
+		panic(fmt.Sprintf("simserver: WithFailureRate(%v): not between 0 and 1", c.failureRate))
+	}
+	if err := c.faults.Validate(); err != nil {
+		panic(err.Error())
+	}
+	return c
+}
+
+// isRate is false for NaN, too.
+func isRate(p float64) bool { return p >= 0 && p <= 1 }
+
+// WithSeed sets the seed that all chance in the server follows from. The default is 0,
+// a seed like any other.
+func WithSeed(seed uint64) Option { return func(c *config) { c.seed = seed } }
+
+// WithDurations sets how long jobs take that are created without a duration of their
+// own. The default is Fixed(10 * time.Second).
+func WithDurations(d Durations) Option {
+	return func(c *config) {
+		if d != nil {
+			c.durations = d
+		}
+	}
+}
+
+// WithFailureRate sets the share of jobs, 0 to 1, that end in failure. It counts for
+// every job but those created with [Job.Fail], which fail anyway, or [Job.Succeed]. The
+// default is 0.
+func WithFailureRate(p float64) Option { return func(c *config) { c.failureRate = p } }
+
+// WithFaults sets the faults that requests meet from the start.
+// [Server.SetFaults] changes them later. The default is none.
+func WithFaults(f Faults) Option { return func(c *config) { c.faults = f.clone() } }
+
+// WithAutoCreate makes the server create a job when it is first asked for an id that
+// it does not know. Without it the answer is 404.
+func WithAutoCreate() Option { return func(c *config) { c.autoCreate = true } }
+
+// WithEpoch sets the time at which the default job and those of [WithAutoCreate]
+// started; the zero time means when the server is made, for the default job, and when
+// it is first asked for, for the others. Two servers with the same seed and epoch tell
+// the same story about any id, so one can take over where the other was killed.
+func WithEpoch(t time.Time) Option { return func(c *config) { c.epoch = t } }
+
+// WithDefaultJob sets what the default job is: the one with the empty id, at GET
+// /status, that exists from the start. Its ID is ignored. The default is Job{}.
+func WithDefaultJob(j Job) Option { return func(c *config) { c.defaultJob = j } }
+
+// WithRetryAfter makes answers about pending jobs carry a Retry-After header, in
+// seconds rounded up. The default, 0, sends none. [Faults.RetryAfter] is the one for
+// error answers.
+func WithRetryAfter(d time.Duration) Option { return func(c *config) { c.retryAfter = d } }
+
+// WithToken makes the server answer 401 to requests that do not carry the token, as
+// "Authorization: Bearer token" or as "X-Api-Key: token". The default, "", asks for
+// none.
+func WithToken(token string) Option { return func(c *config) { c.token = token } }
+
+// WithOnExchange sets a function that is told of each request when the server is done
+// with it, for logs and timelines. Calls may come from several goroutines at once. It
+// must not call [Server.Close].
+func WithOnExchange(f func(Exchange)) Option { return func(c *config) { c.onExchange = f } }
+
+// An Exchange is one request as the server saw it.
+type Exchange struct {
+	Time   time.Time     // when the request arrived
+	Took   time.Duration // until the answer was handed to net/http, or given up
+	Method string
+	Path   string   // as sent, percent-encoded
+	JobIDs []string // the jobs it asked about; nil when it was no status request
+	Code   int      // the status code sent; 0 when there was no answer
+	Fault  Fault    // what was done to it; empty when it was served well
+}
