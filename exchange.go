@@ -51,6 +51,12 @@ func (c *Client) exchange(ctx context.Context, id string, number int) outcome {
 		out = c.exchangeOnce(ctx, id, number+1)
 		out.requests++
 	}
+	switch out.verdict {
+	case answered:
+		c.outageSince.Store(0)
+	case fault:
+		c.outageSince.CompareAndSwap(0, max(1, c.now()))
+	}
 	return out
 }
 

@@ -195,8 +195,9 @@ func WithRetry(b Backoff) Option {
 }
 
 // WithOutageTolerance sets how long a wait bears faults in a row: it survives every
-// outage that is shorter, counted from the first fault since the last answer. The default
-// is 5 min, which covers a deployment or a restart. Zero ends a wait at its first fault.
+// outage that is shorter, counted from the first fault since the last answer. While other jobs of the
+// client are answered, one job alone is given at least 16 tries, too. The default is 5 min, which covers a
+// deployment or a restart. Zero ends a wait at its first fault.
 func WithOutageTolerance(d time.Duration) Option {
 	return func(cfg *config) {
 		if cfg.outageTolerance = d; d < 0 {

@@ -54,7 +54,8 @@ type poll struct {
 	fault     error // the last one met
 
 	requests int32
-	tries    int32 // faults and refusals in a row
+	faults   int32 // since the last answer
+	tries    int32 // faults and refusals since the last answer
 
 	known  bool // the job's start is known
 	seen   bool // it was seen pending
@@ -672,7 +673,6 @@ func (e *poller) work(ctx context.Context, p *poll) {
 func (e *poller) run(ctx context.Context, p *poll) {
 	out := e.c.exchange(ctx, p.id, int(p.requests)+1)
 	if out.verdict == answered {
-		e.c.answeredNow()
 		e.c.remember(ctx, out.status)
 	}
 	n, ok := e.note(p, &out)
@@ -708,7 +708,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 	p.requests += int32(out.requests)
 	switch out.verdict {
 	case answered:
-		p.tries, p.faultAt, p.refusedAt = 0, 0, 0
+		p.tries, p.faults, p.faultAt, p.refusedAt = 0, 0, 0, 0
 		if out.status.State.Terminal() {
 			e.finish(p, event{status: out.status}, max(1, age))
 			return n, false
@@ -718,15 +718,14 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		p.checkedAt, p.progress, p.message = now, out.status.Progress, out.status.Message
 	case fault:
 		p.fault = out.err
+		p.faults++
 		p.tries++
 		if p.faultAt == 0 {
 			p.faultAt = max(1, now)
 		}
-		c.faultNow()
-		switch {
-		case out.hint > c.maxRetryAfter:
+		if out.hint > c.maxRetryAfter {
 			n.cause = c.errTooLong()
-		case now-p.faultAt >= int64(c.outageTolerance):
+		} else if e.outageOver(p, now) {
 			n.cause = fmt.Errorf("%w of %v", ErrOutage, c.outageTolerance)
 		}
 	case refused:
@@ -734,14 +733,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		if p.refusedAt == 0 {
 			p.refusedAt = max(1, now)
 		}
-		// A refusal is no fault, but behind a breaker most of the polls see
-		// nothing else of an outage. For those the outage counts from where the client
-		// met its first fault, though not from before they asked.
-		since := p.faultAt
-		if outage := c.outageSince.Load(); since == 0 && outage != 0 {
-			since = max(outage, p.refusedAt)
-		}
-		if since != 0 && p.tries > 1 && now-since >= int64(c.outageTolerance) {
+		if p.tries > 1 && e.outageOver(p, now) {
 			n.cause = fmt.Errorf("%w of %v; now the breaker refuses: %w", ErrOutage, c.outageTolerance, out.err)
 		}
 	case final:
@@ -754,13 +746,38 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 	}
 	n.polling = Attempt{Number: int(p.requests), Elapsed: age, PendingAt: p.pendingAt, Expected: p.expected}
 	n.retrying = Attempt{Number: int(p.tries)}
-	if trouble := max(p.faultAt, p.refusedAt); trouble != 0 {
-		if p.faultAt != 0 && p.refusedAt != 0 {
-			trouble = min(p.faultAt, p.refusedAt)
-		}
-		n.retrying.Elapsed = time.Duration(now - trouble)
+	if p.tries > 0 {
+		n.retrying.Elapsed = time.Duration(now - p.troubledSince())
 	}
 	return n, true
+}
+
+// troubledSince is the time of the first fault or refusal since the last answer.
+func (p *poll) troubledSince() int64 {
+	switch {
+	case p.faultAt == 0:
+		return p.refusedAt
+	case p.refusedAt == 0:
+		return p.faultAt
+	}
+	return min(p.faultAt, p.refusedAt)
+}
+
+// ownFaults is how many faults in a row it takes to give one job up while the
+// client's other jobs are answered. Behind a breaker that lets few requests through, a
+// backend that fails half of them would otherwise end a wait by two or three.
+const ownFaults = 16
+
+// outageOver reports whether the outage tolerance of a poll is used up. A
+// refusal by the breaker is no fault, but behind a breaker most polls see
+// nothing else of an outage: so what counts is that no job of the client
+// was answered for that long. A job that alone has trouble counts its own faults.
+func (e *poller) outageOver(p *poll, now int64) bool {
+	tolerance := int64(e.c.outageTolerance)
+	if outage := e.c.outageSince.Load(); outage != 0 && now-max(outage, p.troubledSince()) >= tolerance {
+		return true
+	}
+	return p.faults >= ownFaults && now-p.faultAt >= tolerance
 }
 
 // ask asks the strategies for the delay until the next request.

@@ -115,10 +115,6 @@ func (c *Client) now() int64 { return int64(time.Since(c.epoch)) }
 // at is the inverse of now.
 func (c *Client) at(t int64) time.Time { return c.epoch.Add(time.Duration(t)) }
 
-// answeredNow and faultNow keep when the client's present outage began.
-func (c *Client) answeredNow() { c.outageSince.Store(0) }
-func (c *Client) faultNow()    { c.outageSince.CompareAndSwap(0, max(1, c.now())) }
-
 // never is a time that does not come.
 const never = math.MaxInt64
 
@@ -149,7 +145,16 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	if st, ok := c.recall(ctx, jobID, true); ok {
 		return st, nil
 	}
-	return c.flights.do(ctx, jobID, c.try)
+	st, _, err := c.flights.do(ctx, jobID, func(ctx context.Context, t *tries) (Status, error) {
+		return c.try(ctx, jobID, t)
+	})
+	if err != nil {
+		st = Status{JobID: jobID}
+		if err == ctx.Err() { // said of a follower: the call that it had joined goes on
+			err = c.ended(ctx, jobID, &tries{})
+		}
+	}
+	return st, err
 }
 
 // tries is where a sequence of retries stands. It belongs to the shared call and not
@@ -174,7 +179,6 @@ func (c *Client) try(ctx context.Context, jobID string, t *tries) (Status, error
 		out := c.exchange(ctx, jobID, t.made+1)
 		switch out.verdict {
 		case answered:
-			c.answeredNow()
 			c.remember(ctx, out.status)
 			return out.status, nil
 		case left:
@@ -194,7 +198,6 @@ func (c *Client) try(ctx context.Context, jobID string, t *tries) (Status, error
 		}
 		t.made++
 		t.fault = out.err
-		c.faultNow()
 		if out.hint > c.maxRetryAfter {
 			return none, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errTooLong(), Fault: out.err}
 		}
@@ -227,8 +230,8 @@ func (c *Client) sleepUntil(ctx context.Context, jobID string, t *tries) error {
 		return nil
 	}
 	if deadline, ok := ctx.Deadline(); ok && !t.notBefore.Before(deadline) {
-		return &WaitError{JobID: jobID, Requests: t.made, Fault: t.fault,
-			Cause: fmt.Errorf("the next try in %v would come too late: %w", d.Round(time.Millisecond), context.DeadlineExceeded)}
+		return ownError{&WaitError{JobID: jobID, Requests: t.made, Fault: t.fault,
+			Cause: fmt.Errorf("the next try in %v would come too late: %w", d.Round(time.Millisecond), context.DeadlineExceeded)}}
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
