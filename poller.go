@@ -76,6 +76,7 @@ type sub struct {
 	deadline   int64 // of the context or the job's own; never: none
 	lastAt     int64 // when the last poll before the deadline is made; 0: not chosen yet
 	ownExpires bool  // the deadline is the job's own, so nobody but the engine watches it
+	parked     bool  // in its inbox's list of parked polls
 }
 
 // An event is what an inbox holds: a pending or terminal status, a fault that
@@ -102,7 +103,7 @@ type inbox struct {
 	room                    chan struct{} // likewise, for who feeds the inbox
 	events                  []event
 	subs                    *sub
-	parked                  []*poll
+	parked                  []*sub
 	closed                  bool
 }
 
@@ -218,7 +219,7 @@ func (e *poller) join(in *inbox, job Job, due int64) bool {
 			s.deadline, s.ownExpires = t, true
 		}
 	}
-	p.subs = s
+	p.subs, p.parked = s, false // the new one has room
 	if in.subs != nil {
 		in.subs.prevIn = s
 	}
@@ -444,7 +445,7 @@ func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 		}
 		at = max(at, p.started+int64(pollFloor))
 	}
-	if at < p.floor || at >= s.deadline {
+	if at < p.floor || at >= s.deadline || s.to.ctx.Err() != nil {
 		return never
 	}
 	return at
@@ -585,7 +586,10 @@ func (p *poll) allFull() bool {
 func (e *poller) park(p *poll) {
 	p.parked = true
 	for s := p.subs; s != nil; s = s.next {
-		s.to.parked = append(s.to.parked, p)
+		if !s.parked { // from an earlier time, which others ended
+			s.parked = true
+			s.to.parked = append(s.to.parked, s)
+		}
 	}
 }
 
@@ -596,9 +600,10 @@ func (e *poller) unpark(in *inbox) {
 	}
 	now := e.c.now()
 	for room := in.limit - len(in.events); room > 0 && len(in.parked) > 0; {
-		p := in.parked[len(in.parked)-1]
+		s := in.parked[len(in.parked)-1]
 		in.parked = in.parked[:len(in.parked)-1]
-		if p.parked && !p.gone {
+		s.parked = false
+		if p := s.poll; p.parked && !p.gone {
 			p.parked = false
 			room--
 			e.plan(p, now)
@@ -818,7 +823,7 @@ func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 	p.cancel() // releases the exchange's context
 	p.cancel = nil
 	hinted := p.again
-	p.hinted, p.again = false, false
+	p.hinted, p.again = p.again || p.hinted && out.verdict != answered, false
 	if n.cause != nil {
 		if out.verdict == fault {
 			details(out.err).then = "the wait ends"
@@ -840,7 +845,7 @@ func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 	case out.verdict == refused, out.verdict == fault && p.next == p.floor:
 		p.next = later(p.next, e.spread())
 	case out.verdict == answered && hinted:
-		p.next, p.hinted = min(p.next, e.hintDue(p, now)), true
+		p.next = min(p.next, e.hintDue(p, now))
 	}
 	p.next = max(p.next, p.started+int64(pollFloor))
 	e.plan(p, now)

@@ -3,6 +3,7 @@ package vtclient
 import (
 	"context"
 	"iter"
+	"math"
 	"time"
 )
 
@@ -105,8 +106,11 @@ func (c *Client) firstDue(job Job) int64 {
 	return max(now, later(c.began(job.StartedAt, now), delay))
 }
 
-// began translates a job's start into the client's time.
-func (c *Client) began(t time.Time, now int64) int64 { return min(now, int64(t.Sub(c.epoch))) }
+// began translates a job's start into the client's time. A start before the
+// year 1800 or so is cut, so that no age overflows.
+func (c *Client) began(t time.Time, now int64) int64 {
+	return min(now, max(int64(t.Sub(c.epoch)), math.MinInt64/2))
+}
 
 // dispatch tells the callbacks of one event. If it ends the job, the result is returned.
 func (wc *waitConfig) dispatch(ev event) (Status, error, bool) {
