@@ -1,6 +1,60 @@
 // Package vtclient tells a program when its video translation is done: soon
 // after it is done, with few requests, through whatever the network and the
 // backend do in between.
+//
+//	client, err := vtclient.New("https://api.example.com", vtclient.WithHeader("X-Api-Key", key))
+//	...
+//	status, err := client.Wait(ctx, jobID)
+//
+// Make one [Client] for a backend and share it. [Client.Wait] waits for one
+// job, [Client.Watch] ranges over what is seen of it on the way, and
+// [Client.WaitAll] ranges over any number of jobs as they end; [Client.Status]
+// asks once. All that wait for one job share one poll, and no job that is
+// waited for costs a goroutine of the client's.
+//
+// # How a request travels
+//
+//	Status → cache → coalescing → retry ─┐
+//	                                     ├→ gate → limiter → breaker → timeout → HTTP → Endpoint
+//	Wait, Watch, WaitAll → poller ───────┘
+//
+// The cache answers what was asked a moment ago. Simultaneous calls for one job
+// become one request. The gate bounds the requests in flight, the limiter
+// their rate; both come before the breaker and the timeout, so that queueing
+// is never taken for a slow backend. The breaker keeps requests from a backend that
+// is down. The [Endpoint] reads the answer.
+//
+// # Pending is not a fault
+//
+// "Still pending" is an answer, and how soon to ask again is the business of
+// [WithPolling]. A fault is the lack of an answer (a broken connection, a
+// timeout, a 5xx, a 429), and [WithRetry] says how soon to try again. The two
+// are set apart and have different defaults. A wait ends with the job; with
+// an error that no further try would change, such as a 404; when faults have lasted as long as
+// [WithOutageTolerance] says; or with its context. Each option's comment gives its default,
+// with the unit and the reason.
+//
+// # Errors
+//
+// Every error says which job, which request, what the server said and what
+// happens next, and holds no secret. What to tell apart:
+//
+//	*JobError       the job itself failed; matches ErrJobFailed
+//	*WaitError      the wait ended first: matches context.DeadlineExceeded,
+//	                context.Canceled, ErrOutage, ErrRetryAfter or ErrGaveUp,
+//	                and the last fault
+//	*HTTPError      a status code that is no success
+//	*TransportError no whole answer
+//	*DecodeError    an answer that cannot be read
+//	*StateError     a job state that the Endpoint does not know
+//	*RefusedError   the breaker let no request through
+//	*ArgumentError  a bad argument; nothing was sent
+//
+// # Testing
+//
+// Package simserver holds a simulated backend to embed in tests. The library
+// takes its time from package time alone, so a test inside testing/synctest waits for
+// hours in an instant.
 package vtclient
 
 import (
