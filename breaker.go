@@ -349,9 +349,9 @@ func (e *era) countFailure() (reason string) {
 	}
 	switch calls := good + bad; {
 	case c.ConsecutiveFailures > 0 && row >= int64(c.ConsecutiveFailures):
-		return fmt.Sprintf("%d failures in a row", row)
+		return fmt.Sprintf("failures in a row: %d", row)
 	case calls >= int64(c.MinCalls) && float64(bad)/float64(calls) >= c.FailureRate:
-		return fmt.Sprintf("%d of %d calls failed", bad, calls)
+		return fmt.Sprintf("failed calls: %d of %d", bad, calls)
 	}
 	return ""
 }
