@@ -776,6 +776,26 @@ func TestBreakerUnderConcurrentUse(t *testing.T) {
 	})
 }
 
+func TestBreakerThatClosesMeanwhilePermits(t *testing.T) {
+	for range 2000 {
+		b := newOpen(t, vtclient.BreakerConfig{OpenPeriod: 1, HalfOpenProbes: 4, HalfOpenSuccesses: 1})
+		var wg sync.WaitGroup
+		for range 4 { // fewer calls than probes: none may be refused
+			wg.Go(func() {
+				for b.State() == vtclient.BreakerOpen || b.State() == vtclient.BreakerHalfOpen {
+					done, err := b.Allow()
+					if done == nil || err != nil {
+						t.Errorf("Allow() = done set %t, %v, want a permit", done != nil, err)
+						return
+					}
+					done(nil)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
 func TestBreakerCountsEveryConcurrentCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 8 * 1000
