@@ -106,7 +106,8 @@ func TestBreakerTrips(t *testing.T) {
 		{"successes within the window dilute failures", rate, times("s", 99) + times(".", 29) + times("f", 20), closed},
 		{"the window moves on a tenth at a time", rate, "fffff..." + "fffff" + times(".", 27) + times("f", 14), closed},
 		{"and keeps the other nine", rate, "fffff..." + "fffff" + times(".", 27) + times("f", 14) + "f", open},
-		{"a window long past is empty", rate, times("f", 10) + times(".", 300) + times("f", 10), closed},
+		{"and are not met again a little later", rate, times("f", 10) + times(".", 33) + times("f", 10), closed},
+		{"a window long past is empty", rate, times("f", 10) + times(".", 304) + times("f", 10), closed},
 		{"Window sets the window", vtclient.BreakerConfig{ConsecutiveFailures: -1, Window: 10 * time.Second},
 			times("f", 10) + times(".", 10) + times("f", 10), closed},
 		{"a negative ConsecutiveFailures is off", rate, times("f", 19), closed},
@@ -117,8 +118,7 @@ func TestBreakerTrips(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := vtclient.NewCircuitBreaker(tt.cfg)
 				for i, op := range tt.script {
-					switch op {
-					case '.':
+					if op == '.' {
 						time.Sleep(time.Second)
 						continue
 					}
@@ -778,11 +778,12 @@ func TestBreakerUnderConcurrentUse(t *testing.T) {
 
 func TestBreakerThatClosesMeanwhilePermits(t *testing.T) {
 	for range 2000 {
-		b := newOpen(t, vtclient.BreakerConfig{OpenPeriod: 1, HalfOpenProbes: 4, HalfOpenSuccesses: 1})
+		var told changes
+		b := newOpen(t, vtclient.BreakerConfig{OpenPeriod: 1, HalfOpenProbes: 4, HalfOpenSuccesses: 1, OnStateChange: told.add})
 		var wg sync.WaitGroup
 		for range 4 { // fewer calls than probes: none may be refused
 			wg.Go(func() {
-				for b.State() == vtclient.BreakerOpen || b.State() == vtclient.BreakerHalfOpen {
+				for b.State() != vtclient.BreakerClosed {
 					done, err := b.Allow()
 					if done == nil || err != nil {
 						t.Errorf("Allow() = done set %t, %v, want a permit", done != nil, err)
@@ -793,30 +794,35 @@ func TestBreakerThatClosesMeanwhilePermits(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		if want := []string{"closed to open", "open to half-open", "half-open to closed"}; !slices.Equal(told.got, want) {
+			t.Fatalf("told %q, want %q", told.got, want)
+		}
 	}
 }
 
 func TestBreakerCountsEveryConcurrentCall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const n = 8 * 1000
-		b := vtclient.NewCircuitBreaker(vtclient.BreakerConfig{ConsecutiveFailures: -1, MinCalls: 2*n + 1, FailureRate: 1.0 / 2})
-		var wg sync.WaitGroup
-		for range 8 {
-			wg.Go(func() {
-				for range 1000 {
-					done, _ := b.Allow()
-					done(nil)
-					done(errDown)
-				}
-			})
-		}
-		wg.Wait()
-		inState(t, b, vtclient.BreakerClosed)
-		allow(t, b)(errDown) // the first call over MinCalls
-		if want := fmt.Sprintf("failed calls: %d of %d", n+1, 2*n+1); !strings.Contains(refuse(t, b).Error(), want) {
-			t.Errorf("%v, want %s", refuse(t, b), want)
-		}
+	const workers, each = 4, 200_000
+	const n = workers * each
+	b := vtclient.NewCircuitBreaker(vtclient.BreakerConfig{
+		ConsecutiveFailures: -1, FailureRate: 0.5, MinCalls: 2*n + 1, Window: 100 * time.Hour,
 	})
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range each {
+				good, _ := b.Allow() // closed: never refused
+				good(nil)
+				bad, _ := b.Allow()
+				bad(errDown)
+			}
+		})
+	}
+	wg.Wait()
+	inState(t, b, vtclient.BreakerClosed)
+	allow(t, b)(errDown) // the first call over MinCalls, if none was missed
+	if want := fmt.Sprintf("failed calls: %d of %d", n+1, 2*n+1); !strings.Contains(refuse(t, b).Error(), want) {
+		t.Errorf("%v, want %s", refuse(t, b), want)
+	}
 }
 
 func TestBreakerStateString(t *testing.T) {
