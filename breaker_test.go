@@ -801,7 +801,7 @@ func TestBreakerThatClosesMeanwhilePermits(t *testing.T) {
 }
 
 func TestBreakerCountsEveryConcurrentCall(t *testing.T) {
-	const workers, each = 4, 200_000
+	const workers, each = 4, 50_000
 	const n = workers * each
 	b := vtclient.NewCircuitBreaker(vtclient.BreakerConfig{
 		ConsecutiveFailures: -1, FailureRate: 0.5, MinCalls: 2*n + 1, Window: 100 * time.Hour,
