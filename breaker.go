@@ -160,9 +160,11 @@ const windowBuckets = 10
 // goes through, and their results close it or open it for longer.
 //
 // A result counts only in the state in which its permit was given. Results that
-// come later, when the state has changed since, are ignored.
+// come later, when the state has changed since, are ignored. A permit whose done
+// is never called costs nothing while closed; a probe's is given to another
+// request after ProbeTimeout, and its own result, should it still come, ignored.
 //
-// Create one with [NewCircuitBreaker]. One breaker serves one backend; clients
+// Create one with [NewCircuitBreaker]; the zero value is not usable. One breaker serves one backend; clients
 // of the same backend may share it. All methods are safe for concurrent use.
 // It starts no goroutine and no timer.
 type CircuitBreaker struct {
@@ -255,7 +257,8 @@ func (b *CircuitBreaker) State() BreakerState { return b.era.Load().state }
 // Allow returns a permit for one request or, with a [*BreakerOpenError], a
 // refusal. The caller of a permitted request must call done once, when the
 // request has ended, from any goroutine; see [Breaker] for its argument. Allow
-// never blocks, and allocates only for a probe.
+// waits for nothing but OnStateChange, and allocates only for a probe and at a
+// change of state.
 func (b *CircuitBreaker) Allow() (done func(error), err error) {
 	e := b.era.Load()
 	if e.state == BreakerClosed || e.state == BreakerOpen && time.Until(e.until) > 0 {
