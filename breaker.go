@@ -160,9 +160,11 @@ const windowBuckets = 10
 // goes through, and their results close it or open it for longer.
 //
 // A result counts only in the state in which its permit was given. Results that
-// come later, when the state has changed since, are ignored.
+// come later, when the state has changed since, are ignored. A permit whose done
+// is never called costs nothing while closed; a probe's is given to another
+// request after ProbeTimeout, and its own result, should it still come, ignored.
 //
-// Create one with [NewCircuitBreaker]. One breaker serves one backend; clients
+// Create one with [NewCircuitBreaker]; the zero value is not usable. One breaker serves one backend; clients
 // of the same backend may share it. All methods are safe for concurrent use.
 // It starts no goroutine and no timer.
 type CircuitBreaker struct {
@@ -179,11 +181,12 @@ type CircuitBreaker struct {
 // An era is the time between two changes of state. Whatever is counted is
 // counted in an era, so that results from before a change are lost with theirs.
 type era struct {
-	b       *CircuitBreaker
-	state   BreakerState
-	start   time.Time
-	done    func(error)       // closed: shared by all permits, so that none allocates
-	refusal *BreakerOpenError // open and half-open: shared by all refusals
+	b     *CircuitBreaker
+	state BreakerState
+	start time.Time
+	until time.Time   // open: the end of the period
+	done  func(error) // closed: shared by all permits, so that none allocates
+	err   error       // open and half-open: shared by all refusals
 
 	// Half-open, under b.mu.
 	probes    []*probe // under way, oldest first
@@ -254,14 +257,12 @@ func (b *CircuitBreaker) State() BreakerState { return b.era.Load().state }
 // Allow returns a permit for one request or, with a [*BreakerOpenError], a
 // refusal. The caller of a permitted request must call done once, when the
 // request has ended, from any goroutine; see [Breaker] for its argument. Allow
-// never blocks, and allocates only for a probe.
+// waits for nothing but OnStateChange, and allocates only for a probe and at a
+// change of state.
 func (b *CircuitBreaker) Allow() (done func(error), err error) {
 	e := b.era.Load()
-	switch {
-	case e.state == BreakerClosed:
-		return e.done, nil
-	case e.state == BreakerOpen && time.Until(e.refusal.until) > 0:
-		return nil, e.refusal
+	if e.state == BreakerClosed || e.state == BreakerOpen && time.Until(e.until) > 0 {
+		return e.done, e.err
 	}
 	return b.allowProbe()
 }
@@ -272,18 +273,16 @@ func (b *CircuitBreaker) allowProbe() (func(error), error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e, now := b.era.Load(), time.Now()
-	if e.state == BreakerOpen && !now.Before(e.refusal.until) {
+	if e.state == BreakerOpen && !now.Before(e.until) {
 		e = b.enter(BreakerHalfOpen, "probes are under way")
 	}
-	switch {
-	case e.state == BreakerClosed: // by another goroutine, since Allow looked
-		return e.done, nil
-	case e.state == BreakerOpen: // again
-		return nil, e.refusal
-	case len(e.probes) < b.cfg.HalfOpenProbes:
-	case now.Before(e.probes[0].expires):
-		return nil, e.refusal
-	default:
+	if e.state != BreakerHalfOpen { // changed by another goroutine since Allow looked
+		return e.done, e.err
+	}
+	if len(e.probes) >= b.cfg.HalfOpenProbes {
+		if now.Before(e.probes[0].expires) {
+			return nil, e.err
+		}
 		e.probes = slices.Delete(e.probes, 0, 1) // no longer expected to end
 	}
 	p := &probe{expires: now.Add(b.cfg.ProbeTimeout)}
@@ -349,9 +348,9 @@ func (e *era) countFailure() (reason string) {
 	}
 	switch calls := good + bad; {
 	case c.ConsecutiveFailures > 0 && row >= int64(c.ConsecutiveFailures):
-		return fmt.Sprintf("%d failures in a row", row)
+		return fmt.Sprintf("failures in a row: %d", row)
 	case calls >= int64(c.MinCalls) && float64(bad)/float64(calls) >= c.FailureRate:
-		return fmt.Sprintf("%d of %d calls failed", bad, calls)
+		return fmt.Sprintf("failed calls: %d of %d", bad, calls)
 	}
 	return ""
 }
@@ -406,9 +405,10 @@ func (b *CircuitBreaker) enter(to BreakerState, reason string) *era {
 			b.period = c.MaxOpenPeriod
 		}
 		less := max(0, c.Jitter) * rand.Float64() * float64(b.period)
-		e.refusal = &BreakerOpenError{State: to, reason: reason, until: e.start.Add(b.period - time.Duration(less))}
+		e.until = e.start.Add(b.period - time.Duration(less))
+		e.err = &BreakerOpenError{State: to, reason: reason, until: e.until}
 	case BreakerHalfOpen:
-		e.refusal = &BreakerOpenError{State: to, reason: reason}
+		e.err = &BreakerOpenError{State: to, reason: reason}
 	}
 	b.era.Store(e)
 	if from != nil && c.OnStateChange != nil {
