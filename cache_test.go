@@ -51,17 +51,19 @@ func (c tryCache[V]) set(key string, v V, ttl time.Duration) {
 }
 
 func TestMemoryCacheKeepsWhatWasSet(t *testing.T) {
-	c := newCache[int](t, 10_000)
-	// More than enough to double the table several times, with keys of all lengths.
-	for i := range 10_000 {
+	// Enough to double the table many times, and for some keys to have the same
+	// hash of 32 bits: about ten pairs.
+	const n = 300_000
+	c := newCache[int](t, n)
+	for i := range n {
 		c.set(strconv.Itoa(i), i, time.Hour)
 	}
-	for i := range 10_000 {
+	for i := range n {
 		if v, ok := c.get(strconv.Itoa(i)); !ok || v != i {
 			t.Fatalf("Get(%d) = %d, %t", i, v, ok)
 		}
 	}
-	if c.has("10000") || c.has("") {
+	if c.has("300000") || c.has("") {
 		t.Error("a key that was never set is present")
 	}
 	c.set("", 7, time.Hour)

@@ -34,15 +34,15 @@ const flightMaxFree = 16
 type flightCall[V, C any] struct {
 	carry C // touched by the leader only
 
-	// These are guarded by the flight's mu, except that value and err may be
-	// read without it once wake is closed.
-	followers int           // callers that wait, or that have just been woken
+	// Guarded by the flight's mu.
+	followers int           // callers that wait, or that are on their way out
 	wake      chan struct{} // made for the first follower; a message promotes one, closing ends all
 	vacant    bool          // a message is in wake: there is no leader
-	landed    bool          // value and err are set
-	value     V
-	err       error
 	next      *flightCall[V, C] // in the free list
+
+	// Written before wake is closed, read after.
+	value V
+	err   error
 }
 
 // A flightPanic is what followers get when the function panicked in the leader.
@@ -119,9 +119,6 @@ func (f *flight[V, C]) do(ctx context.Context, key string, fn func(ctx context.C
 	case <-ctx.Done():
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if c.landed {
-			return c.value, true, c.err
-		}
 		c.followers--
 		if c.vacant && c.followers == 0 {
 			// The promotion reached nobody: who came is gone again.
@@ -174,7 +171,7 @@ func (f *flight[V, C]) land(key string, c *flightCall[V, C], v V, err error) {
 		f.recycle(c)
 		return
 	}
-	c.value, c.err, c.landed = v, err, true
+	c.value, c.err = v, err
 	close(c.wake)
 }
 
