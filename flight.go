@@ -22,7 +22,8 @@ type flight[V, C any] struct {
 	mu    sync.Mutex
 	calls map[string]*flightCall[V, C]
 
-	// Calls that no follower ever saw and that can therefore serve again.
+	// Calls that ended with no follower, so that nobody else knows them and they
+	// can serve again.
 	free  *flightCall[V, C]
 	nfree int
 }
@@ -35,9 +36,9 @@ type flightCall[V, C any] struct {
 	carry C // touched by the leader only
 
 	// Guarded by the flight's mu.
-	followers int           // callers that wait, or that are on their way out
-	wake      chan struct{} // made for the first follower; a message promotes one, closing ends all
-	vacant    bool          // a message is in wake: there is no leader
+	followers int               // callers that wait, or that are on their way out
+	wake      chan struct{}     // made for the first follower; a message promotes one, closing ends all
+	vacant    bool              // a message is in wake: there is no leader
 	next      *flightCall[V, C] // in the free list
 
 	// Written before wake is closed, read after.
@@ -167,7 +168,7 @@ func (f *flight[V, C]) land(key string, c *flightCall[V, C], v V, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.calls, key)
-	if c.wake == nil {
+	if c.followers == 0 {
 		f.recycle(c)
 		return
 	}
@@ -185,9 +186,7 @@ func (f *flight[V, C]) leave(key string, c *flightCall[V, C]) {
 		return
 	}
 	delete(f.calls, key)
-	if c.wake == nil {
-		f.recycle(c)
-	}
+	f.recycle(c)
 }
 
 // newCall enters a call for key. It saves an allocation where it can: most calls
@@ -207,8 +206,9 @@ func (f *flight[V, C]) newCall(key string) *flightCall[V, C] {
 	return c
 }
 
-// recycle keeps c, which no follower has seen, for another call. It is empty but
-// for what fn left in the carry.
+// recycle keeps c, which is over and has no follower, for another call. It is
+// empty but for what fn left in the carry, and perhaps a channel that followers
+// waited at who have left since: it is open and holds no message.
 func (f *flight[V, C]) recycle(c *flightCall[V, C]) {
 	if f.nfree < flightMaxFree {
 		var zero C

@@ -211,8 +211,13 @@ func TestFlightUncontendedCallAllocatesNothing(t *testing.T) {
 	var f tryFlight
 	ctx := t.Context()
 	fn := func(context.Context, *tries) (string, error) { return "", nil }
+	var mine error = ownError{errors.New("mine")}
 	if n := testing.AllocsPerRun(1000, func() { f.do(ctx, "job", fn) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+	leave := func(context.Context, *tries) (string, error) { return "", mine }
+	if n := testing.AllocsPerRun(1000, func() { f.do(ctx, "job", leave) }); n != 0 {
+		t.Errorf("%v allocations of a leader that leaves", n)
 	}
 }
 
@@ -365,6 +370,43 @@ func TestFlightLastToLeaveCancelsTheRun(t *testing.T) {
 		// And the key is free again.
 		if v, _, err := f.do(t.Context(), "job", r.run); v != "run 2, try 1" || err != nil {
 			t.Errorf("the next call: %q, %v", v, err)
+		}
+	})
+}
+
+// A call whose followers have all left serves again, with the channel that they
+// waited at: neither they nor what they were sent must show in the next one.
+func TestFlightCallServesAgainAfterItsFollowersLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var (
+			f  tryFlight
+			r  runner
+			wg sync.WaitGroup
+		)
+		for round := 1; round <= 10; round++ {
+			begin := func(after, left time.Duration, want outcome) {
+				wg.Go(func() {
+					time.Sleep(after)
+					ctx, cancel := context.WithTimeout(t.Context(), left)
+					defer cancel()
+					var got outcome
+					if got.v, got.shared, got.err = f.do(ctx, "job", r.run); got != want {
+						t.Errorf("round %d, begun after %v: %+v, want %+v", round, after, got, want)
+					}
+				})
+			}
+			late := context.DeadlineExceeded
+			// The first leads and leaves, the second is promoted, the third leaves before that one has its answer.
+			n := int(r.runs.Load())
+			begin(0, 100*time.Millisecond, outcome{"", false, late})
+			begin(1, time.Hour, outcome{fmt.Sprintf("run %d, try 2", n+2), false, nil})
+			time.Sleep(200 * time.Millisecond)
+			begin(0, 100*time.Millisecond, outcome{"", false, late})
+			wg.Wait()
+			checkIdle(t, &f)
+		}
+		if f.nfree != 1 {
+			t.Errorf("%d free calls after calls in turn, want the one", f.nfree)
 		}
 	})
 }
