@@ -167,6 +167,9 @@ func (c *MemoryCache[V]) contents(t *testing.T) (all []*cacheEntry[V]) {
 		t.Fatalf("newest %p, want %p; %d listed, %d in the table, count %d; hand in place %t, broom %t",
 			c.newest, older, len(all), chained, c.count, hand, broom)
 	}
+	if n := len(*c.table.Load()); n < c.count {
+		t.Fatalf("a table of %d for %d entries", n, c.count)
+	}
 	return all
 }
 
@@ -176,7 +179,7 @@ func TestMemoryCacheAgainstAPlainOne(t *testing.T) {
 	for seed := range uint64(100) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 0))
-			capacity := 1 + rng.IntN(12)
+			capacity := 1 + rng.IntN(40)
 			c, p := NewMemoryCache[int](capacity), plainCache{capacity: capacity}
 			for op := range 500 {
 				key := strconv.Itoa(rng.IntN(2 * capacity))
