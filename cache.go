@@ -351,7 +351,7 @@ func (c *MemoryCache[V]) evict(now int64) {
 	e := c.hand
 	// One round is enough: after it, an entry is marked only if it was asked for
 	// while the hand went round, and waiting for that to stop could take for ever.
-	for range c.count + 1 {
+	for range c.count {
 		if e == nil {
 			e = c.oldest
 		}

@@ -51,17 +51,17 @@ func (c tryCache[V]) set(key string, v V, ttl time.Duration) {
 }
 
 func TestMemoryCacheKeepsWhatWasSet(t *testing.T) {
-	c := newCache[int](t, 10_000)
-	// More than enough to double the table several times, with keys of all lengths.
-	for i := range 10_000 {
+	const n = 10_000 // enough to double the table many times
+	c := newCache[int](t, n)
+	for i := range n {
 		c.set(strconv.Itoa(i), i, time.Hour)
 	}
-	for i := range 10_000 {
+	for i := range n {
 		if v, ok := c.get(strconv.Itoa(i)); !ok || v != i {
 			t.Fatalf("Get(%d) = %d, %t", i, v, ok)
 		}
 	}
-	if c.has("10000") || c.has("") {
+	if c.has(strconv.Itoa(n)) || c.has("") {
 		t.Error("a key that was never set is present")
 	}
 	c.set("", 7, time.Hour)
@@ -74,7 +74,7 @@ func TestMemoryCacheKeepsWhatWasSet(t *testing.T) {
 func TestMemoryCacheNeverAnswersWithAnotherKeysValue(t *testing.T) {
 	c := newCache[string](t, 500)
 	rng := rand.New(rand.NewPCG(34, 0))
-	for range 200_000 {
+	for range 50_000 {
 		key := strconv.Itoa(rng.IntN(2000))
 		if v, ok := c.get(key); ok && v != key {
 			t.Fatalf("Get(%q) = %q", key, v)
@@ -395,7 +395,7 @@ func TestMemoryCacheAllocatesNothingOnAHit(t *testing.T) {
 // while writers replace it, the table doubles and other entries come and go.
 func TestMemoryCacheReadersDuringChange(t *testing.T) {
 	type pair struct{ a, b int }
-	for range 20 {
+	for range 10 {
 		c := newCache[pair](t, 5000)
 		const stable = 4
 		for k := range stable {
@@ -544,8 +544,8 @@ func cacheTraces(universe, capacity int) []cacheTrace {
 		}
 		return keys
 	}
-	plain := some(20 * universe)
-	scanned := some(10 * universe)
+	plain := some(5 * universe)
+	scanned := some(5 * universe)
 	after := len(scanned)
 	for i := range capacity {
 		scanned = append(scanned, universe+i)

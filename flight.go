@@ -22,7 +22,8 @@ type flight[V, C any] struct {
 	mu    sync.Mutex
 	calls map[string]*flightCall[V, C]
 
-	// Calls that no follower ever saw and that can therefore serve again.
+	// Calls that ended with no follower, so that nobody else knows them and they
+	// can serve again.
 	free  *flightCall[V, C]
 	nfree int
 }
@@ -34,15 +35,15 @@ const flightMaxFree = 16
 type flightCall[V, C any] struct {
 	carry C // touched by the leader only
 
-	// These are guarded by the flight's mu, except that value and err may be
-	// read without it once wake is closed.
-	followers int           // callers that wait, or that have just been woken
-	wake      chan struct{} // made for the first follower; a message promotes one, closing ends all
-	vacant    bool          // a message is in wake: there is no leader
-	landed    bool          // value and err are set
-	value     V
-	err       error
+	// Guarded by the flight's mu.
+	followers int               // callers that wait, or that are on their way out
+	wake      chan struct{}     // made for the first follower; a message promotes one, closing ends all
+	vacant    bool              // a message is in wake: there is no leader
 	next      *flightCall[V, C] // in the free list
+
+	// Written before wake is closed, read after.
+	value V
+	err   error
 }
 
 // A flightPanic is what followers get when the function panicked in the leader.
@@ -119,9 +120,6 @@ func (f *flight[V, C]) do(ctx context.Context, key string, fn func(ctx context.C
 	case <-ctx.Done():
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if c.landed {
-			return c.value, true, c.err
-		}
 		c.followers--
 		if c.vacant && c.followers == 0 {
 			// The promotion reached nobody: who came is gone again.
@@ -170,11 +168,11 @@ func (f *flight[V, C]) land(key string, c *flightCall[V, C], v V, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.calls, key)
-	if c.wake == nil {
+	if c.followers == 0 {
 		f.recycle(c)
 		return
 	}
-	c.value, c.err, c.landed = v, err, true
+	c.value, c.err = v, err
 	close(c.wake)
 }
 
@@ -188,9 +186,7 @@ func (f *flight[V, C]) leave(key string, c *flightCall[V, C]) {
 		return
 	}
 	delete(f.calls, key)
-	if c.wake == nil {
-		f.recycle(c)
-	}
+	f.recycle(c)
 }
 
 // newCall enters a call for key. It saves an allocation where it can: most calls
@@ -210,8 +206,9 @@ func (f *flight[V, C]) newCall(key string) *flightCall[V, C] {
 	return c
 }
 
-// recycle keeps c, which no follower has seen, for another call. It is empty but
-// for what fn left in the carry.
+// recycle keeps c, which is over and has no follower, for another call. It is
+// empty but for what fn left in the carry, and perhaps a channel that followers
+// waited at who have left since: it is open and holds no message.
 func (f *flight[V, C]) recycle(c *flightCall[V, C]) {
 	if f.nfree < flightMaxFree {
 		var zero C
