@@ -185,7 +185,7 @@ func TestScriptRepeatsItsLastStepUntilMoreIsAppended(t *testing.T) {
 
 func TestRequestsAreRecordedAsTheyCame(t *testing.T) {
 	everywhere(t, func(t *testing.T, start func(...testserver.Step) *testserver.Server) {
-		s := start(testserver.Pending(), testserver.Closing(testserver.Pending()), testserver.Pending())
+		s := start(testserver.Pending(), testserver.Closing(testserver.Pending("Connection: close")), testserver.Pending())
 		before := time.Now()
 		get(t.Context(), s, "/status/a%2Fb?x=%20")
 		get(t.Context(), s, "/2")
