@@ -88,7 +88,9 @@ func Delay(d time.Duration, then Step) Step {
 	return then
 }
 
-// Closing plays a step and then closes the connection, unannounced.
+// Closing plays a step and then closes the connection, unannounced: a request
+// that is sent at once may still go out on it, and net/http repeats only a GET.
+// To announce it, give the step the header "Connection: close".
 func Closing(st Step) Step {
 	play := st.play
 	st.play = func(x *exchange) {
