@@ -99,11 +99,11 @@ func ExampleWithSeed() {
 	)
 	for range 4 {
 		job, _ := sim.Job(sim.Create(simserver.Job{}))
-		fmt.Println(job.ID, job.Duration.Round(time.Second), job.Message)
+		fmt.Println(job.ID, job.Duration.Round(time.Second), job.Fail)
 	}
 	// Output:
-	// job-1 4m59s
-	// job-2 6m24s
-	// job-3 9m8s
-	// job-4 6m45s translation failed
+	// job-1 4m59s false
+	// job-2 6m24s false
+	// job-3 9m8s false
+	// job-4 6m45s true
 }
