@@ -233,7 +233,7 @@ func fill[T int | float64 | time.Duration](b *CircuitBreaker, name string, field
 	if v := *field; v == 0 || !good {
 		*field = byDefault
 		if v != 0 {
-			b.err = errors.Join(b.err, fmt.Errorf("vtclient: BreakerConfig.%s is %v, want %s", name, v, want))
+			b.err = errors.Join(b.err, badArgument("BreakerConfig."+name, v, want))
 		}
 	}
 }
@@ -241,7 +241,7 @@ func fill[T int | float64 | time.Duration](b *CircuitBreaker, name string, field
 // validate returns what was wrong with the config of b, or with how b was made.
 func (b *CircuitBreaker) validate() error {
 	if b == nil || b.era.Load() == nil {
-		return fmt.Errorf("vtclient: the breaker is %#v, want one made by NewCircuitBreaker", b)
+		return badArgument("breaker", fmt.Sprintf("%T not made by NewCircuitBreaker", b), "a breaker made by NewCircuitBreaker")
 	}
 	return b.err
 }

@@ -861,7 +861,7 @@ func TestBreakerConfigBadFieldIsReportedAndDefaulted(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := vtclient.NewCircuitBreaker(tt.cfg)
 				err := b.Validate()
-				if want := "vtclient: BreakerConfig." + tt.field + " is " + tt.value + ", want "; err == nil || !strings.HasPrefix(err.Error(), want) {
+				if want := "vtclient: BreakerConfig." + tt.field + ": got " + tt.value + ", want "; err == nil || !strings.HasPrefix(err.Error(), want) {
 					t.Fatalf("validate() = %v, want %s…", err, want)
 				}
 				// The defaults, all told by what they do.

@@ -2,7 +2,6 @@ package vtclient
 
 import (
 	"context"
-	"fmt"
 	"hash/maphash"
 	"math"
 	"sync"
@@ -137,9 +136,9 @@ func NewMemoryCache[V any](capacity int) *MemoryCache[V] {
 func (c *MemoryCache[V]) validate() error {
 	switch {
 	case c == nil:
-		return fmt.Errorf("vtclient: the cache is a nil *MemoryCache; WithCache(nil) turns caching off")
+		return badArgument("cache", "a nil *MemoryCache", "a cache, or WithCache(nil) for none")
 	case c.capacity <= 0:
-		return fmt.Errorf("vtclient: the cache has a capacity of %d and would hold nothing; WithCache(nil) turns caching off", c.capacity)
+		return badArgument("NewMemoryCache: capacity", c.capacity, "at least 1, or WithCache(nil) for no cache")
 	}
 	return nil
 }

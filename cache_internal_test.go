@@ -19,9 +19,9 @@ func TestMemoryCacheValidate(t *testing.T) {
 	}{
 		{"one", NewMemoryCache[int](1), ""},
 		{"huge", NewMemoryCache[int](math.MaxInt), ""},
-		{"zero", NewMemoryCache[int](0), "capacity of 0"},
-		{"negative", NewMemoryCache[int](-5), "capacity of -5"},
-		{"zero value", new(MemoryCache[int]), "capacity of 0"},
+		{"zero", NewMemoryCache[int](0), "capacity: got 0"},
+		{"negative", NewMemoryCache[int](-5), "capacity: got -5"},
+		{"zero value", new(MemoryCache[int]), "capacity: got 0"},
 		{"nil", nil, "nil *MemoryCache"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

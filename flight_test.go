@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// A tries is what these tests carry from leader to leader.
-type tries struct{ made int }
+// A flightTries is what these tests carry from leader to leader.
+type flightTries struct{ made int }
 
-type tryFlight = flight[string, tries]
+type tryFlight = flight[string, flightTries]
 
-// outcome is how one call of do ended.
-type outcome struct {
+// flightResult is how one call of do ended.
+type flightResult struct {
 	v      string
 	shared bool
 	err    error
@@ -32,7 +32,7 @@ type runner struct {
 	runs, running, most atomic.Int64
 }
 
-func (r *runner) run(ctx context.Context, carry *tries) (string, error) {
+func (r *runner) run(ctx context.Context, carry *flightTries) (string, error) {
 	n := r.runs.Add(1)
 	if now := r.running.Add(1); now > r.most.Load() {
 		r.most.Store(now)
@@ -95,7 +95,7 @@ func TestFlightErrorOfTheRunIsShared(t *testing.T) {
 		broken := errors.New("broken")
 		for range 10 {
 			wg.Go(func() {
-				v, _, err := f.do(t.Context(), "job", func(context.Context, *tries) (string, error) {
+				v, _, err := f.do(t.Context(), "job", func(context.Context, *flightTries) (string, error) {
 					runs.Add(1)
 					time.Sleep(time.Second)
 					return "partly", broken
@@ -169,7 +169,7 @@ func TestFlightDistinctKeysNeverShare(t *testing.T) {
 			key := fmt.Sprint(i % 100)
 			wg.Go(func() {
 				for range 10 {
-					v, _, err := f.do(t.Context(), key, func(context.Context, *tries) (string, error) {
+					v, _, err := f.do(t.Context(), key, func(context.Context, *flightTries) (string, error) {
 						time.Sleep(time.Second)
 						return key, nil
 					})
@@ -189,7 +189,7 @@ func TestFlightLeaderRunsOnItsOwnGoroutineWithItsOwnContext(t *testing.T) {
 	var f tryFlight
 	ctx := t.Context()
 	pcs := make([]uintptr, 64)
-	f.do(ctx, "job", func(got context.Context, _ *tries) (string, error) {
+	f.do(ctx, "job", func(got context.Context, _ *flightTries) (string, error) {
 		if got != ctx {
 			t.Error("fn was given another context")
 		}
@@ -210,12 +210,12 @@ func TestFlightLeaderRunsOnItsOwnGoroutineWithItsOwnContext(t *testing.T) {
 func TestFlightUncontendedCallAllocatesNothing(t *testing.T) {
 	var f tryFlight
 	ctx := t.Context()
-	fn := func(context.Context, *tries) (string, error) { return "", nil }
+	fn := func(context.Context, *flightTries) (string, error) { return "", nil }
 	var mine error = ownError{errors.New("mine")}
 	if n := testing.AllocsPerRun(1000, func() { f.do(ctx, "job", fn) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	leave := func(context.Context, *tries) (string, error) { return "", mine }
+	leave := func(context.Context, *flightTries) (string, error) { return "", mine }
 	if n := testing.AllocsPerRun(1000, func() { f.do(ctx, "job", leave) }); n != 0 {
 		t.Errorf("%v allocations of a leader that leaves", n)
 	}
@@ -230,7 +230,7 @@ func TestFlightLeaderThatLeavesHurtsNobody(t *testing.T) {
 			wg sync.WaitGroup
 		)
 		leader, cancel := context.WithCancel(t.Context())
-		var got outcome
+		var got flightResult
 		start := time.Now()
 		wg.Go(func() { got.v, got.shared, got.err = f.do(leader, "job", r.run) })
 		synctest.Wait()
@@ -278,7 +278,7 @@ func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 			var ctx context.Context
 			ctx, cancels[i] = context.WithCancel(t.Context())
 			wg.Go(func() {
-				_, shared, err := f.do(ctx, "job", func(ctx context.Context, carry *tries) (string, error) {
+				_, shared, err := f.do(ctx, "job", func(ctx context.Context, carry *flightTries) (string, error) {
 					leads <- i
 					return r.run(ctx, carry)
 				})
@@ -384,12 +384,12 @@ func TestFlightCallServesAgainAfterItsFollowersLeft(t *testing.T) {
 			wg sync.WaitGroup
 		)
 		for round := 1; round <= 10; round++ {
-			begin := func(after, left time.Duration, want outcome) {
+			begin := func(after, left time.Duration, want flightResult) {
 				wg.Go(func() {
 					time.Sleep(after)
 					ctx, cancel := context.WithTimeout(t.Context(), left)
 					defer cancel()
-					var got outcome
+					var got flightResult
 					if got.v, got.shared, got.err = f.do(ctx, "job", r.run); got != want {
 						t.Errorf("round %d, begun after %v: %+v, want %+v", round, after, got, want)
 					}
@@ -398,10 +398,10 @@ func TestFlightCallServesAgainAfterItsFollowersLeft(t *testing.T) {
 			late := context.DeadlineExceeded
 			// The first leads and leaves, the second is promoted, the third leaves before that one has its answer.
 			n := int(r.runs.Load())
-			begin(0, 100*time.Millisecond, outcome{"", false, late})
-			begin(1, time.Hour, outcome{fmt.Sprintf("run %d, try 2", n+2), false, nil})
+			begin(0, 100*time.Millisecond, flightResult{"", false, late})
+			begin(1, time.Hour, flightResult{fmt.Sprintf("run %d, try 2", n+2), false, nil})
 			time.Sleep(200 * time.Millisecond)
-			begin(0, 100*time.Millisecond, outcome{"", false, late})
+			begin(0, 100*time.Millisecond, flightResult{"", false, late})
 			wg.Wait()
 			checkIdle(t, &f)
 		}
@@ -559,7 +559,7 @@ func TestFlightAnswerOfALeaderThatIsLateIsShared(t *testing.T) {
 			runs atomic.Int64
 			wg   sync.WaitGroup
 		)
-		stubborn := func(context.Context, *tries) (string, error) {
+		stubborn := func(context.Context, *flightTries) (string, error) {
 			runs.Add(1)
 			time.Sleep(time.Second)
 			return "answer", nil
@@ -602,8 +602,8 @@ func TestFlightResultAtTheInstantOfTheEnd(t *testing.T) {
 			for range 10 {
 				wg.Go(func() {
 					v, shared, err := f.do(ctx, "job", r.run)
-					got := outcome{v, shared, err}
-					if got != (outcome{"run 1, try 1", true, nil}) && got != (outcome{"", false, context.DeadlineExceeded}) {
+					got := flightResult{v, shared, err}
+					if got != (flightResult{"run 1, try 1", true, nil}) && got != (flightResult{"", false, context.DeadlineExceeded}) {
 						t.Errorf("got %+v", got)
 					}
 				})
@@ -623,7 +623,7 @@ func TestFlightOwnErrorStaysWithTheLeader(t *testing.T) {
 		)
 		tooLate := errors.New("the next try would come too late")
 		wg.Go(func() {
-			_, _, err := f.do(t.Context(), "job", func(context.Context, *tries) (string, error) {
+			_, _, err := f.do(t.Context(), "job", func(context.Context, *flightTries) (string, error) {
 				time.Sleep(time.Second)
 				return "", ownError{tooLate}
 			})
@@ -654,7 +654,7 @@ func TestFlightPanicReleasesEveryone(t *testing.T) {
 			wg   sync.WaitGroup
 		)
 		bug := errors.New("a bug")
-		fn := func(context.Context, *tries) (string, error) {
+		fn := func(context.Context, *flightTries) (string, error) {
 			runs.Add(1)
 			time.Sleep(time.Second)
 			panic(bug)
@@ -698,13 +698,13 @@ func TestFlightPanicWithoutFollowersLeavesNothingBehind(t *testing.T) {
 				t.Error("no panic")
 			}
 		}()
-		f.do(t.Context(), "job", func(_ context.Context, carry *tries) (string, error) {
+		f.do(t.Context(), "job", func(_ context.Context, carry *flightTries) (string, error) {
 			carry.made = 5
 			panic("bug")
 		})
 	}()
 	checkIdle(t, &f)
-	f.do(t.Context(), "other", func(_ context.Context, carry *tries) (string, error) {
+	f.do(t.Context(), "other", func(_ context.Context, carry *flightTries) (string, error) {
 		if carry.made != 0 {
 			t.Errorf("carried %d from another call", carry.made)
 		}
@@ -718,7 +718,7 @@ func TestFlightPanicWithoutFollowersLeavesNothingBehind(t *testing.T) {
 func TestFlightPanicNilIsNoSuccess(t *testing.T) {
 	t.Setenv("GODEBUG", "panicnil=1")
 	var f tryFlight
-	v, shared, err := f.do(t.Context(), "job", func(context.Context, *tries) (string, error) { panic(nil) })
+	v, shared, err := f.do(t.Context(), "job", func(context.Context, *flightTries) (string, error) { panic(nil) })
 	if err == nil {
 		t.Errorf("got %q, %t, %v", v, shared, err)
 	}
@@ -734,7 +734,7 @@ func TestFlightGoexitPromotesAFollower(t *testing.T) {
 			wg sync.WaitGroup
 		)
 		wg.Go(func() {
-			f.do(t.Context(), "job", func(_ context.Context, carry *tries) (string, error) {
+			f.do(t.Context(), "job", func(_ context.Context, carry *flightTries) (string, error) {
 				carry.made++
 				time.Sleep(time.Second)
 				runtime.Goexit()
@@ -785,7 +785,7 @@ func TestFlightCrowd(t *testing.T) {
 						go func() { // Goexit ends the goroutine that it is called on
 							defer close(inner)
 							defer func() { recover() }()
-							v, _, err := f.do(ctx, fmt.Sprint(key), func(ctx context.Context, carry *tries) (string, error) {
+							v, _, err := f.do(ctx, fmt.Sprint(key), func(ctx context.Context, carry *flightTries) (string, error) {
 								runs.Add(1)
 								if n := running[key].Add(1); n != 1 {
 									t.Errorf("%d runs of one key at once", n)
@@ -838,7 +838,7 @@ func TestFlightCrowd(t *testing.T) {
 // In real time, where the processor and not the clock says who comes first.
 func TestFlightCrowdInRealTime(t *testing.T) {
 	var (
-		f  flight[int, tries]
+		f  flight[int, flightTries]
 		wg sync.WaitGroup
 		n  atomic.Int64
 	)
@@ -852,7 +852,7 @@ func TestFlightCrowdInRealTime(t *testing.T) {
 					go cancel()
 				}
 				before := n.Load()
-				v, _, err := f.do(ctx, "job", func(ctx context.Context, _ *tries) (int, error) {
+				v, _, err := f.do(ctx, "job", func(ctx context.Context, _ *flightTries) (int, error) {
 					v := n.Add(1)
 					for range rng.IntN(3) {
 						runtime.Gosched()
@@ -897,17 +897,17 @@ func TestFlightKeepsFewFreeCalls(t *testing.T) {
 
 func BenchmarkFlight(b *testing.B) {
 	b.Run("uncontended", func(b *testing.B) {
-		var f flight[Status, tries]
+		var f flight[Status, flightTries]
 		ctx := b.Context()
-		fn := func(context.Context, *tries) (Status, error) { return Status{}, nil }
+		fn := func(context.Context, *flightTries) (Status, error) { return Status{}, nil }
 		b.ReportAllocs()
 		for b.Loop() {
 			f.do(ctx, "job-1", fn)
 		}
 	})
 	b.Run("64-way", func(b *testing.B) {
-		var f flight[Status, tries]
-		fn := func(context.Context, *tries) (Status, error) { runtime.Gosched(); return Status{}, nil }
+		var f flight[Status, flightTries]
+		fn := func(context.Context, *flightTries) (Status, error) { runtime.Gosched(); return Status{}, nil }
 		b.ReportAllocs()
 		b.SetParallelism(max(1, 64/runtime.GOMAXPROCS(0)))
 		b.RunParallel(func(pb *testing.PB) {
