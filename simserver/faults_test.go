@@ -26,16 +26,18 @@ func both(t *testing.T, name string, f func(t *testing.T, sim *simserver.Server)
 	t.Run(name+"/loopback", func(t *testing.T) { f(t, simserver.Start(t)) })
 }
 
-// counted waits until the server has counted the fault, and nothing else: it does so
-// when it is done with the request, which the client may know first.
+// counted checks that the server counted the fault n times, and nothing else. It waits a
+// little, as a client that does not wait for an answer can be faster than the server.
 func counted(t *testing.T, sim *simserver.Server, f simserver.Fault, n int) {
 	t.Helper()
-	for sim.Stats().InFlight > 0 {
+	want := map[simserver.Fault]int{f: n}
+	for range 10000 {
+		if s := sim.Stats(); s.InFlight == 0 && maps.Equal(s.Faults, want) {
+			return
+		}
 		time.Sleep(time.Millisecond)
 	}
-	if got, want := sim.Stats().Faults, map[simserver.Fault]int{f: n}; !maps.Equal(got, want) {
-		t.Errorf("faults %v, want %v", got, want)
-	}
+	t.Errorf("%+v, want faults %v", sim.Stats(), want)
 }
 
 const done = `{"result":"completed","video_url":"https://videos.sim.invalid/x.mp4"}`
@@ -90,13 +92,21 @@ func TestFaultsAsAClientSeesThem(t *testing.T) {
 		add(sim)
 		sim.SetFaults(simserver.Faults{Silence: 1, Match: func(*http.Request) bool { return true }})
 		for _, method := range []string{"GET", "POST"} {
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			defer cancel()
+			ctx, cancel := context.WithCancel(t.Context())
+			before := sim.TotalRequests()
+			go func() {
+				defer cancel()
+				for sim.TotalRequests() == before && ctx.Err() == nil {
+					time.Sleep(time.Millisecond)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}()
 			path := map[string]string{"GET": "/status/x", "POST": "/jobs"}[method]
 			req, _ := http.NewRequestWithContext(ctx, method, sim.URL()+path, strings.NewReader(strings.Repeat(" ", 9000)))
-			if _, err := sim.HTTPClient().Do(req); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := sim.HTTPClient().Do(req); !errors.Is(err, context.Canceled) {
 				t.Errorf("%s: err = %v", method, err)
 			}
+			cancel()
 		}
 		counted(t, sim, simserver.FaultSilence, 2)
 	})
@@ -145,7 +155,7 @@ func TestFaultsAsAClientSeesThem(t *testing.T) {
 			t.Errorf("%d bytes took %v", len(done), took)
 		}
 		counted(t, sim, simserver.FaultDrip, 1)
-		if n := sim.Stats().Completed; n != 1 {
+		if n := sim.Stats().Completed; n != 0 {
 			t.Errorf("%d answers counted", n)
 		}
 	})
@@ -314,7 +324,6 @@ func TestFaultLimit(t *testing.T) {
 			}
 			wg.Wait()
 		}
-		synctest.Wait()
 		if s := sim.Stats(); s.Faults["503"] != 6 || s.Pending != 34 {
 			t.Errorf("%+v", s)
 		}
@@ -375,7 +384,6 @@ func TestOutages(t *testing.T) {
 		res.Body.Close()
 		sim.Outage(0)
 		expect(t, sim, "/status", 200, up)
-		synctest.Wait()
 		// net/http repeats a GET on a connection that died after use: two, not one.
 		if f := sim.Stats().Faults; f[simserver.FaultOutage] != 4 || f[simserver.FaultBlackout] != 2 {
 			t.Errorf("%v", f)

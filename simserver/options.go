@@ -98,5 +98,5 @@ type Exchange struct {
 	Path   string   // as sent, percent-encoded
 	JobIDs []string // the jobs it asked about; nil when it was no status request
 	Code   int      // the status code sent; 0 when there was no answer
-	Fault  Fault    // what was done to it; empty when it was served well
+	Fault  Fault    // what was done to it; empty when nothing was
 }

@@ -45,24 +45,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		panic(http.ErrAbortHandler) // closed
 	}
-	oc := outcomeNone
-	defer func() {
-		s.finish(x.Fault, oc)
-		if s.cfg.onExchange != nil {
+	defer s.leave()
+	if s.cfg.onExchange != nil {
+		defer func() {
 			x.Took = time.Since(x.Time)
 			s.cfg.onExchange(x)
-		}
-		s.leave()
-	}()
+		}()
+	}
 
 	key := hash(r.Method)
 	for _, id := range o.ids {
 		key = mix(key ^ hash(id))
 	}
 	v := s.judge(r, o.ids != nil, key, n)
-	x.Fault = v.fault
 	if v.latency > 0 && !s.sleep(r, v.latency) {
 		abort(w, false)
+	}
+	if x.Fault = v.fault; x.Fault != "" {
+		s.countFault(x.Fault)
 	}
 
 	var ans answer
@@ -90,6 +90,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ans.code, ans.body = http.StatusOK, garbage(v.rand, ans.body)
 	}
 
+	if x.Fault == "" { // before the client can see the answer, and then look
+		s.countAnswer(ans.outcome)
+	}
+
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(ans.body))}
@@ -109,9 +113,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Write(ans.body)
 	}
 	x.Code = ans.code
-	if v.fault == "" || v.fault == FaultDrip {
-		oc = ans.outcome
-	}
 }
 
 var jsonType = []string{"application/json"}
@@ -212,13 +213,16 @@ func (s *Server) begin(now time.Time, ids []string) (n int, ok bool) {
 	return n, true
 }
 
-func (s *Server) finish(f Fault, oc outcome) {
+func (s *Server) countFault(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f != "" {
-		s.stats.faults[f]++
-	}
-	s.stats.outcomes[oc]++
+	s.stats.faults[f]++
+}
+
+func (s *Server) countAnswer(o outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.outcomes[o]++
 }
 
 func (s *Server) leave() {

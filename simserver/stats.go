@@ -11,7 +11,7 @@ type Stats struct {
 	Created  int // jobs; the default job is not counted
 
 	// Requests by the answer they got. Those that met a fault are counted under
-	// Faults alone, but for dripping answers that arrived whole.
+	// Faults alone, also where the answer was the truth (FaultDrip).
 	Pending, Completed, Failed int // answers about jobs
 	Accepted                   int // jobs created over HTTP
 	NotFound                   int // no such job
@@ -30,8 +30,7 @@ type Stats struct {
 type outcome int
 
 const (
-	outcomeNone outcome = iota // met a fault
-	invalid
+	invalid outcome = iota
 	answeredPending
 	answeredCompleted
 	answeredFailed
@@ -62,9 +61,10 @@ func (c *counters) begin(now time.Time, active int) {
 	c.peakPerSecond = max(c.peakPerSecond, c.inSecond)
 }
 
-// Stats returns the counts so far. A request is counted under Requests when it arrives
-// and under its outcome when the server is done with it, which can be a moment after the
-// client has read the answer.
+// Stats returns the counts so far. A request is counted under Requests when it arrives,
+// and under its answer or fault before the client can notice either; one whose client
+// left during [Faults.Latency] is counted under neither. InFlight can fall a moment after
+// the client has read its answer.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
