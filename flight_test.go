@@ -614,6 +614,47 @@ func TestFlightResultAtTheInstantOfTheEnd(t *testing.T) {
 	}
 }
 
+// A lateTimer is a context whose deadline has passed and whose timer has not fired.
+type lateTimer struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c lateTimer) Deadline() (time.Time, bool) { return c.deadline, true }
+
+func TestFlightErrorAtTheDeadlineStaysWithTheLeader(t *testing.T) {
+	for _, tt := range []struct {
+		left time.Duration // until the leader's deadline, when it fails
+		runs int64
+	}{{0, 1}, {-1, 1}, {1, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			var (
+				f  tryFlight
+				r  runner
+				wg sync.WaitGroup
+			)
+			timeout := errors.New("i/o timeout")
+			wg.Go(func() {
+				ctx := lateTimer{t.Context(), time.Now().Add(time.Second + tt.left)}
+				_, _, err := f.do(ctx, "job", func(context.Context, *tries) (string, error) {
+					time.Sleep(time.Second)
+					return "", timeout
+				})
+				if err != timeout {
+					t.Errorf("%v left: leader: %v", tt.left, err)
+				}
+			})
+			synctest.Wait()
+			_, shared, err := f.do(t.Context(), "job", r.run)
+			if ran := tt.runs == 1; shared == ran || (err == nil) != ran || r.runs.Load() != tt.runs {
+				t.Errorf("%v left: follower: %t, %v, %d runs", tt.left, shared, err, r.runs.Load())
+			}
+			wg.Wait()
+			checkIdle(t, &f)
+		})
+	}
+}
+
 func TestFlightOwnErrorStaysWithTheLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
