@@ -83,7 +83,7 @@ func (e ownError) Unwrap() error { return e.error }
 //
 // fn must not keep carry after it has returned, and must not call do with its own
 // key: it would wait for itself until its ctx is done.
-func (f *flight[V, C]) do(ctx context.Context, key string, fn func(ctx context.Context, carry *C) (V, error)) (v V, shared bool, err error) {
+func (f *flight[V, C]) do(ctx context.Context, key string, fn func(ctx context.Context, key string, carry *C) (V, error)) (v V, shared bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return v, false, err
 	}
@@ -131,7 +131,7 @@ func (f *flight[V, C]) do(ctx context.Context, key string, fn func(ctx context.C
 }
 
 // lead runs fn and tells the followers of c how it ended, however it ended.
-func (f *flight[V, C]) lead(ctx context.Context, key string, c *flightCall[V, C], fn func(context.Context, *C) (V, error)) (v V, err error) {
+func (f *flight[V, C]) lead(ctx context.Context, key string, c *flightCall[V, C], fn func(context.Context, string, *C) (V, error)) (v V, err error) {
 	returned := false
 	defer func() {
 		if returned {
@@ -147,7 +147,7 @@ func (f *flight[V, C]) lead(ctx context.Context, key string, c *flightCall[V, C]
 		// GODEBUG asks for the nil of old, and has just been recovered.
 		err = &flightPanic{nil}
 	}()
-	v, err = fn(ctx, &c.carry)
+	v, err = fn(ctx, key, &c.carry)
 	returned = true
 
 	if err != nil {

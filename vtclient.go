@@ -95,6 +95,7 @@ type Client struct {
 	outageSince atomic.Int64 // time of the first fault since any job was last answered; 0: none
 	latency     latency
 	flights     flight[Status, tries]
+	try         func(context.Context, string, *tries) (Status, error) // c.ask, made once
 	poller      poller
 }
 
@@ -135,6 +136,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	var inFlight int
 	c.http, inFlight = httpClient(cfg.httpClient, cfg.maxInFlight)
 	c.gate = make(chan struct{}, inFlight)
+	c.try = c.ask
 	c.poller.init(c, inFlight)
 	return c, nil
 }
@@ -199,9 +201,7 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	if st, ok := c.recall(ctx, jobID, true); ok {
 		return st, nil
 	}
-	st, _, err := c.flights.do(ctx, jobID, func(ctx context.Context, t *tries) (Status, error) {
-		return c.try(ctx, jobID, t)
-	})
+	st, _, err := c.flights.do(ctx, jobID, c.try)
 	if err != nil {
 		st = Status{JobID: jobID}
 		if err == ctx.Err() { // said of a follower: the call that it had joined goes on
@@ -220,8 +220,8 @@ type tries struct {
 	fault     error
 }
 
-// try asks until there is an answer, or an error that is not worth another try.
-func (c *Client) try(ctx context.Context, jobID string, t *tries) (Status, error) {
+// ask asks until there is an answer, or an error that is not worth another try.
+func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error) {
 	none := Status{JobID: jobID}
 	for {
 		if err := c.sleepUntil(ctx, jobID, t); err != nil {
