@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -448,12 +447,11 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if strings.Trim(v, "0123456789") == "" {
 		var s int64
 		for _, digit := range []byte(v) {
-			if s > math.MaxInt64/int64(time.Second)/10 {
+			if s = s*10 + int64(digit-'0'); s >= int64(maxHint/time.Second) {
 				return maxHint
 			}
-			s = s*10 + int64(digit-'0')
 		}
-		return min(time.Duration(s)*time.Second, maxHint)
+		return time.Duration(s) * time.Second
 	}
 	t, err := http.ParseTime(v)
 	if err != nil {
