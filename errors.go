@@ -59,6 +59,23 @@ type Details struct {
 
 func (d *Details) details() *Details { return d }
 
+// snapshot returns a copy of an error that an exchange made: one that may be
+// read while what comes next is still being written into the original.
+func snapshot(err error) error {
+	switch e := err.(type) {
+	case *HTTPError:
+		c := *e
+		return &c
+	case *TransportError:
+		c := *e
+		return &c
+	case *DecodeError:
+		c := *e
+		return &c
+	}
+	return err
+}
+
 // text composes the one form that all errors of an exchange have:
 // which job, which attempt, what happened, what the server said, what is next.
 func (d *Details) text(what string) string {

@@ -241,7 +241,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	if len(c.traces) > 0 {
 		info := TraceInfo{
 			JobID: id, Attempt: number, State: out.status.State, StatusCode: details.StatusCode,
-			Latency: latency, Wire: int(wire.Load()), Err: out.err,
+			Latency: latency, Wire: int(wire.Load()), Err: snapshot(out.err),
 		}
 		if out.verdict == left {
 			info.Err = contextCause(parent)
@@ -307,7 +307,8 @@ func clampProgress(p float64) float64 {
 // hold429 makes a 429's pause hold for the whole client.
 func (c *Client) hold429(err *HTTPError) {
 	if err.RetryAfter > 0 {
-		c.holdFault.Store(err)
+		shared := *err // ours is completed with what comes next, while others read this one
+		c.holdFault.Store(&shared)
 		c.hold(err.RetryAfter)
 	}
 }
