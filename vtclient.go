@@ -271,12 +271,13 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 	if m, ok := c.cache.(*MemoryCache[Status]); ok && len(c.traces) == 0 {
 		st, hit, _ := m.Get(ctx, jobID) // neither hangs nor fails
 		st.Cached = true
-		return st, hit && (pending || st.State.Terminal())
+		return st, hit && st.JobID == jobID && (st.State.Terminal() || pending && st.State == StatePending)
 	}
 	var st Status
 	var hit bool
 	c.callCache(ctx, jobID, func(ctx context.Context) (err error) {
 		if st, hit, err = c.cache.Get(ctx, jobID); err != nil || !hit {
+			hit = false
 			return err
 		}
 		if st.JobID != jobID || st.State != StatePending && !st.State.Terminal() {
@@ -315,13 +316,17 @@ func (c *Client) callCache(ctx context.Context, jobID string, call func(context.
 	if c.now() < c.cacheRest.Load() {
 		return
 	}
-	bounded, cancel := context.WithTimeout(ctx, cacheTimeout)
+	bound := cacheTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		bound = min(bound, time.Until(deadline)/4) // leave time for the request itself
+	}
+	bounded, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	err := call(bounded)
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	if bounded.Err() != nil {
+	if bounded.Err() != nil && bound == cacheTimeout {
 		c.cacheRest.Store(later(c.now(), cacheRest))
 	}
 	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, Err: fmt.Errorf("vtclient: job %s: cache: %w", quoteID(jobID), err)})
