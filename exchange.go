@@ -229,7 +229,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	case errors.Is(err, ErrBodyTooLarge):
 		details.Excerpt = c.excerpt(body.b, req)
 		out = outcome{verdict: fault, err: &DecodeError{Details: details, Err: err}}
-	case parent.Err() != nil:
+	case expired(parent): // also where the connection's timer fired before the context's
 		out, health = outcome{verdict: left}, errNeutral
 	default:
 		if ctx.Err() != nil {

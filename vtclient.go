@@ -182,7 +182,8 @@ func (c *Client) try(ctx context.Context, jobID string, t *tries) (Status, error
 			c.remember(ctx, out.status)
 			return out.status, nil
 		case left:
-			return none, c.ended(ctx, jobID, t)
+			// Marked, as ctx itself may say so only in a moment.
+			return none, ownError{c.ended(ctx, jobID, t)}
 		case held:
 			if out.hint > c.maxRetryAfter {
 				return none, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errTooLong(), Fault: c.holdFault.Load()}
@@ -207,9 +208,13 @@ func (c *Client) try(ctx context.Context, jobID string, t *tries) (Status, error
 			d.then = fmt.Sprintf("gave up after %d tries, as WithRetry says", t.made)
 			return none, out.err
 		}
-		delay = max(delay, out.hint, 0)
-		d.Next = delay
+		delay = max(delay, out.hint, pollFloor)
 		t.notBefore = time.Now().Add(delay)
+		if deadline, ok := ctx.Deadline(); ok && !t.notBefore.Before(deadline) {
+			d.then = "no further request fits before the deadline"
+			continue // to the error that says so
+		}
+		d.Next = delay
 		c.emit(ctx, traceScheduled, TraceInfo{JobID: jobID, Attempt: t.made + 1, Delay: delay, Retry: true, Err: out.err})
 	}
 }
