@@ -89,7 +89,16 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 // the n that its transport has connections for.
 func httpClient(given *http.Client, n int) (*http.Client, int) {
 	if given == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
+		t, ok := http.DefaultTransport.(*http.Transport)
+		if ok {
+			t = t.Clone()
+		} else { // somebody has put a wrapper there
+			t = &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+				IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second}
+		}
+		if t.MaxConnsPerHost > 0 {
+			n = min(n, t.MaxConnsPerHost)
+		}
 		// net/http keeps two idle connections per host: beyond two requests at
 		// once, nearly every request would open and close one.
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = n, n
@@ -98,7 +107,11 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 	}
 	hc := *given
 	hc.CheckRedirect = checkRedirect(given.CheckRedirect)
-	if t, ok := hc.Transport.(*http.Transport); ok && t.MaxConnsPerHost > 0 {
+	rt := hc.Transport
+	if rt == nil {
+		rt = http.DefaultTransport
+	}
+	if t, ok := rt.(*http.Transport); ok && t.MaxConnsPerHost > 0 {
 		n = min(n, t.MaxConnsPerHost)
 	}
 	return &hc, n
