@@ -36,7 +36,8 @@ var (
 	ErrBodyTooLarge = errors.New("the body is larger than allowed")
 
 	// ErrRedirect is matched by a [*TransportError] when the server redirected to
-	// another host, to another scheme than HTTPS, or more than ten times.
+	// another host or port or to another scheme than HTTPS, more than ten times,
+	// or to where the CheckRedirect of the caller's own http.Client will not go.
 	// Such a redirect is never followed, for it would carry the caller's
 	// credentials along.
 	ErrRedirect = errors.New("redirect refused")
@@ -148,7 +149,7 @@ type TransportError struct {
 	Err error // the cause; never the end of the caller's own context
 }
 
-func (e *TransportError) Error() string { return e.text(e.Err.Error()) }
+func (e *TransportError) Error() string { return e.text(oneLine(e.Err.Error(), 500)) }
 
 // Unwrap returns the cause.
 func (e *TransportError) Unwrap() error { return e.Err }
@@ -167,7 +168,9 @@ type DecodeError struct {
 	Err error // the cause
 }
 
-func (e *DecodeError) Error() string { return e.text("unreadable answer: " + e.Err.Error()) }
+func (e *DecodeError) Error() string {
+	return e.text("unreadable answer: " + oneLine(e.Err.Error(), 500))
+}
 
 // Unwrap returns the cause.
 func (e *DecodeError) Unwrap() error { return e.Err }
@@ -281,11 +284,16 @@ func (e *ArgumentError) Error() string {
 	return fmt.Sprintf("vtclient: %s: got %s, want %s", e.Where, e.Value, e.Expected)
 }
 
+// words describe a value that cannot be shown, in the place of the value.
+type words string
+
 func badArgument(where string, value any, expected string) error {
 	var v string
 	switch x := value.(type) {
 	case string:
 		v = quoteID(x)
+	case words:
+		v = string(x)
 	default:
 		v = fmt.Sprint(x)
 	}
