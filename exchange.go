@@ -205,6 +205,12 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		}
 	}
 
+	if u := req.URL; u == nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		details.then = "not retried: WithRequest made it so"
+		err := &TransportError{Details: details, Err: errors.New("the request has no http or https URL")}
+		return outcome{verdict: final, err: err}, errNeutral
+	}
+
 	c.emit(parent, traceSent, TraceInfo{JobID: id, Attempt: number})
 	began := time.Now()
 	resp, err := c.http.Do(req)
@@ -326,6 +332,7 @@ func (c *Client) classifyTransport(err error, req *http.Request, d Details) (out
 		unknown  x509.UnknownAuthorityError
 		verify   *tls.CertificateVerificationError
 		record   tls.RecordHeaderError
+		op       *net.OpError
 		addr     *net.AddrError
 	)
 	switch {
@@ -337,6 +344,8 @@ func (c *Client) classifyTransport(err error, req *http.Request, d Details) (out
 		t.then = "not retried: the certificate would be refused again"
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		t.then = "not retried: the server does not speak TLS here"
+	case errors.As(err, &op) && op.Op == "remote error": // what crypto/tls makes of an alert
+		t.then = "not retried: the server refuses this client"
 	case errors.As(err, &addr):
 		t.then = "not retried: the address is no address"
 	default:
