@@ -134,7 +134,8 @@ func parseBase(s string) (*url.URL, error) {
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return u, badArgument("New: baseURL", words("a query or a fragment"), "a URL without them; add parameters in Endpoint.Path or WithRequest")
 	}
-	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.EscapedPath(), "/")
+	u.RawPath = strings.TrimRight(u.EscapedPath(), "/") // escaped slashes are part of a name
+	u.Path, _ = url.PathUnescape(u.RawPath)             // cannot fail: it was escaped just now
 	return u, nil
 }
 
