@@ -95,7 +95,7 @@ func isNil(v any) bool {
 // with their fields.
 func (cfg *config) part(where string, v any) {
 	if isNil(v) {
-		cfg.refuse(where, "nil", "a value that is not nil")
+		cfg.refuse(where, words("nil"), "a value that is not nil")
 		return
 	}
 	if p, ok := v.(interface{ validate() error }); ok {
@@ -115,7 +115,7 @@ func (cfg *config) part(where string, v any) {
 func WithHTTPClient(hc *http.Client) Option {
 	return func(cfg *config) {
 		if cfg.httpClient = hc; hc == nil {
-			cfg.refuse("WithHTTPClient", "nil", "an *http.Client")
+			cfg.refuse("WithHTTPClient", words("nil"), "an *http.Client")
 		}
 	}
 }
@@ -138,7 +138,7 @@ func WithHeader(key, value string) Option {
 			return
 		}
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-			cfg.refuse("WithHeader: value of "+k, "a control character", "a value without any")
+			cfg.refuse("WithHeader: value of "+k, words("a control character"), "a value without any")
 			return
 		}
 		if cfg.header == nil {
@@ -162,7 +162,7 @@ func notToken(r rune) bool {
 func WithRequest(f func(r *http.Request) error) Option {
 	return func(cfg *config) {
 		if f == nil {
-			cfg.refuse("WithRequest", "nil", "a function")
+			cfg.refuse("WithRequest", words("nil"), "a function")
 			return
 		}
 		cfg.prepare = append(cfg.prepare, f)
@@ -287,7 +287,7 @@ func WithLimiter(l Limiter) Option {
 func WithLogger(l *slog.Logger) Option {
 	return func(cfg *config) {
 		if l == nil {
-			cfg.refuse("WithLogger", "nil", "a *slog.Logger")
+			cfg.refuse("WithLogger", words("nil"), "a *slog.Logger")
 			return
 		}
 		cfg.traces = append(cfg.traces, logTrace(l))
@@ -311,7 +311,7 @@ func newConfig(opts []Option) (*config, error) {
 	}
 	for i, opt := range opts {
 		if opt == nil {
-			cfg.refuse("New", fmt.Sprintf("nil as option %d", i+1), "an Option")
+			cfg.refuse("New", words(fmt.Sprintf("nil as option %d", i+1)), "an Option")
 			continue
 		}
 		opt(cfg)
@@ -366,7 +366,7 @@ func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.starte
 func newWaitConfig(opts []WaitOption) (wc waitConfig, err error) {
 	for i, opt := range opts {
 		if opt == nil {
-			return wc, badArgument("wait options", fmt.Sprintf("nil as option %d", i+1), "a WaitOption")
+			return wc, badArgument("wait options", words(fmt.Sprintf("nil as option %d", i+1)), "a WaitOption")
 		}
 		opt(&wc)
 	}

@@ -145,7 +145,16 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 // the n that its transport has connections for.
 func httpClient(given *http.Client, n int) (*http.Client, int) {
 	if given == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
+		t, ok := http.DefaultTransport.(*http.Transport)
+		if ok {
+			t = t.Clone()
+		} else { // somebody has put a wrapper there
+			t = &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+				IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second}
+		}
+		if t.MaxConnsPerHost > 0 {
+			n = min(n, t.MaxConnsPerHost)
+		}
 		// net/http keeps two idle connections per host: beyond two requests at
 		// once, nearly every request would open and close one.
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = n, n
@@ -154,7 +163,11 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 	}
 	hc := *given
 	hc.CheckRedirect = checkRedirect(given.CheckRedirect)
-	if t, ok := hc.Transport.(*http.Transport); ok && t.MaxConnsPerHost > 0 {
+	rt := hc.Transport
+	if rt == nil {
+		rt = http.DefaultTransport
+	}
+	if t, ok := rt.(*http.Transport); ok && t.MaxConnsPerHost > 0 {
 		n = min(n, t.MaxConnsPerHost)
 	}
 	return &hc, n
@@ -236,7 +249,8 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 			c.remember(ctx, out.status)
 			return out.status, nil
 		case left:
-			return none, c.ended(ctx, jobID, t)
+			// Marked, as ctx itself may say so only in a moment.
+			return none, ownError{c.ended(ctx, jobID, t)}
 		case held:
 			if out.hint > c.maxRetryAfter {
 				return none, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errTooLong(), Fault: c.holdFault.Load()}
@@ -261,9 +275,13 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 			d.then = fmt.Sprintf("gave up after %d tries, as WithRetry says", t.made)
 			return none, out.err
 		}
-		delay = max(delay, out.hint, 0)
-		d.Next = delay
+		delay = max(delay, out.hint, pollFloor)
 		t.notBefore = time.Now().Add(delay)
+		if deadline, ok := ctx.Deadline(); ok && !t.notBefore.Before(deadline) {
+			d.then = "no further request fits before the deadline"
+			continue // to the error that says so
+		}
+		d.Next = delay
 		c.emit(ctx, traceScheduled, TraceInfo{JobID: jobID, Attempt: t.made + 1, Delay: delay, Retry: true, Err: out.err})
 	}
 }
@@ -325,12 +343,13 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 	if m, ok := c.cache.(*MemoryCache[Status]); ok && len(c.traces) == 0 {
 		st, hit, _ := m.Get(ctx, jobID) // neither hangs nor fails
 		st.Cached = true
-		return st, hit && (pending || st.State.Terminal())
+		return st, hit && st.JobID == jobID && (st.State.Terminal() || pending && st.State == StatePending)
 	}
 	var st Status
 	var hit bool
 	c.callCache(ctx, jobID, func(ctx context.Context) (err error) {
 		if st, hit, err = c.cache.Get(ctx, jobID); err != nil || !hit {
+			hit = false
 			return err
 		}
 		if st.JobID != jobID || st.State != StatePending && !st.State.Terminal() {
@@ -369,13 +388,17 @@ func (c *Client) callCache(ctx context.Context, jobID string, call func(context.
 	if c.now() < c.cacheRest.Load() {
 		return
 	}
-	bounded, cancel := context.WithTimeout(ctx, cacheTimeout)
+	bound := cacheTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		bound = min(bound, time.Until(deadline)/4) // leave time for the request itself
+	}
+	bounded, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	err := call(bounded)
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	if bounded.Err() != nil {
+	if bounded.Err() != nil && bound == cacheTimeout {
 		c.cacheRest.Store(later(c.now(), cacheRest))
 	}
 	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, Err: fmt.Errorf("vtclient: job %s: cache: %w", quoteID(jobID), err)})
