@@ -64,6 +64,7 @@ func TestSteps(t *testing.T) {
 		body   string
 		fails  string // where; "" is nowhere
 		is     func(error) bool
+		hangs  bool // fails only when the client's time is up
 		closes bool // the next request needs another connection
 		last   bool // what becomes of the next request is net/http's race
 	}{
@@ -86,12 +87,12 @@ func TestSteps(t *testing.T) {
 
 		{name: "Drop", step: testserver.Drop(), fails: inHead, is: func(err error) bool { return errors.Is(err, io.EOF) }, closes: true},
 		{name: "Reset", step: testserver.Reset(), fails: inHead, is: reset, closes: true},
-		{name: "Silence", step: testserver.Silence(), fails: inHead, is: timeout, closes: true},
+		{name: "Silence", step: testserver.Silence(), fails: inHead, is: timeout, hangs: true, closes: true},
 		{name: "HalfBody", step: testserver.HalfBody(body), code: 200, body: body[:11], fails: inBody,
 			is: func(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }, closes: true},
 		{name: "HalfBodyReset", step: testserver.HalfBodyReset(body), code: 200, body: body[:11], fails: inBody, is: reset, closes: true},
-		{name: "HalfBodySilence", step: testserver.HalfBodySilence(body), code: 200, body: body[:11], fails: inBody, is: timeout, closes: true},
-		{name: "TooLong", step: testserver.WrongLength(body, 100), code: 200, body: body, fails: inBody, is: timeout, closes: true},
+		{name: "HalfBodySilence", step: testserver.HalfBodySilence(body), code: 200, body: body[:11], fails: inBody, is: timeout, hangs: true, closes: true},
+		{name: "TooLong", step: testserver.WrongLength(body, 100), code: 200, body: body, fails: inBody, is: timeout, hangs: true, closes: true},
 		{name: "TooShort", step: testserver.WrongLength(body, 9), code: 200, body: body[:9], last: true},
 		{name: "Garbage", step: testserver.Garbage(), fails: inHead, is: says("malformed HTTP"), closes: true},
 		{name: "EndlessHeaders", step: testserver.EndlessHeaders(), fails: inHead, is: says("headers exceeded"), closes: true},
@@ -99,10 +100,11 @@ func TestSteps(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			everywhere(t, func(t *testing.T, start func(...testserver.Step) *testserver.Server) {
 				s := start(tt.step, testserver.Completed())
-				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-				if tt.fails != "" {
-					ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
+				patience := time.Minute
+				if tt.hangs {
+					patience = time.Second
 				}
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
 				resp, got, err := get(ctx, s, "/status/a")
 				where := ""
