@@ -14,6 +14,9 @@ import (
 // Faults says what goes wrong, and how often. Each rate is the share of requests, 0 to
 // 1, that meet the fault. A request meets one at most, so the rates must not add up to
 // more than 1. The zero Faults is none.
+//
+// Cut, Drip and Garbage spoil the answer to a request that was carried out; with the
+// others it never was.
 type Faults struct {
 	// Status is the rate of each status code that is answered in place of the truth:
 	// {500: 0.05, 429: 0.01}.

@@ -34,9 +34,9 @@ type Job struct {
 	// must be fit for encoding/json. Nil: a "video_url" made from the id.
 	Result map[string]any
 
-	// Progress turns the share of the duration that has passed, 0 to 1, into the
-	// progress that the backend tells while the job is pending; 0 and less are not
-	// told. Nil: the share itself. It must be safe for concurrent use.
+	// Progress turns the share of the duration that has passed, 0 to 1 (0 for Never),
+	// into the progress that the backend tells while the job is pending; 0 and less are
+	// not told. Nil: the share itself. It must be safe for concurrent use.
 	Progress func(share float64) float64
 }
 
@@ -47,7 +47,7 @@ const Never = time.Duration(math.MaxInt64)
 const defaultMessage = "translation failed"
 
 // Durations draws how long a job takes. It must take all its chance from the
-// generator it is given, and be safe for concurrent use. A negative result counts as 0.
+// generator it is given, and must not call the server. A negative result counts as 0.
 type Durations func(*rand.Rand) time.Duration
 
 // Fixed makes every job take d.
@@ -219,7 +219,10 @@ func (j *job) progress(now time.Time) float64 {
 	if j.Duration <= 0 {
 		return 0
 	}
-	p := max(0, min(1, float64(now.Sub(j.Started))/float64(j.Duration)))
+	var p float64 // a job that never ends by itself is nowhere on its way
+	if j.Duration != Never {
+		p = max(0, min(1, float64(now.Sub(j.Started))/float64(j.Duration)))
+	}
 	if j.Progress != nil {
 		p = j.Progress(p)
 	}

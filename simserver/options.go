@@ -43,7 +43,7 @@ func isRate(p float64) bool { return p >= 0 && p <= 1 }
 func WithSeed(seed uint64) Option { return func(c *config) { c.seed = seed } }
 
 // WithDurations sets how long jobs take that are created without a duration of their
-// own. The default is Fixed(10 * time.Second).
+// own. The default, also for nil, is Fixed(10 * time.Second).
 func WithDurations(d Durations) Option {
 	return func(c *config) {
 		if d != nil {

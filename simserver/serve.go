@@ -188,7 +188,8 @@ func abort(w http.ResponseWriter, reset bool) {
 	panic(http.ErrAbortHandler)
 }
 
-// begin counts a request in; n is how many asked for the first of the same jobs before.
+// begin counts a request in; n is how many came before it that asked for the same job
+// or, like it, for none.
 // ok is false if the server is closed.
 func (s *Server) begin(now time.Time, ids []string) (n int, ok bool) {
 	s.mu.Lock()
@@ -196,7 +197,10 @@ func (s *Server) begin(now time.Time, ids []string) (n int, ok bool) {
 	if s.closed {
 		return 0, false
 	}
-	n = s.stats.requests
+	if len(ids) == 0 {
+		n = s.others
+		s.others++
+	}
 	for i, id := range ids {
 		if i == 0 {
 			n = s.asked[id]

@@ -36,6 +36,7 @@ type Server struct {
 	made   int // ids made so far
 	jobs   map[string]*job
 	asked  map[string]int // status requests, by job id
+	others int            // requests of any other kind
 	faults faultState
 	stats  counters
 }
