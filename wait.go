@@ -3,6 +3,7 @@ package vtclient
 import (
 	"context"
 	"iter"
+	"runtime"
 	"time"
 )
 
@@ -184,22 +185,27 @@ func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOp
 		}
 		in := newInbox(ctx, wc.onProgress != nil, wc.onError != nil, batchBacklog)
 		defer c.poller.leaveAll(in)
-		fed := make(chan struct{})
-		var fault any
+		fed := make(chan feedEnd, 1)
 		go func() {
-			defer close(fed)
-			defer func() { fault = recover() }()
+			end := feedEnd{goexit: true}
+			defer func() {
+				if end.panicked = recover(); end.panicked != nil {
+					end.goexit = false
+				}
+				fed <- end
+			}()
 			c.feed(in, jobs, &wc)
+			end.goexit = false
 		}()
 		c.drain(in, &wc, fed, yield)
-		select {
-		case <-fed:
-			if fault != nil {
-				panic(fault) // the sequence's own, on the caller's goroutine
-			}
-		default:
-		}
 	}
+}
+
+// A feedEnd says how the reading of a sequence ended: what it did there that
+// ends a goroutine is done again on the caller's, as iter.Pull does.
+type feedEnd struct {
+	panicked any
+	goexit   bool
 }
 
 // feed hands the jobs of a sequence to the poller until the batch is closed.
@@ -251,9 +257,9 @@ func (p *pacer) next(now int64, burst int) int64 {
 }
 
 // drain yields the results of a batch until all have come.
-func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan struct{}, yield func(Status, error) bool) {
+func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func(Status, error) bool) {
 	var grace <-chan time.Time
-	done := in.ctx.Done()
+	done, over := in.ctx.Done(), false
 	for {
 		if ev, ok := c.poller.take(in); ok {
 			if st, err, end := wc.dispatch(ev); end {
@@ -264,7 +270,7 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan struct{}, yield fun
 			}
 			continue
 		}
-		if done == nil {
+		if over {
 			if ev, ok := c.poller.abandon(in); ok {
 				if st, err, end := wc.dispatch(ev); end && !yield(st, err) {
 					return
@@ -281,9 +287,14 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan struct{}, yield fun
 		select {
 		case <-in.ready:
 		case <-done:
-			done = nil
-		case <-fed:
-			fed = nil
+			done, over = nil, true
+		case end := <-fed:
+			switch fed = nil; {
+			case end.panicked != nil:
+				panic(end.panicked)
+			case end.goexit:
+				runtime.Goexit()
+			}
 		case <-grace:
 			return
 		}
