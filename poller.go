@@ -76,6 +76,7 @@ type sub struct {
 	deadline   int64 // of the context or the job's own; never: none
 	lastAt     int64 // when the last poll before the deadline is made; 0: not chosen yet
 	ownExpires bool  // the deadline is the job's own, so nobody but the engine watches it
+	parked     bool  // in its inbox's list of those parked
 }
 
 // An event is what an inbox holds: a pending or terminal status, a fault that
@@ -102,7 +103,8 @@ type inbox struct {
 	room                    chan struct{} // likewise, for who feeds the inbox
 	events                  []event
 	subs                    *sub
-	parked                  []*poll
+	parked                  []*sub // whose polls were put aside for want of room
+	busy                    bool   // with the event taken last: its callback may be running
 	closed                  bool
 }
 
@@ -120,7 +122,16 @@ func signal(ch chan struct{}) {
 	}
 }
 
-func (in *inbox) full() bool { return len(in.events) >= in.limit }
+func (in *inbox) full() bool { return in.space() <= 0 }
+
+// space is the number of events that an inbox takes before its jobs are no longer polled for it.
+func (in *inbox) space() int {
+	n := in.limit - len(in.events)
+	if in.busy {
+		n--
+	}
+	return n
+}
 
 // put adds an event. If the inbox is full, which happens only when others who
 // share the poll keep it going, the oldest pending observation makes room:
@@ -219,6 +230,7 @@ func (e *poller) join(in *inbox, job Job, due int64) bool {
 		}
 	}
 	p.subs = s
+	p.parked = false // there is room for an answer now
 	if in.subs != nil {
 		in.subs.prevIn = s
 	}
@@ -254,7 +266,9 @@ func (e *poller) awaitRoom(in *inbox) bool {
 	}
 }
 
-// take returns the inbox's next event, if there is one.
+// take returns the inbox's next event, if there is one. Until the next take
+// the inbox counts as busy with it, so that no job is polled for a caller who has not
+// yet dealt with the last answer.
 func (e *poller) take(in *inbox) (event, bool) {
 	e.mu.Lock()
 	defer e.unlock()
@@ -263,7 +277,9 @@ func (e *poller) take(in *inbox) (event, bool) {
 
 // pull takes out event number i.
 func (e *poller) pull(in *inbox, i int) (event, bool) {
-	if i >= len(in.events) {
+	in.busy = i < len(in.events)
+	defer e.unpark(in)
+	if !in.busy {
 		return event{}, false
 	}
 	ev := in.events[i]
@@ -276,8 +292,6 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 	if len(in.events) == 0 {
 		in.events = nil
 	}
-	signal(in.room)
-	e.unpark(in)
 	return ev, true
 }
 
@@ -585,20 +599,28 @@ func (p *poll) allFull() bool {
 func (e *poller) park(p *poll) {
 	p.parked = true
 	for s := p.subs; s != nil; s = s.next {
-		s.to.parked = append(s.to.parked, p)
+		if !s.parked { // it still is where another inbox let the poll go on
+			s.parked = true
+			s.to.parked = append(s.to.parked, s)
+		}
 	}
 }
 
-// unpark lets as many polls go on as an inbox has room for.
+// unpark lets the feeding of an inbox go on, and as many polls as it has room for.
 func (e *poller) unpark(in *inbox) {
+	room := in.space()
+	if room > 0 {
+		signal(in.room)
+	}
 	if len(in.parked) == 0 {
 		return
 	}
 	now := e.c.now()
-	for room := in.limit - len(in.events); room > 0 && len(in.parked) > 0; {
-		p := in.parked[len(in.parked)-1]
+	for room > 0 && len(in.parked) > 0 {
+		s := in.parked[len(in.parked)-1]
 		in.parked = in.parked[:len(in.parked)-1]
-		if p.parked && !p.gone {
+		s.parked = false
+		if p := s.poll; p.parked && !p.gone {
 			p.parked = false
 			room--
 			e.plan(p, now)
