@@ -44,7 +44,7 @@ type poll struct {
 	pendingAt time.Duration // age at which it was last known to be pending
 	expected  time.Duration
 	checkedAt int64 // when the last answer came
-	started   int64 // when the last exchange began
+	started   int64 // when the last exchange began; negative: none has
 	floor     int64 // the server asked for no poll before
 	faultAt   int64 // the first fault since the last answer
 	refusedAt int64 // the first refusal since the last answer
@@ -206,7 +206,7 @@ func (e *poller) join(in *inbox, job Job, due int64) bool {
 	now := e.c.now()
 	p := e.polls[job.ID]
 	if p == nil {
-		p = &poll{id: job.ID, index: -1, next: due, began: now}
+		p = &poll{id: job.ID, index: -1, next: due, began: now, started: -int64(pollFloor)}
 		if e.polls == nil {
 			e.polls = make(map[string]*poll)
 		}
@@ -448,20 +448,22 @@ func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 	if p.next <= latest {
 		return never
 	}
-	if s.lastAt == 0 {
-		s.lastAt = max(1, latest-min(int64(e.spread()), max(0, latest-now)/10))
+	switch from := max(now, p.floor); {
+	case s.lastAt == 0 && from < latest:
+		s.lastAt = latest - min(int64(e.spread()), (latest-from)/10)
+	case s.lastAt == 0:
+		s.lastAt = max(1, latest)
 	}
-	at := max(s.lastAt, now)
-	if p.requests > 0 {
-		if p.started >= s.lastAt { // made already, or as good as made
-			return never
-		}
-		at = max(at, p.started+int64(pollFloor))
-	}
-	if at < p.floor || at >= s.deadline {
+	if p.started >= s.lastAt { // made already, or as good as made
 		return never
 	}
-	return at
+	if s.lastAt < p.floor { // the server has asked for it since
+		s.lastAt = p.floor + min(int64(e.spread()), max(0, s.deadline-p.floor)/2)
+	}
+	if at := max(s.lastAt, now, p.started+int64(pollFloor)); at < s.deadline {
+		return at
+	}
+	return never
 }
 
 // spread is a random time to put between polls that would otherwise come back
@@ -644,7 +646,7 @@ func (e *poller) begin(p *poll, now int64) context.Context {
 	}
 	p.started, p.again = now, false
 	if p.hinted {
-		p.hintedAt = max(1, now)
+		p.hintedAt = now
 	}
 	e.plan(p, now)
 	return ctx
@@ -743,7 +745,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		p.faults++
 		p.tries++
 		if p.faultAt == 0 {
-			p.faultAt = max(1, now)
+			p.faultAt = now
 		}
 		if out.hint > c.maxRetryAfter {
 			n.cause = c.errTooLong()
@@ -753,7 +755,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 	case refused:
 		p.tries++
 		if p.refusedAt == 0 {
-			p.refusedAt = max(1, now)
+			p.refusedAt = now
 		}
 		if p.tries > 1 && e.outageOver(p, now) {
 			n.cause = fmt.Errorf("%w of %v; now the breaker refuses: %w", ErrOutage, c.outageTolerance, out.err)
