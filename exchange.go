@@ -308,7 +308,8 @@ func clampProgress(p float64) float64 {
 // hold429 makes a 429's pause hold for the whole client.
 func (c *Client) hold429(err *HTTPError) {
 	if err.RetryAfter > 0 {
-		c.holdFault.Store(err)
+		kept := *err // the caller goes on to write into its own what comes next
+		c.holdFault.Store(&kept)
 		c.hold(err.RetryAfter)
 	}
 }

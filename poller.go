@@ -741,7 +741,6 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		p.pendingAt = max(p.pendingAt, time.Duration(p.started-p.began))
 		p.checkedAt, p.progress, p.message = now, out.status.Progress, out.status.Message
 	case fault:
-		p.fault = out.err
 		p.faults++
 		p.tries++
 		if p.faultAt == 0 {
@@ -843,6 +842,10 @@ func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 	p.cancel = nil
 	hinted := p.again
 	p.hinted, p.again = false, false
+	if out.verdict == fault {
+		// Not before: whoever leaves earlier must not hold an error that is still written to below.
+		p.fault = out.err
+	}
 	if n.cause != nil {
 		if out.verdict == fault {
 			details(out.err).then = "the wait ends"
