@@ -86,6 +86,7 @@ type event struct {
 	fault    error
 	err      error
 	panicked any
+	lesson   *Completion // to be told to the Learner on the goroutine of whoever takes this
 }
 
 func (ev *event) ends() bool {
@@ -163,36 +164,30 @@ type poller struct {
 	workers int
 	timer   *time.Timer
 	armed   int64        // when the timer fires
-	lessons []Completion // to be told to the Learner once mu is free
 }
 
 func (e *poller) init(c *Client, maxWorkers int) { e.c, e.maxWorkers = c, maxWorkers }
 
-// unlock releases mu and then tells the Learner what has come up meanwhile: a
-// strategy is the caller's code and is never called under our lock.
-func (e *poller) unlock() {
-	lessons := e.lessons
-	e.lessons = nil
-	e.mu.Unlock()
-	for _, done := range lessons {
-		e.c.polling.(Learner).Learn(done)
+// tell tells the Learner, which is the caller's code: on the goroutine of somebody who
+// waited, where a panic belongs, and never under our lock.
+func (e *poller) tell(lesson *Completion) {
+	if lesson != nil {
+		e.c.polling.(Learner).Learn(*lesson)
 	}
 }
 
-// teach notes what the end of a poll teaches. Not told are jobs of which
+// lesson is what the end of a poll teaches, or nil. Not told are jobs of which
 // nothing is known but that they were over at the first look: with no start
 // known, that says nothing about how long they took. Told as given up, and so
 // as lasting longer than that, are waits that ended for any other reason. A
 // caller who waits for one job again and again, each time for a short while
 // and without StartedAt, so tells of many jobs where there is one: the client
 // cannot know.
-func (e *poller) teach(p *poll, doneBy time.Duration) {
+func (e *poller) lesson(p *poll, doneBy time.Duration) *Completion {
 	if _, ok := e.c.polling.(Learner); !ok || !p.seen && (doneBy == 0 || !p.known) {
-		return
+		return nil
 	}
-	e.lessons = append(e.lessons, Completion{
-		PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted,
-	})
+	return &Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}
 }
 
 // join subscribes an inbox to a job, whose first poll is due at due if there
@@ -202,7 +197,7 @@ func (e *poller) join(in *inbox, job Job, due int64) bool {
 	if !e.awaitRoom(in) {
 		return false
 	}
-	defer e.unlock()
+	defer e.mu.Unlock()
 	now := e.c.now()
 	p := e.polls[job.ID]
 	if p == nil {
@@ -271,8 +266,10 @@ func (e *poller) awaitRoom(in *inbox) bool {
 // yet dealt with the last answer.
 func (e *poller) take(in *inbox) (event, bool) {
 	e.mu.Lock()
-	defer e.unlock()
-	return e.pull(in, 0)
+	ev, ok := e.pull(in, 0)
+	e.mu.Unlock()
+	e.tell(ev.lesson)
+	return ev, ok
 }
 
 // pull takes out event number i.
@@ -300,7 +297,13 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 // job is left.
 func (e *poller) abandon(in *inbox) (event, bool) {
 	e.mu.Lock()
-	defer e.unlock()
+	ev, ok := e.giveUp(in)
+	e.mu.Unlock()
+	e.tell(ev.lesson)
+	return ev, ok
+}
+
+func (e *poller) giveUp(in *inbox) (event, bool) {
 	for i := range in.events {
 		if in.events[i].ends() {
 			return e.pull(in, i)
@@ -310,7 +313,7 @@ func (e *poller) abandon(in *inbox) (event, bool) {
 		return event{}, false
 	}
 	ev := e.failure(in.subs.poll, contextCause(in.ctx))
-	e.drop(in.subs)
+	ev.lesson = e.drop(in.subs)
 	return ev, true
 }
 
@@ -323,13 +326,20 @@ func (e *poller) empty(in *inbox) bool {
 
 // leaveAll closes an inbox: its jobs are no longer polled on its behalf.
 func (e *poller) leaveAll(in *inbox) {
+	var lessons []*Completion
 	e.mu.Lock()
-	defer e.unlock()
 	in.closed = true
 	signal(in.room)
+	for i := range in.events {
+		lessons = append(lessons, in.events[i].lesson)
+	}
 	in.events, in.parked = nil, nil
 	for in.subs != nil {
-		e.drop(in.subs)
+		lessons = append(lessons, e.drop(in.subs))
+	}
+	e.mu.Unlock()
+	for _, lesson := range lessons {
+		e.tell(lesson)
 	}
 }
 
@@ -350,18 +360,19 @@ func (e *poller) lastSeen(p *poll) Status {
 	}
 }
 
-// drop ends a subscription, and with the last one the poll.
-func (e *poller) drop(s *sub) {
+// drop ends a subscription, and with the last one the poll, whose lesson it returns.
+func (e *poller) drop(s *sub) *Completion {
 	e.unlink(s)
 	p := s.poll
 	at := &p.subs
 	for *at != s {
 		at = &(*at).next
 	}
-	if *at = s.next; p.subs == nil {
-		e.teach(p, 0)
-		e.end(p)
+	if *at = s.next; p.subs != nil {
+		return nil
 	}
+	e.end(p)
+	return e.lesson(p, 0)
 }
 
 // unlink takes a subscription out of its inbox's list.
@@ -399,12 +410,13 @@ func (e *poller) end(p *poll) {
 // finish delivers the end of a poll to all who wait for it. doneBy is the age
 // at which the job was seen to be over; 0: it was not.
 func (e *poller) finish(p *poll, ev event, doneBy time.Duration) {
+	ev.lesson = e.lesson(p, doneBy)
 	for s := p.subs; s != nil; s = s.next {
 		e.unlink(s)
 		s.to.put(ev)
+		ev.lesson = nil // told once
 	}
 	p.subs = nil
-	e.teach(p, doneBy)
 	e.end(p)
 }
 
@@ -521,7 +533,7 @@ func (e *poller) arm(now int64) {
 
 func (e *poller) wake() {
 	e.mu.Lock()
-	defer e.unlock()
+	defer e.mu.Unlock()
 	e.armed = 0
 	if e.timer != nil {
 		e.dispatch(e.c.now())
@@ -538,11 +550,12 @@ func (e *poller) expire(p *poll, now int64) {
 		}
 		*at = s.next
 		e.unlink(s)
-		s.to.put(e.failure(p, context.DeadlineExceeded))
-	}
-	if p.subs == nil {
-		e.teach(p, 0)
-		e.end(p)
+		ev := e.failure(p, context.DeadlineExceeded)
+		if p.subs == nil {
+			ev.lesson = e.lesson(p, 0)
+			e.end(p)
+		}
+		s.to.put(ev)
 	}
 }
 
@@ -668,7 +681,7 @@ func (e *poller) work(ctx context.Context, p *poll) {
 			ev.err = fmt.Errorf("vtclient: job %s: the goroutine of its poll was ended from within", quoteID(p.id))
 		}
 		e.mu.Lock()
-		defer e.unlock()
+		defer e.mu.Unlock()
 		e.workers--
 		if !p.gone {
 			e.finish(p, ev, 0)
@@ -684,12 +697,12 @@ func (e *poller) work(ctx context.Context, p *poll) {
 			e.workers--
 			ended = true
 			e.dispatch(now)
-			e.unlock()
+			e.mu.Unlock()
 			return
 		}
 		p, ctx = next, e.begin(next, now)
 		e.dispatch(now)
-		e.unlock()
+		e.mu.Unlock()
 	}
 }
 
@@ -723,7 +736,7 @@ type note struct {
 func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 	c := e.c
 	e.mu.Lock()
-	defer e.unlock()
+	defer e.mu.Unlock()
 	if p.gone {
 		return n, false
 	}
@@ -834,7 +847,7 @@ func (n *note) ask(c *Client, out *outcome) {
 func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 	c := e.c
 	e.mu.Lock()
-	defer e.unlock()
+	defer e.mu.Unlock()
 	if p.gone {
 		return 0, false
 	}
@@ -908,7 +921,7 @@ func (e *poller) publish(p *poll, ev event) {
 // hint makes a poll due whose exchange begins after now.
 func (e *poller) hint(id string) {
 	e.mu.Lock()
-	defer e.unlock()
+	defer e.mu.Unlock()
 	p := e.polls[id]
 	switch {
 	case p == nil:
