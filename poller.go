@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 )
@@ -39,6 +40,7 @@ type poll struct {
 	next  int64 // the same before last polls are moved in front of deadlines
 
 	cancel context.CancelFunc // of the exchange in flight; nil: none is
+	pace   *pacer             // gives the first check its place among those of a WaitAll; nil: has done so
 
 	began     int64         // start of the job where known, else of the wait
 	pendingAt time.Duration // age at which it was last known to be pending
@@ -136,12 +138,12 @@ func (in *inbox) space() int {
 
 // put adds an event. If the inbox is full, which happens only when others who
 // share the poll keep it going, the oldest pending observation makes room:
-// a later one says more.
+// a later one says more. So does the oldest fault where hundreds have piled up.
 func (in *inbox) put(ev event) {
-	if len(in.events) >= 2*in.limit {
+	if n := len(in.events); n >= 2*in.limit {
 		for i := range in.events {
-			if old := &in.events[i]; !old.ends() && old.fault == nil {
-				in.events = append(in.events[:i], in.events[i+1:]...)
+			if old := &in.events[i]; !old.ends() && (old.fault == nil || n >= 2*batchBacklog) {
+				in.events = slices.Delete(in.events, i, i+1)
 				break
 			}
 		}
@@ -163,7 +165,7 @@ type poller struct {
 	ready   []*poll // due, first come first served
 	workers int
 	timer   *time.Timer
-	armed   int64        // when the timer fires
+	armed   int64 // when the timer fires
 }
 
 func (e *poller) init(c *Client, maxWorkers int) { e.c, e.maxWorkers = c, maxWorkers }
@@ -191,9 +193,9 @@ func (e *poller) lesson(p *poll, doneBy time.Duration) *Completion {
 }
 
 // join subscribes an inbox to a job, whose first poll is due at due if there
-// is no poll of it yet. It waits while the inbox is full, and reports
-// whether the inbox is still open.
-func (e *poller) join(in *inbox, job Job, due int64) bool {
+// is no poll of it yet, or when pace then says, if it is not nil.
+// It waits while the inbox is full, and reports whether the inbox is still open.
+func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 	if !e.awaitRoom(in) {
 		return false
 	}
@@ -201,16 +203,24 @@ func (e *poller) join(in *inbox, job Job, due int64) bool {
 	now := e.c.now()
 	p := e.polls[job.ID]
 	if p == nil {
-		p = &poll{id: job.ID, index: -1, next: due, began: now, started: -int64(pollFloor)}
+		p = &poll{id: job.ID, index: -1, next: due, began: now, started: -int64(pollFloor), pace: pace}
 		if e.polls == nil {
 			e.polls = make(map[string]*poll)
 		}
 		e.polls[job.ID] = p
 	} else if p.cancel == nil && (p.requests == 0 && p.tries == 0 || p.next == never) {
-		p.next = min(p.next, due)
+		if p.next = min(p.next, due); pace == nil {
+			p.pace = nil
+		}
 	}
 	if !job.StartedAt.IsZero() {
-		p.began, p.known = min(p.began, e.c.began(job.StartedAt, now)), true
+		if t := e.c.began(job.StartedAt, now); t < p.began {
+			if p.seen {
+				p.pendingAt += time.Duration(p.began - t)
+			}
+			p.began = t
+		}
+		p.known = true
 	}
 	if p.expected == 0 {
 		p.expected = job.Expect
@@ -284,7 +294,7 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 		in.events[0] = event{} // let go of the body
 		in.events = in.events[1:]
 	} else {
-		in.events = append(in.events[:i], in.events[i+1:]...)
+		in.events = slices.Delete(in.events, i, i+1)
 	}
 	if len(in.events) == 0 {
 		in.events = nil
@@ -584,11 +594,26 @@ func (e *poller) pop(now int64) *poll {
 		case p.allFull():
 			e.park(p)
 			e.plan(p, now)
+		case p.pace != nil:
+			p.next = p.pace.next(now, e.maxWorkers)
+			if p.pace = nil; p.next <= now {
+				return p
+			}
+			e.plan(p, now)
 		default:
 			return p
 		}
 	}
 	return nil
+}
+
+// A pacer gives out the moments for the first checks of one WaitAll: burst of them at once, then one each firstPace
+// (the virtual scheduling form of the leaky bucket, as in ITU-T I.371's GCRA).
+type pacer struct{ tat int64 }
+
+func (p *pacer) next(now int64, burst int) int64 {
+	p.tat = max(p.tat, now) + int64(firstPace)
+	return max(now, p.tat-int64(burst)*int64(firstPace))
 }
 
 // alive reports whether anybody waits whose time is not up.
@@ -853,8 +878,8 @@ func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 	}
 	p.cancel() // releases the exchange's context
 	p.cancel = nil
-	hinted := p.again
-	p.hinted, p.again = false, false
+	// A hint stands until there is an answer to a check that began after it.
+	p.hinted, p.again = p.again || p.hinted && out.verdict != answered, false
 	if out.verdict == fault {
 		// Not before: whoever leaves earlier must not hold an error that is still written to below.
 		p.fault = out.err
@@ -879,8 +904,8 @@ func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 		p.next = never // those who wait are about to go
 	case out.verdict == refused, out.verdict == fault && p.next == p.floor:
 		p.next = later(p.next, e.spread())
-	case out.verdict == answered && hinted:
-		p.next, p.hinted = min(p.next, e.hintDue(p, now)), true
+	case out.verdict == answered && p.hinted:
+		p.next = min(p.next, e.hintDue(p, now))
 	}
 	p.next = max(p.next, p.started+int64(pollFloor))
 	e.plan(p, now)
@@ -929,7 +954,7 @@ func (e *poller) hint(id string) {
 		p.again = true // what is in flight began before
 	default:
 		now := e.c.now()
-		p.hinted = true
+		p.hinted, p.pace = true, nil
 		if at := e.hintDue(p, now); at < p.next {
 			p.next = at
 			e.plan(p, now)
@@ -940,10 +965,11 @@ func (e *poller) hint(id string) {
 
 // hintDue says when a hint that is given now may bring about a check.
 func (e *poller) hintDue(p *poll, now int64) int64 {
-	if p.hintedAt == 0 {
-		return now
+	at := max(now, p.started+int64(pollFloor))
+	if p.hintedAt != 0 {
+		at = max(at, p.hintedAt+int64(hintGap))
 	}
-	return max(now, p.hintedAt+int64(hintGap))
+	return at
 }
 
 type pollHeap []*poll

@@ -74,7 +74,7 @@ func (c *Client) follow(ctx context.Context, jobID string, wc *waitConfig, obser
 	// Also when a callback panics or ends the goroutine.
 	defer c.poller.leaveAll(in)
 	job := Job{ID: jobID, StartedAt: wc.startedAt, Expect: wc.expect}
-	c.poller.join(in, job, c.firstDue(job))
+	c.poller.join(in, job, c.firstDue(job), nil)
 	for {
 		ev, ok := c.poller.take(in)
 		if !ok {
@@ -107,7 +107,10 @@ func (c *Client) firstDue(job Job) int64 {
 }
 
 // began translates a job's start into the client's time.
-func (c *Client) began(t time.Time, now int64) int64 { return min(now, int64(t.Sub(c.epoch))) }
+func (c *Client) began(t time.Time, now int64) int64 {
+	// Not so long ago that the age would overflow.
+	return min(now, max(int64(t.Sub(c.epoch)), -never/2))
+}
 
 // dispatch tells the callbacks of one event. If it ends the job, the result is returned.
 func (wc *waitConfig) dispatch(ev event) (Status, error, bool) {
@@ -164,8 +167,9 @@ const (
 // block: jobs can stream in while others end. Ids that are given twice are two jobs with
 // one poll.
 //
-// First checks are paced: once as many have been made as may be in flight
-// (WithMaxInFlight), one every 2 ms. A consumer that is slow holds the polling
+// First checks are paced, those of jobs with a known start included: once as many have been made
+// as may be in flight (WithMaxInFlight), one every 2 ms. Where the time would be up before, they come earlier. The sequence is read
+// ahead of them; an endless one has to pace itself. A consumer that is slow holds the polling
 // and the reading of the sequence back. When ctx is done, each
 // job that has not ended is yielded with a *WaitError; a sequence that then
 // gives no further job for 100 ms is not waited for. Leaving the loop stops everything that it
@@ -210,7 +214,7 @@ type feedEnd struct {
 
 // feed hands the jobs of a sequence to the poller until the batch is closed.
 func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
-	var pace pacer
+	pace := new(pacer)
 	for job := range jobs {
 		if job.StartedAt.IsZero() {
 			job.StartedAt = wc.startedAt
@@ -237,23 +241,10 @@ func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
 			}
 			continue
 		}
-		due := c.firstDue(job)
-		if now := c.now(); due <= now {
-			due = pace.next(now, cap(c.gate))
-		}
-		if !c.poller.join(in, job, due) {
+		if !c.poller.join(in, job, c.firstDue(job), pace) {
 			return
 		}
 	}
-}
-
-// A pacer gives out the moments for first checks: burst of them at once, then one each firstPace
-// (the virtual scheduling form of the leaky bucket, as in ITU-T I.371's GCRA).
-type pacer struct{ tat int64 }
-
-func (p *pacer) next(now int64, burst int) int64 {
-	p.tat = max(p.tat, now) + int64(firstPace)
-	return max(now, p.tat-int64(burst)*int64(firstPace))
 }
 
 // drain yields the results of a batch until all have come.
