@@ -467,7 +467,7 @@ func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 		lead = d + lastLead
 	}
 	latest := s.deadline - int64(min(lead, e.c.timeout))
-	if p.next <= latest {
+	if p.next <= max(latest, now) {
 		return never
 	}
 	switch from := max(now, p.floor); {
