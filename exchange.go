@@ -57,7 +57,7 @@ func (c *Client) exchange(ctx context.Context, id string, number int) outcome {
 	case answered:
 		c.outageSince.Store(0)
 	case fault:
-		c.outageSince.CompareAndSwap(0, max(1, c.now()))
+		c.outageSince.CompareAndSwap(0, c.now())
 	}
 	return out
 }

@@ -125,7 +125,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		pendingTTL:      cfg.pendingTTL,
 		terminalTTL:     cfg.terminalTTL,
 		maxBody:         cfg.maxBody,
-		epoch:           time.Now(),
+		epoch:           time.Now().Add(-time.Second), // so that 0, which says "not yet", is no time of the client's life
 	}
 	for k, v := range cfg.header {
 		c.header[http.CanonicalHeaderKey(k)] = v
