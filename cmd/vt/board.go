@@ -140,7 +140,6 @@ func (b *board) progress(st vtclient.Status) {
 	if !st.State.Terminal() { // else done follows
 		b.out.progress(j)
 	}
-	b.out.draw(b)
 }
 
 // see takes over what an answer says.
@@ -171,7 +170,6 @@ func (b *board) fault(err error) {
 	if b.verbose || j.inARow == 1 {
 		b.out.fault(j, err, j.trouble)
 	}
-	b.out.draw(b)
 }
 
 func (b *board) done(st vtclient.Status, err error) {
@@ -184,15 +182,19 @@ func (b *board) done(st vtclient.Status, err error) {
 	j.see(st)
 	j.ended, j.err, j.outcome = time.Now(), err, outcomeOf(err)
 	b.out.done(j)
-	b.out.draw(b)
 }
 
-// keepDrawing draws a few times a second until stop is called.
+// frame is the time from one drawing to the next. What happens in between is
+// drawn together: with thousands of jobs a drawing for each answer would be
+// most of the work.
+const frame = 200 * time.Millisecond
+
+// keepDrawing draws once a frame until stop is called.
 func (b *board) keepDrawing() (stop func()) {
 	quit, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
-		tick := time.NewTicker(200 * time.Millisecond)
+		tick := time.NewTicker(frame)
 		defer tick.Stop()
 		for {
 			select {

@@ -32,8 +32,8 @@ seconds and some faults to survive, and waits for those through real HTTP:
 const (
 	demoJobs     = 4
 	demoDuration = "uniform:3s-9s"
-	demoFaults   = "503:0.1,cut:0.1"
-	demoSeed     = 1
+	demoFaults   = "503:5%,cut:5%"
+	demoSeed     = 100 // with these, one request meets a 503 and one a cut
 )
 
 type waitFlags struct {
@@ -141,9 +141,10 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 		ctx, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
-	var readErr error
+	read := make(chan error, 1) // gets a value once all ids are known
 	jobs := func(yield func(vtclient.Job) bool) {
-		for id := range e.ids(ids, &readErr) {
+		var err error
+		for id := range e.ids(ids, &err) {
 			if b.add(id) {
 				if sim != nil {
 					if _, ok := sim.Job(id); !ok {
@@ -155,6 +156,7 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 				}
 			}
 		}
+		read <- err
 	}
 	stop := b.keepDrawing()
 	for st, err := range client.WaitAll(ctx, jobs, vtclient.OnProgress(b.progress), vtclient.OnError(b.fault)) {
@@ -162,11 +164,16 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 	}
 	stop()
 	code := b.finish()
-	switch {
-	case code != exitOK && interrupted.Err() != nil:
+	select {
+	case err := <-read:
+		if err != nil {
+			return e.errorf("wait: standard input: %v", err)
+		}
+	default: // the wait ended before standard input did
+		code = exitError
+	}
+	if code != exitOK && interrupted.Err() != nil {
 		return exitInterrupted
-	case ctx.Err() == nil && readErr != nil:
-		return e.errorf("wait: standard input: %v", readErr)
 	}
 	return code
 }
