@@ -84,6 +84,13 @@ func (f *fakeTerminal) Stat() (os.FileInfo, error) { return charDevice{}, nil }
 
 var sequence = regexp.MustCompile("^\x1b\\[([0-9]*)([AJKm])|^\x1b\\[\\?7[lh]")
 
+func escape(s string) []string {
+	if s[0] != '\x1b' {
+		return nil
+	}
+	return sequence.FindStringSubmatch(s)
+}
+
 var painted = regexp.MustCompile("\x1b\\[[0-9]+m")
 
 func (f *fakeTerminal) Write(p []byte) (int, error) {
@@ -91,7 +98,7 @@ func (f *fakeTerminal) Write(p []byte) (int, error) {
 	f.writes = append(f.writes, s)
 	col := 0
 	for s != "" {
-		if m := sequence.FindStringSubmatch(s); m != nil {
+		if m := escape(s); m != nil {
 			s = s[len(m[0]):]
 			switch n, _ := strconv.Atoi(m[1]); m[2] {
 			case "A":
