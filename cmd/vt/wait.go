@@ -113,7 +113,7 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 		ids = []string{""}
 	}
 
-	b := newBoard(e.output(f), f.verbose)
+	b := newBoard(e.output(f), f.verbose || f.json)
 	if sim != nil {
 		b.finishedAt = func(id string) time.Time {
 			if j, ok := sim.Job(id); ok {
