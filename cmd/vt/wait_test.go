@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -518,6 +519,37 @@ func TestTextFromTheServerIsEscaped(t *testing.T) {
 				t.Errorf("the screen has %d lines, want 2: %q", len(term.screen), term.screen)
 			}
 		})
+	}
+}
+
+// The library's own errors quote what a server sent. vt does not rely on it.
+func TestTextOfErrorsIsEscaped(t *testing.T) {
+	var out bytes.Buffer
+	var term fakeTerminal
+	for _, o := range []output{&plain{&out}, &jsonOutput{&out}, &terminal{w: &term}} {
+		b := newBoard(o, true)
+		b.add("x")
+		err := &vtclient.TransportError{Details: vtclient.Details{JobID: "x"}, Err: errors.New(hostile)}
+		b.fault(err)
+		o.draw(b)
+		b.trace().Refused(t.Context(), vtclient.TraceInfo{JobID: "x", Err: err})
+		o.draw(b)
+		b.done(vtclient.Status{JobID: "x"}, err)
+		if code := b.finish(); code != exitError {
+			t.Errorf("%T: exit code %d, want %d", o, code, exitError)
+		}
+	}
+	for _, c := range out.String() {
+		if c != '\n' && !unicode.IsPrint(c) {
+			t.Fatalf("%q is in the output: %q", c, out.String())
+		}
+	}
+	if n := strings.Count(out.String(), "\n"); n != 6 {
+		t.Errorf("%d lines, want 6: %s", n, out.String())
+	}
+	term.check(t)
+	if len(term.screen) != 3 {
+		t.Errorf("the screen has %d lines, want 3: %q", len(term.screen), term.screen)
 	}
 }
 
