@@ -1,10 +1,12 @@
 package vtclient_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,4 +85,25 @@ func (b *notingBreaker) noted() (int, []error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.allowed, append([]error(nil), b.told...)
+}
+
+// countingLimiter lets a request through after a pause, and counts.
+type countingLimiter struct {
+	pause time.Duration
+	err   error
+	waits atomic.Int32
+	then  func()
+}
+
+func (l *countingLimiter) Wait(ctx context.Context) error {
+	l.waits.Add(1)
+	select {
+	case <-time.After(l.pause):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if l.then != nil {
+		l.then()
+	}
+	return l.err
 }
