@@ -110,11 +110,13 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 // client remains usable.
 func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
 
-// now is the time since the client was made, in nanoseconds: eight bytes
-// where a time.Time has twenty-four, and monotonic.
-// Not by time.Since, which in a synctest bubble is at odds with Sub if the client
+// now is the time since the client's epoch, in nanoseconds: eight bytes
+// where a time.Time has twenty-four, and monotonic. Not by time.Since, which in a synctest bubble is at odds with Sub if the client
 // was made outside.
-func (c *Client) now() int64 { return int64(time.Now().Sub(c.epoch)) }
+func (c *Client) now() int64 {
+	now := time.Now()
+	return int64(now.Sub(c.epoch))
+}
 
 // at is the inverse of now.
 func (c *Client) at(t int64) time.Time { return c.epoch.Add(time.Duration(t)) }
