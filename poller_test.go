@@ -110,9 +110,14 @@ func TestJoiningAPoll(t *testing.T) {
 	})
 	t.Run("with an earlier start and an estimate tells the Backoff", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
+			var mu sync.Mutex
 			var last Attempt
 			c, _ := startFake(t, doneAt(15*time.Second), WithPolling(backoffFunc(func(a Attempt) (time.Duration, bool) {
-				last = a
+				mu.Lock()
+				defer mu.Unlock()
+				if a.Number >= last.Number {
+					last = a
+				}
 				return 10 * time.Second, true
 			})))
 			go c.Wait(t.Context(), "a")
