@@ -125,7 +125,9 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		pendingTTL:      cfg.pendingTTL,
 		terminalTTL:     cfg.terminalTTL,
 		maxBody:         cfg.maxBody,
-		epoch:           time.Now().Add(-time.Second), // so that 0, which says "not yet", is no time of the client's life
+		// 0, which says "not yet", is no time of the client's life, nor is it in
+		// a synctest bubble, whose clock begins in 2000.
+		epoch: time.Now().Add(-50 * 365 * 24 * time.Hour),
 	}
 	for k, v := range cfg.header {
 		c.header[http.CanonicalHeaderKey(k)] = v
@@ -177,9 +179,13 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 // client remains usable.
 func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
 
-// now is the time since the client was made, in nanoseconds: eight bytes
-// where a time.Time has twenty-four, and monotonic.
-func (c *Client) now() int64 { return int64(time.Since(c.epoch)) }
+// now is the time since the client's epoch, in nanoseconds: eight bytes
+// where a time.Time has twenty-four, and monotonic. Not by time.Since, which in a synctest bubble is at odds with Sub if the client
+// was made outside.
+func (c *Client) now() int64 {
+	now := time.Now()
+	return int64(now.Sub(c.epoch))
+}
 
 // at is the inverse of now.
 func (c *Client) at(t int64) time.Time { return c.epoch.Add(time.Duration(t)) }
