@@ -21,7 +21,7 @@ type dist struct {
 	draw func(r *rand.Rand) float64
 }
 
-func phi(z float64) float64 { return .5 * math.Erfc(-z / math.Sqrt2) }
+func phi(z float64) float64 { return .5 * math.Erfc(-z/math.Sqrt2) }
 
 func lognormal(name string, median, sigma float64) dist {
 	return dist{name,
