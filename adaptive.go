@@ -185,14 +185,17 @@ func (a *Adaptive) Learn(c Completion) {
 		a.teachPlain(s)
 		return
 	}
+	unit := c.Expected.Seconds()
 	// Until there are enough jobs without an estimate, those with one are the
 	// best there is to learn from about durations as such.
 	if a.own < sharedUntil {
 		shared := s
 		shared.weight = sharedWeight
+		if lo := unit * a.ratio.surely(); lo < s.hi {
+			shared.lo = max(s.lo, lo)
+		}
 		a.teachPlain(shared)
 	}
-	unit := c.Expected.Seconds()
 	s.lo /= unit
 	s.hi /= unit
 	a.ratio.init(true)

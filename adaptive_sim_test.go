@@ -312,6 +312,7 @@ func TestAdaptiveRegimes(t *testing.T) {
 		{uniform("const 60", 60, 60.5), uniform("const 15", 15, 15.5)},
 		{uniform("const 60", 60, 60.5), uniform("const 55", 55, 55.5)},
 		{uniform("const 60", 60, 60.5), uniform("const 240", 240, 240.5)},
+		{uniform("const 60", 60, 60.5), uniform("const 30", 30, 30.5)},
 	} {
 		for _, c := range []float64{.5, 5} {
 			opt := solve(g.b, c)
