@@ -22,7 +22,7 @@ import (
 )
 
 // hinted returns what a client makes of a Retry-After header, in virtual time.
-func hinted(t *testing.T, header ...string) time.Duration {
+func pauseFor(t *testing.T, header ...string) time.Duration {
 	t.Helper()
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 404, "", header...), nil })
 	_, err := c.Status(t.Context(), "j")
@@ -70,7 +70,7 @@ func TestRetryAfterForms(t *testing.T) {
 			if tt.date != "" {
 				header = append(header, "Date: "+tt.date)
 			}
-			if got := hinted(t, header...); got != tt.want {
+			if got := pauseFor(t, header...); got != tt.want {
 				t.Errorf("%.40q at %q: %v, want %v", tt.value, tt.date, got, tt.want)
 			}
 		}

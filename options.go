@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,9 +28,8 @@ const (
 	defaultTerminalTTL     = 5 * time.Minute
 )
 
-func defaultPolling() Backoff {
-	return Exponential{Base: time.Second, Max: 30 * time.Second, Multiplier: 1.5, Jitter: 0.2}
-}
+// A client learns from its own jobs: a new Adaptive for each.
+func defaultPolling() Backoff { return NewAdaptive(time.Second) }
 
 var defaultRetry = Exponential{Base: 500 * time.Millisecond, Max: 30 * time.Second, Multiplier: 2, Jitter: 0.5, Limit: 4}
 
@@ -100,9 +100,24 @@ func (cfg *config) part(where string, v any) {
 	}
 	if p, ok := v.(interface{ validate() error }); ok {
 		if err := p.validate(); err != nil {
-			cfg.errs = append(cfg.errs, fmt.Errorf("%s: %w", where, err))
+			cfg.errs = append(cfg.errs, within(where, err))
 		}
 	}
+}
+
+// within adds to an ArgumentError, or to each of several, which option it came in by.
+func within(where string, err error) error {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		errs := slices.Clone(all.Unwrap())
+		for i := range errs {
+			errs[i] = within(where, errs[i])
+		}
+		return errors.Join(errs...)
+	}
+	if a, ok := err.(*ArgumentError); ok {
+		return &ArgumentError{Where: where + ": " + a.Where, Value: a.Value, Expected: a.Expected}
+	}
+	return fmt.Errorf("vtclient: %s: %w", where, err)
 }
 
 // WithHTTPClient sets the client that requests are sent with, for its
@@ -176,11 +191,13 @@ func WithTimeout(d time.Duration) Option {
 	return func(cfg *config) { cfg.timeout = d; positive(cfg, "WithTimeout", d) }
 }
 
-// WithPolling sets how long a wait lets pass between "still pending" and the next poll. The
-// default is Exponential{Base: 1 s, Max: 30 s, Multiplier: 1.5, Jitter: 0.2}: a job
-// of a few seconds is seen within about a second, and the gap grows with the
-// job's age to the half minute that suits jobs of several minutes, about 10 requests for
-// the first two minutes and two a minute from then on.
+// WithPolling sets how long a wait lets pass between "still pending" and the
+// next poll. The default is NewAdaptive(1 s), one for each client, which learns how long
+// the jobs take and polls when a poll is expected to end the wait a second
+// sooner: a request is worth a second of waiting. Give NewAdaptive another
+// value if requests are dearer or cheaper to you; share one [Adaptive] between the
+// clients of one backend to share what it knows. A Backoff that is a [Learner] is told
+// of each job that ends. [Exponential] and [Constant] do not learn.
 func WithPolling(b Backoff) Option {
 	return func(cfg *config) { cfg.polling = b; cfg.part("WithPolling", b) }
 }
