@@ -160,6 +160,7 @@ type model struct {
 	since   int      // how many of them belong to the candidate
 	fresh   int      // how many are not in the estimate yet
 	steady  int      // completions since the last change, up to steadyMax
+	coarse  bool     // make do with few estimates
 
 	x      []float64 // bounds of the cells
 	weight [2]float64
@@ -229,6 +230,20 @@ func (m *model) prior(p []float64) []float64 {
 	return p
 }
 
+// replay learns samples from the beginning, with few estimates on the way: it
+// takes some ten milliseconds at most.
+func (m *model) replay(ratio bool, samples []sample) {
+	*m = model{coarse: true}
+	m.init(ratio)
+	for _, s := range samples {
+		m.learn(s)
+	}
+	m.coarse = false
+	if m.fresh > 0 {
+		m.estimate()
+	}
+}
+
 // learn adds a sample and reports whether there is a new estimate. Estimates
 // become rarer as there is more behind them.
 func (m *model) learn(s sample) bool {
@@ -262,7 +277,11 @@ func (m *model) learn(s sample) bool {
 		m.forget(maxSamples * 7 / 8)
 	}
 	m.fresh++
-	if !changed && p[0] >= surprising && m.fresh <= len(m.samples)/32 {
+	if m.coarse {
+		if !changed && m.fresh <= len(m.samples)/8 {
+			return false
+		}
+	} else if !changed && p[0] >= surprising && m.fresh <= len(m.samples)/32 {
 		return false
 	}
 	m.estimate()

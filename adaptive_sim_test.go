@@ -329,10 +329,10 @@ func TestAdaptiveFigures(t *testing.T) {
 	case testing.Short():
 		figures(t, listed(), 50, 6, polled, 1.25)
 	default:
-		figures(t, listed(), 200, 16, polled, 1.05)
+		figures(t, listed(), 200, 12, polled, 1.06)
 		// The last window on the two that are hardest in the long run.
 		for _, d := range []dist{listed()[1], listed()[5]} {
-			if rs := ratios(d, 5, 1000, 5, polled); rs[3] > boundEach[3]*1.03 {
+			if rs := ratios(d, 5, 1000, 4, polled); rs[3] > boundEach[3]*1.03 {
 				t.Errorf("%s, c=5, jobs 200 to 1000: %.3f times the optimum", d.name, rs[3])
 			}
 		}
@@ -413,7 +413,7 @@ func TestAdaptiveFiguresChange(t *testing.T) {
 			continue
 		}
 		for _, c := range costs {
-			n := 10
+			n := 6
 			if long {
 				n = 100
 			}

@@ -211,7 +211,7 @@ func TestAdaptiveReplicasDoNotMarchInStep(t *testing.T) {
 }
 
 func TestAdaptiveState(t *testing.T) {
-	a := taught(time.Second, 300, lognormal("", 180, .3), 5)
+	a := taught(time.Second, 200, lognormal("", 180, .3), 5)
 	for range 30 {
 		a.Learn(vtclient.Completion{PendingAt: 70 * time.Second, DoneBy: 80 * time.Second, Expected: time.Minute, Hinted: true})
 		a.Learn(vtclient.Completion{PendingAt: 70 * time.Second})
@@ -287,7 +287,7 @@ func TestAdaptiveConcurrent(t *testing.T) {
 			if i%2 == 0 {
 				x, y = b, a
 			}
-			for j := range 60 {
+			for j := range 40 {
 				e := time.Duration(j%3) * time.Minute
 				d, _ := x.Next(vtclient.Attempt{Expected: e})
 				x.Learn(vtclient.Completion{PendingAt: d, DoneBy: d + time.Duration(r.Int64N(1e9)), Expected: e})
