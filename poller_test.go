@@ -1123,6 +1123,19 @@ func TestLearnerIsTold(t *testing.T) {
 			}
 		})
 	})
+	t.Run("the age known pending, by a start that is learnt later", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			var told []Completion
+			c, _ := startFake(t, doneAt(5*s), WithPolling(learnerFunc{Constant(10 * s), func(c Completion) { told = append(told, c) }}))
+			go c.Wait(t.Context(), "a")
+			time.Sleep(3 * s)
+			c.Wait(t.Context(), "a", StartedAt(time.Now().Add(-time.Minute)))
+			synctest.Wait()
+			if want := []Completion{{PendingAt: 57 * s, DoneBy: 67 * s}}; !slices.Equal(told, want) {
+				t.Errorf("told %+v, want %+v", told, want)
+			}
+		})
+	})
 	t.Run("a job's own deadline", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			var told []Completion

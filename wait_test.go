@@ -944,6 +944,18 @@ func TestOutageTolerance(t *testing.T) {
 			})
 		})
 	}
+	t.Run("a fault from before the wait does not count", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			c, _ := startFake(t, inTurn(fakeReply{code: 503}, fakeReply{code: 503}, completed), WithRetry(Exponential{Base: time.Second, Limit: 1}))
+			if _, err := c.Status(t.Context(), "a"); err == nil {
+				t.Error("Status met no fault")
+			}
+			time.Sleep(time.Hour)
+			if _, err := c.Wait(t.Context(), "a"); err != nil {
+				t.Error(err)
+			}
+		})
+	})
 	t.Run("a job that has trouble alone is given 16 tries", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c, f := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
