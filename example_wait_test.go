@@ -24,7 +24,8 @@ func exampleClient(opts ...vtclient.Option) (*simserver.Server, *vtclient.Client
 }
 
 func ExampleClient_Wait() {
-	sim, client, stop := exampleClient()
+	// Jobs of milliseconds, so that the example is quick: a request is worth little.
+	sim, client, stop := exampleClient(vtclient.WithPolling(vtclient.NewAdaptive(time.Millisecond)))
 	defer stop()
 	id := sim.Create(simserver.Job{ID: "holiday", Duration: 50 * time.Millisecond})
 
