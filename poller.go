@@ -99,7 +99,6 @@ func (ev *event) ends() bool {
 // fields are guarded by poller.mu.
 type inbox struct {
 	ctx                     context.Context
-	deadline                int64 // of ctx; never: none
 	wantPending, wantFaults bool
 	limit                   int           // this many events, and its jobs are not polled for it
 	ready                   chan struct{} // holds a token if there may be something to take
