@@ -46,9 +46,11 @@ func TestEngineStartsAndEndsByItself(t *testing.T) {
 		}()
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
+		e.mu.Lock()
 		if n := runtime.NumGoroutine() - before; n > 5 || e.workers != 0 || len(e.polls) != 1000 || e.timer == nil {
 			t.Errorf("between polls: %d goroutines, %d workers, %d polls", n, e.workers, len(e.polls))
 		}
+		e.mu.Unlock()
 		<-ended
 		gone("WaitAll")
 		for range c.Watch(t.Context(), "a") {
