@@ -1,17 +1,342 @@
 package vtclient
 
-import "time"
+import (
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
-// A Completion tells a Learner how one job ended.
+// A Completion tells a [Learner] how one job ended, or that nobody stayed to
+// see it end.
 type Completion struct {
-	PendingAt, DoneBy time.Duration // ages; DoneBy 0: not seen to finish
-	Expected          time.Duration // the caller's estimate; 0: none
-	Hinted            bool          // learnt through a hint, so DoneBy is close to the truth
+	// PendingAt is the age at which the job was last known to be pending;
+	// zero when it was never seen pending.
+	PendingAt time.Duration
+	// DoneBy is the age at which the job was known to be over, well or badly:
+	// its duration lies in (PendingAt, DoneBy]. Zero: it was not seen to
+	// finish, because the wait was given up; it took longer than PendingAt.
+	DoneBy time.Duration
+	// Expected is the caller's estimate of the whole duration; zero: none.
+	Expected time.Duration
+	// Hinted says that a hint told of the end, so that DoneBy is close to the
+	// truth and not merely the next poll after it.
+	Hinted bool
 }
 
-// A Learner is a Backoff that learns from the jobs that it scheduled.
+// A Learner is a [Backoff] that learns from the jobs that it scheduled.
 type Learner interface {
 	Backoff
-	// Learn takes one completion into account.
+	// Learn takes one completion into account. A completion that makes no
+	// sense is ignored.
 	Learn(Completion)
+}
+
+// A Forecast says what an [Adaptive] expects of one job; see [Adaptive.Explain].
+type Forecast struct {
+	// Polls are the ages at which the next few polls are due if each of them
+	// finds the job pending, before the small random shifts.
+	Polls []time.Duration
+	// Median and P90 are the times from now until which half, and nine tenths,
+	// of such jobs are over. Zero means that this time has passed.
+	Median, P90 time.Duration
+	// Jobs is the number of remembered completions behind it; zero means that
+	// everything here is a guess.
+	Jobs int
+}
+
+// An Adaptive is a polling cadence that learns how long jobs take. It polls
+// when a poll is worth its price: rarely where a job seldom ends, closely
+// where it probably does, and not at all before the first moment that makes
+// sense. It needs no set-up beyond the worth of a request.
+//
+// What it minimises is the mean, over jobs, of
+//
+//	requests × requestCost + time from "finished" to "we know"
+//
+// With no history it assumes jobs of a second to a day, all lengths being
+// equally likely, and polls in gaps that grow like the square root of the age.
+// After some tens of jobs it is typically within a few per cent of the best
+// schedule for the distribution that the durations come from.
+//
+// Jobs that carry an estimate (Attempt.Expected, Completion.Expected) are
+// learnt apart from those that do not: of them it learns the ratio of the
+// duration to the estimate. With an estimate and no history it centres on the
+// estimate.
+//
+// An Adaptive is safe for concurrent use by many waits and clients. Its zero
+// value is ready to use, with requests worth one second. It starts no
+// goroutine, holds some hundred kilobytes at most for jobs without an estimate
+// and about as much again for those with one, and must not be copied after
+// first use. Next is a table lookup; from time to time a Learn computes the
+// table anew, in a fraction of a millisecond.
+type Adaptive struct {
+	cost float64 // seconds; 0: one second
+
+	plainNow atomic.Pointer[schedule]
+	ratioNow atomic.Pointer[ratioTable]
+	explore  atomic.Uint32 // what is left of the last exploration; see [schedule.next]
+
+	mu     sync.Mutex // guards what follows; never held while waiting for anything
+	plain  model      // ages in seconds
+	ratio  model      // ages in units of the estimate
+	own    int        // completions without an estimate, up to sharedUntil
+	hinted float64    // completions through hints, recent ones counting more
+	polled float64    // completions through polls, likewise
+	polls  int        // completions through polls ever, up to 3
+}
+
+const (
+	// minDelay stands for "now": a poll that is overdue.
+	minDelay = time.Millisecond
+	// sharedUntil is how many jobs without an estimate it takes until those
+	// with one no longer teach the plain distribution; sharedWeight is what
+	// they count until then.
+	sharedUntil  = 20
+	sharedWeight = 0.25
+	// hintMemory is the number of completions over which the reliability of
+	// hints is estimated.
+	hintMemory = 100
+	// maxTables bounds the schedules kept for different estimates.
+	maxTables = 12
+)
+
+// NewAdaptive returns an [Adaptive] with no history. The request cost says how
+// much waiting one request is worth: with time.Second, a poll is made when it
+// is expected to end the wait at least a second sooner. Larger values mean
+// fewer requests and later answers; requests and delay each change with the
+// square root of it. A cost that is not positive counts as one second.
+func NewAdaptive(requestCost time.Duration) *Adaptive {
+	a := &Adaptive{cost: requestCost.Seconds()}
+	if requestCost <= 0 {
+		a.cost = 1
+	}
+	a.explore.Store(rand.Uint32()) // replicas explore at different times
+	return a
+}
+
+// price returns what a request is worth in seconds. Where hints arrive with
+// reliability p, the delay that a poll saves is there to be saved in 1−p of
+// the cases only, so a request has to be worth c/(1−p).
+//
+// While no poll has ever found a job done, p cannot be told from 1, and the
+// completions may as well come from a record of past jobs that says nothing
+// about hints to come. So p counts as at most one half until polls have found
+// three jobs done, and as at most 0.95 ever: a webhook that breaks must not
+// leave the waits without polls.
+func (a *Adaptive) price() float64 {
+	c := a.cost
+	if c <= 0 {
+		c = 1
+	}
+	p := a.hinted / (a.hinted + a.polled + 2)
+	return c / (1 - min(p, 0.5+0.15*float64(a.polls)))
+}
+
+// Next implements [Backoff]. It returns the time from at.Elapsed, the job's age
+// now, until the next poll, given that the job was pending at the age
+// at.PendingAt; ok is always true and the delay always positive. A poll that
+// should have been made already is due in a millisecond. Fields that make no
+// sense are taken for the nearest that do.
+//
+// The zero Attempt asks for the first poll of a job that begins now. The delays
+// are random by a little, where that costs next to nothing, so that waits that
+// start together do not stay together.
+func (a *Adaptive) Next(at Attempt) (delay time.Duration, ok bool) {
+	now := max(at.Elapsed, 0)
+	pend := min(max(at.PendingAt, 0), now)
+	if pend == 0 && at.Number > 0 {
+		// Requests were made and nobody says that the job was seen pending: do
+		// not fire at once, for ever.
+		pend = now
+	}
+	s, unit := a.schedule(at.Expected)
+	t := unit * s.next(pend.Seconds()/unit, &a.explore)
+	return toDuration(t-now.Seconds(), minDelay, math.MaxInt64/2), true
+}
+
+// toDuration converts seconds, clamped to lo..hi; NaN gives lo.
+func toDuration(s float64, lo, hi time.Duration) time.Duration {
+	switch ns := s * 1e9; {
+	case !(ns > float64(lo)):
+		return lo
+	case ns >= float64(hi):
+		return hi
+	default:
+		return time.Duration(ns)
+	}
+}
+
+// Learn implements [Learner]: it takes one completion into account. A
+// completion that contradicts itself or says nothing is ignored.
+func (a *Adaptive) Learn(c Completion) {
+	s, ok := newSample(c)
+	if !ok {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c.DoneBy > 0 {
+		a.countHint(c.Hinted)
+	}
+	if c.Expected <= 0 {
+		a.own = min(a.own+1, sharedUntil)
+		a.teachPlain(s)
+		return
+	}
+	// Until there are enough jobs without an estimate, those with one are the
+	// best there is to learn from about durations as such.
+	if a.own < sharedUntil {
+		shared := s
+		shared.weight = sharedWeight
+		a.teachPlain(shared)
+	}
+	unit := c.Expected.Seconds()
+	s.lo /= unit
+	s.hi /= unit
+	a.ratio.init(true)
+	if a.ratio.learn(s) {
+		a.renewRatio()
+	}
+}
+
+func (a *Adaptive) countHint(hinted bool) {
+	const keep = 1 - 1.0/hintMemory
+	a.hinted *= keep
+	a.polled *= keep
+	if hinted {
+		a.hinted++
+	} else {
+		a.polled++
+		a.polls = min(a.polls+1, 3)
+	}
+}
+
+func (a *Adaptive) teachPlain(s sample) {
+	a.plain.init(false)
+	if a.plain.learn(s) {
+		a.plainNow.Store(a.plain.schedule(a.price()))
+	}
+}
+
+// A ratioTable holds the schedules for jobs with an estimate. Ages in them are
+// in units of the estimate, and so is the price of a request: each order of
+// magnitude of the estimate has a schedule of its own. A table is never changed,
+// only replaced.
+type ratioTable struct {
+	gen int // of the estimate of the ratios
+	tab []ratioEntry
+}
+
+type ratioEntry struct {
+	size  int // of the estimate: half octaves of a second
+	gen   int
+	sched *schedule
+}
+
+func (t *ratioTable) find(size int) *ratioEntry {
+	if t != nil {
+		for i := range t.tab {
+			if t.tab[i].size == size {
+				return &t.tab[i]
+			}
+		}
+	}
+	return nil
+}
+
+// renewRatio makes the schedules for jobs with an estimate out of date. The
+// next wait of each size renews its own.
+func (a *Adaptive) renewRatio() {
+	t := a.ratioNow.Load()
+	n := &ratioTable{}
+	if t != nil {
+		*n = *t
+	}
+	n.gen++
+	a.ratioNow.Store(n)
+}
+
+// schedule returns the schedule for a job and the unit of its ages in seconds.
+func (a *Adaptive) schedule(expected time.Duration) (*schedule, float64) {
+	if expected <= 0 {
+		s := a.plainNow.Load()
+		if s == nil {
+			s = a.firstPlain()
+		}
+		return s, 1
+	}
+	unit := expected.Seconds()
+	size := int(math.Round(2 * math.Log2(unit)))
+	t := a.ratioNow.Load()
+	e := t.find(size)
+	if e != nil && e.gen == t.gen {
+		return e.sched, unit
+	}
+	return a.newRatio(size, e), unit
+}
+
+func (a *Adaptive) firstPlain() *schedule {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.plainNow.Load()
+	if s == nil {
+		a.plain.init(false)
+		s = a.plain.schedule(a.price())
+		a.plainNow.Store(s)
+	}
+	return s
+}
+
+// newRatio computes the schedule for estimates of the given size. One caller
+// does so; others meanwhile go on with the stale one, if there is one.
+func (a *Adaptive) newRatio(size int, stale *ratioEntry) *schedule {
+	if stale == nil {
+		a.mu.Lock()
+	} else if !a.mu.TryLock() {
+		return stale.sched
+	}
+	defer a.mu.Unlock()
+	a.ratio.init(true)
+	t := a.ratioNow.Load()
+	if t == nil {
+		t = &ratioTable{}
+	}
+	if e := t.find(size); e != nil && e.gen == t.gen {
+		return e.sched // another caller was faster
+	}
+	s := a.ratio.schedule(a.price() / math.Exp2(float64(size)/2))
+	n := &ratioTable{gen: t.gen, tab: []ratioEntry{{size, t.gen, s}}}
+	for _, e := range t.tab { // the latest first, the oldest out
+		if e.size != size && len(n.tab) < maxTables {
+			n.tab = append(n.tab, e)
+		}
+	}
+	a.ratioNow.Store(n)
+	return s
+}
+
+// Explain tells what is expected of a job and when it will be polled, given the
+// same facts as for [Adaptive.Next].
+func (a *Adaptive) Explain(at Attempt) Forecast {
+	now := max(at.Elapsed, 0)
+	pend := min(max(at.PendingAt, 0), now)
+	s, unit := a.schedule(at.Expected)
+	from, p := now.Seconds()/unit, pend.Seconds()/unit
+	f := Forecast{
+		Median: toDuration((s.quantile(p, 0.5)-from)*unit, 0, math.MaxInt64/2),
+		P90:    toDuration((s.quantile(p, 0.9)-from)*unit, 0, math.MaxInt64/2),
+		Jobs:   s.jobs,
+	}
+	for range 5 {
+		p, _ = s.best(p)
+		p = max(p, from)
+		age := toDuration(p*unit, 0, math.MaxInt64)
+		if n := len(f.Polls); n > 0 && age <= f.Polls[n-1] {
+			break
+		}
+		f.Polls = append(f.Polls, age)
+	}
+	return f
 }

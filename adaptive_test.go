@@ -1,0 +1,380 @@
+package vtclient_test
+
+import (
+	"encoding"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vtclient/vtclient"
+)
+
+var (
+	_ vtclient.Learner         = (*vtclient.Adaptive)(nil)
+	_ encoding.TextMarshaler   = (*vtclient.Adaptive)(nil)
+	_ encoding.TextUnmarshaler = (*vtclient.Adaptive)(nil)
+)
+
+const maxDuration = time.Duration(math.MaxInt64)
+
+// taught returns an Adaptive that has waited for n jobs of d.
+func taught(cost time.Duration, n int, d dist, seed uint64) *vtclient.Adaptive {
+	a := vtclient.NewAdaptive(cost)
+	r := rand.New(rand.NewPCG(seed, 1))
+	for range n {
+		run(a, d.draw(r), cost.Seconds(), polled, r)
+	}
+	return a
+}
+
+func text(t testing.TB, a *vtclient.Adaptive) string {
+	t.Helper()
+	b, err := a.MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestAdaptiveNextAlwaysSensible(t *testing.T) {
+	ages := []time.Duration{math.MinInt64, -1, 0, 1, time.Millisecond, time.Second, time.Minute, 61 * time.Second,
+		24 * time.Hour, 115 * 24 * time.Hour, 117 * 24 * time.Hour, 100 * 365 * 24 * time.Hour, maxDuration - 1, maxDuration}
+	costs := []time.Duration{math.MinInt64, 0, 1, time.Millisecond, time.Second, time.Hour, maxDuration}
+	for _, cost := range costs {
+		fresh := vtclient.NewAdaptive(cost)
+		known := vtclient.NewAdaptive(cost)
+		for i := range 40 {
+			known.Learn(vtclient.Completion{PendingAt: 60 * time.Second, DoneBy: time.Duration(60400+i) * time.Millisecond})
+			known.Learn(vtclient.Completion{PendingAt: 60 * time.Second, DoneBy: 61 * time.Second, Expected: time.Minute})
+		}
+		for _, a := range []*vtclient.Adaptive{fresh, known, {}} {
+			for _, now := range ages {
+				for _, pend := range ages {
+					for _, exp := range ages {
+						for _, num := range []int{math.MinInt, 0, 1, math.MaxInt} {
+							d, ok := a.Next(vtclient.Attempt{Number: num, Elapsed: now, PendingAt: pend, Expected: exp})
+							if !ok || d <= 0 {
+								t.Fatalf("cost %v: Next(%d, %v, %v, %v) = %v, %v", cost, num, now, pend, exp, d, ok)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestAdaptiveZeroValueIsOneSecond(t *testing.T) {
+	var zero vtclient.Adaptive
+	at := vtclient.Attempt{Elapsed: time.Hour, PendingAt: time.Hour}
+	want := vtclient.NewAdaptive(time.Second).Explain(at)
+	for _, a := range []*vtclient.Adaptive{&zero, vtclient.NewAdaptive(0), vtclient.NewAdaptive(-5)} {
+		if got := a.Explain(at); got.Polls[0] != want.Polls[0] {
+			t.Errorf("first poll at %v, want %v", got.Polls[0], want.Polls[0])
+		}
+	}
+}
+
+func TestAdaptiveLongJobsStayPolled(t *testing.T) {
+	a := taught(time.Second, 100, uniform("", 60, 61), 3)
+	var at vtclient.Attempt
+	for at.Elapsed < 1000*24*time.Hour {
+		d, _ := a.Next(at)
+		if at.Elapsed > 2*time.Minute && d > at.Elapsed/2 {
+			t.Fatalf("at %v the next poll is %v away", at.Elapsed, d)
+		}
+		at.Elapsed += d
+		at.PendingAt = at.Elapsed
+		at.Number++
+	}
+	if at.Number > 20000 {
+		t.Errorf("%d polls in 1000 days", at.Number)
+	}
+}
+
+func TestAdaptiveOverdueIsNow(t *testing.T) {
+	a := taught(time.Second, 100, uniform("", 60, 61), 3)
+	if d, _ := a.Next(vtclient.Attempt{Elapsed: time.Hour}); d > 10*time.Millisecond {
+		t.Errorf("the first poll of a job that should be over comes after %v", d)
+	}
+	// Somebody who never says PendingAt must not get a busy loop.
+	if d, _ := a.Next(vtclient.Attempt{Number: 3, Elapsed: time.Hour}); d < time.Second {
+		t.Errorf("after a poll the next comes after %v", d)
+	}
+}
+
+func TestAdaptiveExpect(t *testing.T) {
+	a := vtclient.NewAdaptive(time.Second)
+	for _, e := range []time.Duration{time.Minute, time.Hour} {
+		f := a.Explain(vtclient.Attempt{Expected: e})
+		if f.Median < e*8/10 || f.Median > e*12/10 || f.Jobs != 0 {
+			t.Errorf("no history, expected %v: %+v", e, f)
+		}
+	}
+	// Every job takes 0.7 times the estimate, whatever its length.
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 150 {
+		e := time.Duration(float64(time.Minute) * math.Exp(2*r.Float64()))
+		at := vtclient.Attempt{Expected: e}
+		x := time.Duration(float64(e) * (.7 + .01*r.Float64()))
+		for {
+			d, _ := a.Next(at)
+			if at.Elapsed += d; at.Elapsed >= x {
+				break
+			}
+			at.PendingAt = at.Elapsed
+		}
+		a.Learn(vtclient.Completion{PendingAt: at.PendingAt, DoneBy: at.Elapsed, Expected: e})
+	}
+	// A length never seen before.
+	f := a.Explain(vtclient.Attempt{Expected: time.Hour})
+	if want := 42 * time.Minute; f.Median < want*97/100 || f.Median > want*104/100 || f.P90 > want*110/100 {
+		t.Errorf("median %v, 90 %% %v, want about %v", f.Median, f.P90, want)
+	}
+	if d, _ := a.Next(vtclient.Attempt{Expected: time.Hour}); d < 35*time.Minute {
+		t.Logf("first poll at %v (exploring)", d)
+	}
+	// Jobs without an estimate have profited a little.
+	if f := a.Explain(vtclient.Attempt{}); f.Median < time.Minute/2 || f.Median > 20*time.Minute {
+		t.Errorf("without estimate: %+v", f)
+	}
+}
+
+func TestAdaptiveHintsMakePollsDearer(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	a, b := vtclient.NewAdaptive(time.Second), vtclient.NewAdaptive(time.Second)
+	for i := range 300 {
+		x := time.Duration(600 * r.ExpFloat64() * 1e9)
+		c := vtclient.Completion{PendingAt: x - x/50, DoneBy: x}
+		a.Learn(c)
+		c.Hinted = i%10 != 0
+		b.Learn(c)
+	}
+	at := vtclient.Attempt{Elapsed: 5 * time.Minute, PendingAt: 5 * time.Minute}
+	ga, gb := a.Explain(at).Polls[0]-at.Elapsed, b.Explain(at).Polls[0]-at.Elapsed
+	// √10 = 3.2
+	if q := float64(gb) / float64(ga); q < 1.8 || q > 4.5 {
+		t.Errorf("with nine in ten hinted, gaps grow by %.2f (%v, %v)", q, ga, gb)
+	}
+}
+
+func TestAdaptiveGarbageTeachesNothing(t *testing.T) {
+	a := taught(time.Second, 50, uniform("", 60, 61), 3)
+	before := text(t, a)
+	for _, c := range []vtclient.Completion{
+		{}, {DoneBy: -1}, {PendingAt: -1}, {PendingAt: 2, DoneBy: 1}, {PendingAt: math.MinInt64, DoneBy: math.MinInt64},
+		{PendingAt: maxDuration, DoneBy: 1},
+	} {
+		a.Learn(c)
+	}
+	if text(t, a) != before {
+		t.Error("nonsense was learnt")
+	}
+	for range 100 {
+		a.Learn(vtclient.Completion{PendingAt: -5, DoneBy: 1})
+		a.Learn(vtclient.Completion{DoneBy: maxDuration, Expected: 1})
+		a.Learn(vtclient.Completion{PendingAt: maxDuration, DoneBy: maxDuration})
+		a.Learn(vtclient.Completion{PendingAt: maxDuration, Expected: 1})
+		a.Learn(vtclient.Completion{DoneBy: 1, Expected: maxDuration, Hinted: true})
+	}
+	for _, e := range []time.Duration{0, 1, time.Minute, maxDuration} {
+		at := vtclient.Attempt{Expected: e}
+		for range 50 {
+			d, ok := a.Next(at)
+			if d <= 0 || !ok {
+				t.Fatalf("Next(%+v) = %v, %v", at, d, ok)
+			}
+			if at.Elapsed > maxDuration-d {
+				break
+			}
+			at.Elapsed += d
+			at.PendingAt = at.Elapsed
+		}
+	}
+}
+
+func TestAdaptiveReplicasDoNotMarchInStep(t *testing.T) {
+	st := text(t, taught(time.Second, 200, lognormal("", 180, .3), 5))
+	seen := map[time.Duration]bool{}
+	for range 50 {
+		var a vtclient.Adaptive
+		if err := a.UnmarshalText([]byte(st)); err != nil {
+			t.Fatal(err)
+		}
+		d, _ := a.Next(vtclient.Attempt{})
+		seen[d.Round(100*time.Millisecond)] = true
+	}
+	if len(seen) < 20 {
+		t.Errorf("50 replicas poll at %d different times", len(seen))
+	}
+}
+
+func TestAdaptiveState(t *testing.T) {
+	a := taught(time.Second, 300, lognormal("", 180, .3), 5)
+	for range 30 {
+		a.Learn(vtclient.Completion{PendingAt: 70 * time.Second, DoneBy: 80 * time.Second, Expected: time.Minute, Hinted: true})
+		a.Learn(vtclient.Completion{PendingAt: 70 * time.Second})
+	}
+	st := text(t, a)
+	var b vtclient.Adaptive
+	if err := b.UnmarshalText([]byte(st)); err != nil {
+		t.Fatal(err)
+	}
+	if got := text(t, &b); got != st {
+		t.Error("the state changes on its way through")
+	}
+	for _, at := range []vtclient.Attempt{{}, {Expected: time.Hour}, {Elapsed: 3 * time.Minute, PendingAt: 3 * time.Minute}} {
+		fa, fb := a.Explain(at), b.Explain(at)
+		if q := float64(fa.Median) / float64(fb.Median); q < .95 || q > 1.05 {
+			t.Errorf("%+v: before %+v, after %+v", at, fa, fb)
+		}
+	}
+	if len(st) > 64<<10 {
+		t.Errorf("the state has %d bytes", len(st))
+	}
+}
+
+func TestAdaptiveStateRefused(t *testing.T) {
+	const head = "vtclient-adaptive 1\nhints 0 0\n"
+	a := taught(time.Second, 20, uniform("", 60, 61), 3)
+	before := text(t, a)
+	for _, s := range []string{
+		"", "x", "vtclient-adaptive 2\n", "vtclient-adaptive 1 \n", head + "\n", head + "p 1\n", head + "p 2 1\n", head + "p -1 1\n",
+		head + "p NaN 1\n", head + "p 1 Inf\n", head + "p 1 +Inf\n", head + "p - 1\n", head + "p 0 0\n", head + "q 1 2\n", head + "p 1 2 3\n",
+		head + "p 1 2 0\n", head + "r 1 2 .5\n", head + "p 1 2 3 4\n", head + "p 1e300 1e301\n", head + "hints 1 1\n",
+		"vtclient-adaptive 1\nhints NaN 0\n", "vtclient-adaptive 1\nhints 1e9 1e9\n", "vtclient-adaptive 1\nhints 1 -\n",
+		head + strings.Repeat("p 1 2\n", 513), head + strings.Repeat(" ", 1<<20), head + "p 1 2" + strings.Repeat("0", 2000) + "\n",
+	} {
+		err := a.UnmarshalText([]byte(s))
+		if err == nil {
+			t.Errorf("%.40q was accepted", s)
+		} else if len(err.Error()) > 200 {
+			t.Errorf("%.40q: an error of %d bytes", s, len(err.Error()))
+		}
+	}
+	if text(t, a) != before {
+		t.Error("a refused state has left traces")
+	}
+}
+
+func TestAdaptiveMerge(t *testing.T) {
+	const n = 200
+	a := taught(time.Second, n, uniform("", 60, 61), 3)
+	b := taught(time.Second, n, uniform("", 600, 610), 4)
+	a.Merge(nil)
+	a.Merge(a)
+	if got := a.Explain(vtclient.Attempt{}); got.Jobs != n {
+		t.Errorf("merging with itself: %d jobs", got.Jobs)
+	}
+	a.Merge(b)
+	f := a.Explain(vtclient.Attempt{})
+	if f.Jobs != 2*n || f.P90 < 595*time.Second || f.P90 > 620*time.Second {
+		t.Errorf("merged: %+v", f)
+	}
+	if f.Polls[0] > 70*time.Second {
+		t.Errorf("merged: first poll at %v", f.Polls[0])
+	}
+}
+
+func TestAdaptiveConcurrent(t *testing.T) {
+	a, b := vtclient.NewAdaptive(time.Second), vtclient.NewAdaptive(time.Second)
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(i), 0))
+			x, y := a, b
+			if i%2 == 0 {
+				x, y = b, a
+			}
+			for j := range 60 {
+				e := time.Duration(j%3) * time.Minute
+				d, _ := x.Next(vtclient.Attempt{Expected: e})
+				x.Learn(vtclient.Completion{PendingAt: d, DoneBy: d + time.Duration(r.Int64N(1e9)), Expected: e})
+				x.Explain(vtclient.Attempt{Expected: e})
+				if j%20 == 19 {
+					x.Merge(y)
+					st, _ := x.MarshalText()
+					if err := y.UnmarshalText(st); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestAdaptiveNextAllocatesNothing(t *testing.T) {
+	a := taught(time.Second, 100, lognormal("", 180, .3), 5)
+	for _, at := range []vtclient.Attempt{{}, {Elapsed: 3e11, PendingAt: 3e11}, {Expected: time.Hour}} {
+		if n := testing.AllocsPerRun(100, func() { a.Next(at) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	}
+}
+
+func FuzzAdaptiveState(f *testing.F) {
+	f.Add([]byte("vtclient-adaptive 1\nhints 0 0\n"))
+	f.Add([]byte("vtclient-adaptive 1\nhints 3.5 2\np 0 61.5\np 55 -\np 1 2 0.25\nr 0.5 1.5\n"))
+	f.Add([]byte("vtclient-adaptive 1\nhints 0 0\np 0 1e10\np 1e10 1e10\np 1e-300 1e-299\n"))
+	f.Add([]byte(text(f, taught(time.Second, 40, lognormal("", 180, .3), 5))))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a := vtclient.NewAdaptive(time.Second)
+		if a.UnmarshalText(b) != nil {
+			return
+		}
+		for _, at := range []vtclient.Attempt{{}, {Elapsed: 1e9, PendingAt: 1e9}, {Elapsed: 1e18, PendingAt: 1e12, Expected: 1e10}} {
+			if d, ok := a.Next(at); d <= 0 || !ok {
+				t.Fatalf("Next(%+v) = %v, %v", at, d, ok)
+			}
+			a.Explain(at)
+		}
+		if err := vtclient.NewAdaptive(time.Second).UnmarshalText([]byte(text(t, a))); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func BenchmarkAdaptiveNext(b *testing.B) {
+	a := taught(time.Second, 500, lognormal("", 180, .3), 5)
+	for name, at := range map[string]vtclient.Attempt{"first": {}, "later": {Elapsed: 18e10, PendingAt: 18e10, Number: 5}, "expect": {Expected: time.Hour}} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				a.Next(at)
+			}
+		})
+	}
+	b.Run("parallel", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				a.Next(vtclient.Attempt{})
+			}
+		})
+	})
+}
+
+// BenchmarkAdaptiveLearn includes the share of the new estimates.
+func BenchmarkAdaptiveLearn(b *testing.B) {
+	for _, n := range []int{1, 30, 500} {
+		b.Run(strings.Repeat("x", 0)+time.Duration(n).String()[:len(time.Duration(n).String())-2], func(b *testing.B) {
+			st := []byte(text(b, taught(time.Second, n, lognormal("", 180, .3), 5)))
+			a := vtclient.NewAdaptive(time.Second)
+			r := rand.New(rand.NewPCG(1, 1))
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				if i++; n < 500 && i%n == 0 {
+					b.StopTimer()
+					a.UnmarshalText(st)
+					b.StartTimer()
+				}
+				x := time.Duration(180e9 * math.Exp(.3*r.NormFloat64()))
+				a.Learn(vtclient.Completion{PendingAt: x - x/20, DoneBy: x + x/20})
+			}
+		})
+	}
+}
