@@ -1,0 +1,372 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vtclient/vtclient"
+)
+
+// A job is what is known about one job that is waited for.
+type job struct {
+	id       string
+	name     string // the id, fit to be shown
+	state    vtclient.State
+	progress float64
+	requests int
+	faults   int    // all
+	inARow   int    // faults since the last answer
+	trouble  string // why there is no answer at the moment; not cleaned
+	message  string // the backend's; not cleaned
+
+	began       time.Time // the wait
+	lastPending time.Time // the last answer that said so
+	ended       time.Time // the wait; zero: goes on
+	outcome     outcome
+	status      vtclient.Status // the last
+	err         error
+}
+
+// An outcome is how the wait for a job ended.
+type outcome string
+
+const (
+	completed   outcome = "completed"
+	failed      outcome = "failed"
+	timeout     outcome = "timeout"
+	interrupted outcome = "interrupted"
+	errored     outcome = "error"
+)
+
+func outcomeOf(err error) outcome {
+	switch {
+	case err == nil:
+		return completed
+	case errors.Is(err, vtclient.ErrJobFailed):
+		return failed
+	}
+	// By the cause alone: the last fault may be a timeout, too.
+	var w *vtclient.WaitError
+	if errors.As(err, &w) {
+		switch {
+		case errors.Is(w.Cause, context.Canceled):
+			return interrupted
+		case errors.Is(w.Cause, context.DeadlineExceeded):
+			return timeout
+		}
+	}
+	return errored
+}
+
+// age is how long the job has been waited for.
+func (j *job) age() time.Duration {
+	if !j.ended.IsZero() {
+		return j.ended.Sub(j.began)
+	}
+	return time.Since(j.began)
+}
+
+// An output shows what happens. The board calls it from one goroutine at a time.
+type output interface {
+	progress(j *job)
+	fault(j *job, err error, text string)
+	done(j *job)
+	draw(b *board)
+	summary(b *board, s summary)
+}
+
+// A board holds what is known about all jobs of a wait.
+type board struct {
+	out     output
+	verbose bool
+	began   time.Time
+	// finishedAt says when a job was really over, if anybody knows.
+	finishedAt func(id string) time.Time
+
+	mu   sync.Mutex
+	jobs []*job
+	byID map[string]*job
+}
+
+func newBoard(out output, verbose bool) *board {
+	return &board{out: out, verbose: verbose, began: time.Now(), byID: make(map[string]*job)}
+}
+
+// add adds a job, unless it is there already.
+func (b *board) add(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.byID[id] != nil {
+		return false
+	}
+	j := &job{id: id, name: clean(id), began: time.Now()}
+	if id == "" {
+		j.name = "(no id)"
+	}
+	b.jobs = append(b.jobs, j)
+	b.byID[id] = j
+	return true
+}
+
+// trace counts the requests of each job, as they go over the wire.
+func (b *board) trace() vtclient.Trace {
+	on := func(f func(*job, vtclient.TraceInfo)) func(context.Context, vtclient.TraceInfo) {
+		return func(_ context.Context, info vtclient.TraceInfo) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if j := b.byID[info.JobID]; j != nil {
+				f(j, info)
+			}
+		}
+	}
+	return vtclient.Trace{
+		Sent: on(func(j *job, _ vtclient.TraceInfo) { j.requests++ }),
+		Answered: on(func(j *job, info vtclient.TraceInfo) {
+			j.requests += max(0, info.Wire-1) // what net/http repeated by itself
+		}),
+		Refused: on(func(j *job, info vtclient.TraceInfo) { j.trouble = "paused: " + causeText(j.id, info.Err) }),
+	}
+}
+
+func (b *board) progress(st vtclient.Status) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	j := b.byID[st.JobID]
+	j.see(st)
+	if !st.State.Terminal() { // else done follows
+		b.out.progress(j)
+	}
+	b.out.draw(b)
+}
+
+// see takes over what an answer says.
+func (j *job) see(st vtclient.Status) {
+	if st.State == "" {
+		return
+	}
+	j.status, j.state, j.message, j.inARow, j.trouble = st, st.State, st.Message, 0, ""
+	switch st.State {
+	case vtclient.StatePending:
+		j.progress, j.lastPending = st.Progress, st.CheckedAt
+	case vtclient.StateCompleted:
+		j.progress = 1
+	}
+}
+
+func (b *board) fault(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := details(err)
+	j := b.byID[d.JobID]
+	if j == nil {
+		return
+	}
+	j.faults++
+	j.inARow++
+	j.trouble = causeText(j.id, err)
+	if b.verbose || j.inARow == 1 {
+		b.out.fault(j, err, j.trouble)
+	}
+	b.out.draw(b)
+}
+
+func (b *board) done(st vtclient.Status, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	j := b.byID[st.JobID]
+	if j == nil {
+		return
+	}
+	j.see(st)
+	j.ended, j.err, j.outcome = time.Now(), err, outcomeOf(err)
+	b.out.done(j)
+	b.out.draw(b)
+}
+
+// keepDrawing draws a few times a second until stop is called.
+func (b *board) keepDrawing() (stop func()) {
+	quit, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+				b.mu.Lock()
+				b.out.draw(b)
+				b.mu.Unlock()
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-gone
+	}
+}
+
+// finish writes the summary and returns the exit code.
+func (b *board) finish() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.sum()
+	b.out.summary(b, s)
+	switch {
+	case s.outcomes[interrupted] > 0:
+		return exitInterrupted
+	case s.outcomes[errored]+s.outcomes[timeout] > 0:
+		return exitError
+	case s.outcomes[failed] > 0:
+		return exitJobFailed
+	}
+	return exitOK
+}
+
+// details returns what an error knows about the exchange that it comes from.
+func details(err error) vtclient.Details {
+	var (
+		h *vtclient.HTTPError
+		t *vtclient.TransportError
+		d *vtclient.DecodeError
+		s *vtclient.StateError
+	)
+	switch {
+	case errors.As(err, &h):
+		return h.Details
+	case errors.As(err, &t):
+		return t.Details
+	case errors.As(err, &d):
+		return d.Details
+	case errors.As(err, &s):
+		return s.Details
+	}
+	return vtclient.Details{}
+}
+
+// causeText is an error's text without the words that a line about the job
+// says already.
+func causeText(id string, err error) string {
+	text := strings.TrimPrefix(err.Error(), "vtclient: ")
+	text = strings.TrimPrefix(text, fmt.Sprintf("job %q: ", id))
+	return strings.TrimPrefix(text, "no request made: ")
+}
+
+// A summary is what there is to say in the end.
+type summary struct {
+	outcomes map[outcome]int
+	requests int
+	faults   int
+	elapsed  time.Duration
+
+	// How late the ends were noticed: exact where the backend's own time is
+	// known, else at most, by the last answer before.
+	exact           bool
+	noticed         int // ends of which anything is known
+	meanLate, worst time.Duration
+
+	// What a loop with time.Sleep(loopSleep) would have done for the same
+	// jobs: computed, and where nothing exact is known the least.
+	loopRequests int
+	loopLate     time.Duration // mean; if exact
+}
+
+// loopSleep is the pause of the loop that a wait is compared with.
+const loopSleep = time.Second
+
+func (b *board) sum() summary {
+	s := summary{outcomes: make(map[outcome]int), elapsed: time.Since(b.began), exact: b.finishedAt != nil}
+	var late, loopLate time.Duration
+	for _, j := range b.jobs {
+		s.outcomes[j.outcome]++
+		s.requests += j.requests
+		s.faults += j.faults
+		if j.outcome != completed && j.outcome != failed {
+			s.loopRequests += asked(j.age())
+			continue
+		}
+		over := j.lastPending // at the earliest
+		if s.exact {
+			over = b.finishedAt(j.id)
+		}
+		if over.IsZero() { // never seen pending
+			s.loopRequests++
+			continue
+		}
+		d := max(0, j.status.CheckedAt.Sub(over))
+		s.noticed++
+		late, s.worst = late+d, max(s.worst, d)
+		took := max(0, over.Sub(j.began))
+		if !s.exact {
+			s.loopRequests += asked(took) + 1
+			continue
+		}
+		polls := int((took + loopSleep - 1) / loopSleep) // the first at 0 comes on top
+		s.loopRequests += polls + 1
+		loopLate += time.Duration(polls)*loopSleep - took
+	}
+	if s.noticed > 0 {
+		s.meanLate, s.loopLate = late/time.Duration(s.noticed), loopLate/time.Duration(s.noticed)
+	}
+	return s
+}
+
+// asked is how often the loop asks up to and including the age t.
+func asked(t time.Duration) int { return int(t/loopSleep) + 1 }
+
+func (s *summary) text() string {
+	var parts []string
+	jobs := 0
+	for _, o := range []outcome{completed, failed, timeout, errored, interrupted} {
+		if n := s.outcomes[o]; n > 0 {
+			jobs += n
+			parts = append(parts, fmt.Sprintf("%d %s", n, o))
+		}
+	}
+	if len(parts) == 0 {
+		return "no jobs"
+	}
+	line := fmt.Sprintf("%s in %s: %s; %s", count(jobs, "job"), seconds(s.elapsed), strings.Join(parts, ", "), count(s.requests, "request"))
+	if s.faults > 0 {
+		line += fmt.Sprintf(", %s survived", count(s.faults, "fault"))
+	}
+	if s.noticed > 0 {
+		atMost := ""
+		if !s.exact {
+			atMost = "at most "
+		}
+		line += fmt.Sprintf("; ends noticed %s%s late on average, %s at worst", atMost, seconds(s.meanLate), seconds(s.worst))
+	}
+	line += ". A loop with time.Sleep(1s) would have made "
+	if !s.exact {
+		line += "at least "
+	}
+	line += count(s.loopRequests, "request")
+	if s.exact && s.noticed > 0 {
+		line += fmt.Sprintf(" and been %s late", seconds(s.loopLate))
+	}
+	return line + " (computed, not run)."
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// seconds is a duration to be read by people.
+func seconds(d time.Duration) string {
+	switch {
+	case d < 100*time.Millisecond:
+		return fmt.Sprintf("%.2fs", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return d.Round(time.Second).String()
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/simserver"
+)
+
+// The exit codes of all commands.
+const (
+	exitOK          = 0
+	exitJobFailed   = 1
+	exitError       = 2
+	exitInterrupted = 130 // as a shell says of a program that SIGINT ended
+)
+
+const usage = `vt waits for video-translation jobs, with few requests and through faults.
+
+	vt wait [flags] [job ...]    wait for jobs; without -url for those of a simulated backend
+	vt serve [flags]             run the simulated backend on a port
+	vt help [command]            say more
+
+Try "vt wait": it needs nothing else and takes about ten seconds.
+`
+
+const exitCodes = `
+Exit codes:
+	0    all jobs completed (serve: it was stopped)
+	1    a job failed
+	2    an error: bad usage, no such job, backend unreachable, time is up
+	130  interrupted (Ctrl-C or SIGTERM)
+
+Environment:
+	VT_TOKEN  the token that wait sends as "Authorization: Bearer", and that the
+	          simulated backend asks for; there is no flag for it, since other
+	          users of a machine can read a command line
+`
+
+// An env is what a command may touch.
+type env struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+
+	// simulate starts a simulated backend in this process; the options make a
+	// client reach it.
+	simulate func(...simserver.Option) (*simserver.Server, []vtclient.Option)
+}
+
+// run runs one command and returns the exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) int {
+	return (&env{
+		stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv,
+		simulate: func(opts ...simserver.Option) (*simserver.Server, []vtclient.Option) {
+			return simserver.Start(nil, opts...), nil
+		},
+	}).run(ctx, args)
+}
+
+func (e *env) run(ctx context.Context, args []string) int {
+	if len(args) == 0 {
+		fmt.Fprint(e.stderr, usage)
+		return exitError
+	}
+	name, args := args[0], args[1:]
+	if name == "help" || name == "-h" || name == "-help" || name == "--help" {
+		if len(args) == 0 {
+			fmt.Fprint(e.stdout, usage+exitCodes)
+			return exitOK
+		}
+		name, args = args[0], []string{"-h"}
+	}
+	switch name {
+	case "wait":
+		return e.wait(ctx, args)
+	case "serve":
+		return e.serve(ctx, args)
+	}
+	fmt.Fprintf(e.stderr, "vt: unknown command %s\n\n%s", clean(fmt.Sprintf("%q", name)), usage)
+	return exitError
+}
+
+// errorf reports an error. What it says is escaped.
+func (e *env) errorf(format string, args ...any) int {
+	fmt.Fprintf(e.stderr, "vt: %s\n", clean(fmt.Sprintf(format, args...)))
+	return exitError
+}
+
+// parse reads the arguments of a command. Flags may stand before, between and
+// after other arguments; what follows "--" is no flag. If ok is false the
+// command is over, with the exit code.
+func (e *env) parse(fs *flag.FlagSet, synopsis string, args []string) (rest []string, code int, ok bool) {
+	fs.SetOutput(io.Discard)
+	var plain []string
+	if i := slices.Index(args, "--"); i >= 0 {
+		args, plain = args[:i], args[i+1:]
+	}
+	for {
+		err := fs.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Fprint(e.stdout, strings.TrimLeft(synopsis, "\n"), "\nFlags:\n")
+			fs.SetOutput(e.stdout)
+			fs.PrintDefaults()
+			fmt.Fprint(e.stdout, exitCodes)
+			return nil, exitOK, false
+		}
+		if err != nil {
+			return nil, e.errorf("%s: %v; \"vt help %s\" lists the flags", fs.Name(), err, fs.Name()), false
+		}
+		if fs.NArg() == 0 {
+			return append(rest, plain...), 0, true
+		}
+		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
+	}
+}

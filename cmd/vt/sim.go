@@ -1,0 +1,237 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vtclient/vtclient/simserver"
+)
+
+// A simulation is the flags that describe a simulated backend.
+type simulation struct {
+	duration   distribution
+	failRate   rate
+	faults     faultList
+	seed       uint64
+	retryAfter time.Duration
+	autoCreate bool
+	epoch      instant
+}
+
+// names of the flags that simulation adds.
+var simulationFlags = []string{"duration", "fail-rate", "fault", "seed", "retry-after"}
+
+func (s *simulation) addFlags(fs *flag.FlagSet, where string) {
+	fs.Var(&s.duration, "duration", "how long jobs take: a `distribution`, one of 45s, uniform:5s-30s and\nlognormal:3m,0.5 (median, sigma)"+where)
+	fs.Var(&s.failRate, "fail-rate", "the share of jobs that fail: a `rate`, 0.1 or 10%"+where+" (default 0)")
+	fs.Var(&s.faults, "fault", "what goes wrong: a `list` such as 503:0.1,drop:5%,latency=200ms. Rates for a\nstatus code, drop, reset, cut, silence, drip, garbage; and retry-after=2s\n(of 429 and 503), latency=, jitter=, drip-every=, limit=3 (faults in all).\nMay be repeated"+where)
+	fs.Uint64Var(&s.seed, "seed", s.seed, "what all chance follows from: a `number`"+where)
+	fs.DurationVar(&s.retryAfter, "retry-after", 0, "the Retry-After of answers about pending jobs, in whole seconds"+where+" (default none)")
+}
+
+func (s *simulation) options(token string) ([]simserver.Option, error) {
+	if s.retryAfter < 0 {
+		return nil, fmt.Errorf("-retry-after %v is negative", s.retryAfter)
+	}
+	if err := s.faults.Validate(); err != nil {
+		return nil, fmt.Errorf("-fault: %v", strings.TrimPrefix(err.Error(), "simserver: "))
+	}
+	opts := []simserver.Option{
+		simserver.WithSeed(s.seed),
+		simserver.WithDurations(s.duration.draw),
+		simserver.WithFailureRate(float64(s.failRate)),
+		simserver.WithFaults(s.faults.Faults),
+		simserver.WithRetryAfter(s.retryAfter),
+		simserver.WithEpoch(s.epoch.Time),
+		simserver.WithToken(token),
+	}
+	if s.autoCreate {
+		opts = append(opts, simserver.WithAutoCreate())
+	}
+	return opts, nil
+}
+
+// A distribution is a flag.Value: how long jobs take.
+type distribution struct {
+	text string
+	draw simserver.Durations
+}
+
+func (d *distribution) String() string { return d.text }
+
+func (d *distribution) Set(text string) error {
+	kind, rest, ok := strings.Cut(text, ":")
+	if !ok {
+		kind, rest = "fixed", text
+	}
+	switch kind {
+	case "fixed":
+		v, err := positive(rest)
+		if err != nil {
+			return err
+		}
+		d.draw = simserver.Fixed(v)
+	case "uniform":
+		from, to, ok := strings.Cut(rest, "-")
+		if !ok {
+			return errors.New("want uniform:5s-30s")
+		}
+		lo, err := positive(from)
+		if err != nil {
+			return err
+		}
+		hi, err := positive(to)
+		if err != nil {
+			return err
+		}
+		if hi < lo {
+			return fmt.Errorf("%v is less than %v", hi, lo)
+		}
+		d.draw = simserver.Uniform(lo, hi)
+	case "lognormal":
+		median, spread, ok := strings.Cut(rest, ",")
+		if !ok {
+			return errors.New("want lognormal:3m,0.5")
+		}
+		m, err := positive(median)
+		if err != nil {
+			return err
+		}
+		sigma, err := strconv.ParseFloat(spread, 64)
+		if err != nil || !(sigma >= 0) || math.IsInf(sigma, 0) {
+			return fmt.Errorf("sigma %q is not a number of 0 or more", spread)
+		}
+		d.draw = simserver.LogNormal(m, sigma)
+	default:
+		return fmt.Errorf("no distribution %q: know fixed, uniform, lognormal", kind)
+	}
+	d.text = text
+	return nil
+}
+
+func positive(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a duration like 45s or 1h30m", s)
+	}
+	if d <= 0 {
+		return 0, fmt.Errorf("%v is not positive", d)
+	}
+	return d, nil
+}
+
+// A rate is a flag.Value from 0 to 1.
+type rate float64
+
+func (r *rate) String() string {
+	if *r == 0 {
+		return ""
+	}
+	return strconv.FormatFloat(float64(*r), 'g', -1, 64)
+}
+
+func (r *rate) Set(text string) error {
+	number, percent := strings.CutSuffix(text, "%")
+	v, err := strconv.ParseFloat(number, 64)
+	if percent {
+		v /= 100
+	}
+	if err != nil || !(v >= 0 && v <= 1) {
+		return fmt.Errorf("%q is not a rate: want 0 to 1, or 0%% to 100%%", text)
+	}
+	*r = rate(v)
+	return nil
+}
+
+// A faultList is a flag.Value: faults by name, that add up.
+type faultList struct {
+	simserver.Faults
+	text string
+}
+
+func (f *faultList) String() string { return f.text }
+
+func (f *faultList) Set(text string) error {
+	for item := range strings.SplitSeq(text, ",") {
+		item = strings.TrimSpace(item)
+		if name, value, ok := strings.Cut(item, "="); ok {
+			if err := f.setting(name, value); err != nil {
+				return fmt.Errorf("%s: %w", item, err)
+			}
+			continue
+		}
+		name, value, ok := strings.Cut(item, ":")
+		if !ok {
+			return fmt.Errorf("%q is neither kind:rate, as in drop:0.05, nor name=value, as in latency=200ms", item)
+		}
+		var v rate
+		if err := v.Set(value); err != nil {
+			return fmt.Errorf("%s: %w", item, err)
+		}
+		at := map[string]*float64{
+			"drop": &f.Drop, "reset": &f.Reset, "cut": &f.Cut,
+			"silence": &f.Silence, "drip": &f.Drip, "garbage": &f.Garbage,
+		}[name]
+		if at != nil {
+			*at = float64(v)
+			continue
+		}
+		code, err := strconv.Atoi(name)
+		if err != nil {
+			return fmt.Errorf("no fault %q: know drop, reset, cut, silence, drip, garbage and status codes", name)
+		}
+		if f.Status == nil {
+			f.Status = make(map[int]float64)
+		}
+		f.Status[code] = float64(v)
+	}
+	if f.text != "" {
+		f.text += ","
+	}
+	f.text += text
+	return nil
+}
+
+func (f *faultList) setting(name, value string) error {
+	if name == "limit" {
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 1 {
+			return errors.New("want a number of 1 or more")
+		}
+		f.Limit = n
+		return nil
+	}
+	at := map[string]*time.Duration{
+		"latency": &f.Latency, "jitter": &f.Jitter, "drip-every": &f.DripEvery, "retry-after": &f.RetryAfter,
+	}[name]
+	if at == nil {
+		return errors.New("know latency, jitter, drip-every, retry-after, limit")
+	}
+	d, err := positive(value)
+	*at = d
+	return err
+}
+
+// An instant is a flag.Value: a time of day in RFC 3339.
+type instant struct{ time.Time }
+
+func (i *instant) String() string {
+	if i.IsZero() {
+		return ""
+	}
+	return i.Format(time.RFC3339Nano)
+}
+
+func (i *instant) Set(text string) error {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return fmt.Errorf("%q is not a time like 2026-01-02T15:04:05Z", text)
+	}
+	i.Time = t
+	return nil
+}
