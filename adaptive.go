@@ -55,10 +55,13 @@ type Forecast struct {
 //
 //	requests × requestCost + time from "finished" to "we know"
 //
-// With no history it assumes jobs of a second to a day, all lengths being
-// equally likely, and polls in gaps that grow like the square root of the age.
-// After some tens of jobs it is typically within a few per cent of the best
-// schedule for the distribution that the durations come from.
+// With no history it takes two minutes for likely, a second or a day for
+// possible, and polls in slowly growing gaps. After some tens of jobs it is
+// typically within a few per cent of the best schedule for the distribution that
+// the durations come from. It remembers the last few hundred jobs and follows a
+// backend that becomes slower or faster within some jobs: to notice the latter
+// where one poll a job would do, about one job in 25, later one in 80, gets an
+// additional, earlier poll.
 //
 // Jobs that carry an estimate (Attempt.Expected, Completion.Expected) are
 // learnt apart from those that do not: of them it learns the ratio of the
@@ -67,10 +70,10 @@ type Forecast struct {
 //
 // An Adaptive is safe for concurrent use by many waits and clients. Its zero
 // value is ready to use, with requests worth one second. It starts no
-// goroutine, holds some hundred kilobytes at most for jobs without an estimate
-// and about as much again for those with one, and must not be copied after
-// first use. Next is a table lookup; from time to time a Learn computes the
-// table anew, in a fraction of a millisecond.
+// goroutine, holds about a hundred kilobytes for jobs without an estimate and up
+// to four hundred for those with one, and must not be copied after first use.
+// Next is a table lookup; from time to time a Learn computes the table anew, in a
+// fraction of a millisecond.
 type Adaptive struct {
 	cost float64 // seconds; 0: one second
 
@@ -185,14 +188,17 @@ func (a *Adaptive) Learn(c Completion) {
 		a.teachPlain(s)
 		return
 	}
+	unit := c.Expected.Seconds()
 	// Until there are enough jobs without an estimate, those with one are the
 	// best there is to learn from about durations as such.
 	if a.own < sharedUntil {
 		shared := s
 		shared.weight = sharedWeight
+		if lo := unit * a.ratio.surely(); lo < s.hi {
+			shared.lo = max(s.lo, lo)
+		}
 		a.teachPlain(shared)
 	}
-	unit := c.Expected.Seconds()
 	s.lo /= unit
 	s.hi /= unit
 	a.ratio.init(true)

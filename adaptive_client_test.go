@@ -18,8 +18,8 @@ import (
 //	go test -run TestAdaptiveThroughClient -v . -args -client-jobs 3000
 var clientJobs = flag.Int("client-jobs", 800, "jobs per distribution in TestAdaptiveThroughClient")
 
-// figures are what some jobs cost, as means per job in seconds.
-type figures struct {
+// means are what some jobs cost, per job and in seconds.
+type means struct {
 	requests, delay float64
 	ratio           float64 // to the optimum
 	late            float64 // the same from job 200 on
@@ -50,8 +50,8 @@ func (m *meter) add(job int, x float64, requests int, delay float64) {
 	m.jobs[w]++
 }
 
-func (m *meter) figures() figures {
-	return figures{
+func (m *meter) means() means {
+	return means{
 		m.requests / m.n, m.wait / m.n,
 		1 + (m.diff[0]+m.diff[1])/m.n/m.opt.cost,
 		1 + m.diff[1]/max(m.jobs[1], 1)/m.opt.cost,
@@ -135,11 +135,11 @@ func TestAdaptiveThroughClient(t *testing.T) {
 		}
 		// Those that wait overlap: about eight at a time.
 		gap := time.Duration(mean / 8 * 1e9)
-		show := func(how string, follow func(*meter)) figures {
+		show := func(how string, follow func(*meter)) means {
 			m := &meter{opt: opt, c: test.c}
 			begin := time.Now()
 			follow(m)
-			f := m.figures()
+			f := m.means()
 			t.Logf("%-32s c=%gs %-26s %6.2f requests %7.2f s delay; ratio %.3f, from job 200 on %.3f (%v)",
 				test.d.name, test.c, how, f.requests, f.delay, f.ratio, f.late, time.Since(begin).Round(time.Millisecond))
 			return f
@@ -160,7 +160,7 @@ func TestAdaptiveThroughClient(t *testing.T) {
 		agree("StartedAt", whole.late, loop.late)
 		agree("StartedAt, overlapping", overlap.late, loop.late)
 		agree("plain Wait, less its first check", first.late-test.c/opt.cost, loop.late)
-		for _, f := range []figures{loop, whole, overlap} {
+		for _, f := range []means{loop, whole, overlap} {
 			if f.late > 1.05+noise {
 				t.Errorf("%s: after 200 jobs the waiting cost is %.3f times the optimum", test.d.name, f.late)
 			}
@@ -168,21 +168,21 @@ func TestAdaptiveThroughClient(t *testing.T) {
 	}
 }
 
-// A recorder notes what the client asks of and tells a Learner.
-type recorder struct {
+// A scribe notes what the client asks of and tells a Learner.
+type scribe struct {
 	*vtclient.Adaptive
 	asked  []vtclient.Attempt
 	delays []time.Duration
 	told   []vtclient.Completion
 }
 
-func (r *recorder) Next(at vtclient.Attempt) (time.Duration, bool) {
+func (r *scribe) Next(at vtclient.Attempt) (time.Duration, bool) {
 	d, ok := r.Adaptive.Next(at)
 	r.asked, r.delays = append(r.asked, at), append(r.delays, d)
 	return d, ok
 }
 
-func (r *recorder) Learn(c vtclient.Completion) {
+func (r *scribe) Learn(c vtclient.Completion) {
 	r.told = append(r.told, c)
 	r.Adaptive.Learn(c)
 }
@@ -192,7 +192,7 @@ func (r *recorder) Learn(c vtclient.Completion) {
 func TestAdaptiveClientKeepsTheSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := simserver.StartInMemory(t)
-		rec := &recorder{Adaptive: vtclient.NewAdaptive(2 * time.Second)}
+		rec := &scribe{Adaptive: vtclient.NewAdaptive(2 * time.Second)}
 		client, err := vtclient.New(sim.URL(), vtclient.WithHTTPClient(sim.HTTPClient()), vtclient.WithPolling(rec))
 		if err != nil {
 			t.Fatal(err)

@@ -3,67 +3,142 @@ package vtclient
 import (
 	"math"
 	"sync"
-	"time"
 )
 
+// The model: what is known of the distribution F of the durations.
+//
+// # Data
+//
+// A completion says only that a duration lies in an interval, and the interval
+// was chosen by our own polls. Mass put at its end or its middle would make the
+// next schedule chase the last one's polls. So a sample's mass is spread over its
+// interval in proportion to the present estimate (Turnbull's self-consistency
+// estimator, an EM algorithm): an interval that merely confirms what is known
+// changes nothing. A wait that was given up at age a is the interval (a, ∞). A
+// hint gives an interval a thousandth of the age long.
+//
+// # Smoothing
+//
+// The spread mass is smoothed with a two-sided exponential kernel in log age,
+// and no single width would do: the width that suits a log-normal distribution
+// smears out a constant one, and the width that suits the constant believes
+// that the gaps between a few scattered samples are there for ever. So there is
+// one estimate for each of ten widths, from a factor of two down to 0.3
+// per mille, and what counts is their mean, weighted by the product of the
+// probabilities that each gave to the completions when they were yet to come
+// (prequential likelihood). That is safe on atoms, where a narrow width doubles
+// its lead with every completion that it saw coming twice as clearly, and on
+// mixtures, where widths that leave out a part are punished as soon as a job
+// falls there. A little weight flows back to all widths with each completion in
+// proportion to how much it surprised, so that none is ever out for good.
+//
+// Each estimate holds a small share of the prior, so that nothing is ever held
+// impossible: it is what the long tail beyond all experience is made of. Narrow
+// widths hold less of it: where everything happens at one point, it does not take
+// many jobs to believe so.
+//
+// The kernel is exponential because its convolution over any grid, however
+// uneven, is two passes of a recursive filter.
+//
+// # Change
+//
+// There are two such pools: one learns from all samples, the other, the
+// candidate, only from those after a supposed change. Before every completion a
+// change has happened with probability changeProb; if a candidate born now
+// explains the completion better than the old candidate does, it takes its place.
+// Bayes' rule weighs the two pools. When the candidate has all but won, the
+// samples before the change are forgotten. So a backend that becomes slower or
+// faster is followed after two or three surprising completions, and without one
+// nothing is thrown away. (This is Bayesian change point detection, Adams and
+// MacKay 2007, with two run lengths instead of all.) Slow drift is followed by
+// the fading of old samples, and by the same means.
+//
+// # Grid
+//
+// Everything lives on at most maxCells cells in log age, from a millisecond to
+// 116 days. With every estimate the grid is laid out anew: cells of equal mass, plus
+// cells of equal square root of mass (which is what polls are spaced by), none
+// larger than maxCell, neighbours of similar size. So an atom is resolved to a
+// fraction of its own width, and nothing is spent on ages where nothing happens.
 const (
-	minLogAge = -6.907755 // ln of 1 ms, or of a thousandth of the estimate
+	minLogAge = -6.907755 // ln of 1 ms; for ratios, of a thousandth of the estimate
 	maxLogAge = 16.118096 // ln of 10⁷ s, 116 days
 
-	maxSamples = 512
-	memory     = 400.0 // samples after which one counts 1/e
-	priorCount = 0.5   // what the prior counts, in samples
-
-	changeProb = 1. / 300 // of a change of regime, per completion
-	shareRate  = 0.01     // see learn
-
 	maxCells  = 600
-	maxCell   = 0.15 // size of a cell in log age
+	maxCell   = 0.15
 	minCell   = 2e-5
-	massCells = 200 // cells for equal shares of the mass
-	rootCells = 150 // cells for equal shares of its square root
-	grading   = 0.3
+	massCells = 200 // cells shared out by mass
+	rootCells = 150 // cells shared out by the square root of mass
+	grading   = 0.3 // how fast the size of cells may change
 
-	exactShare = 1e-3 // a hint is late by no more than this share of the age
+	maxSamples = 512   // samples remembered
+	memory     = 400.0 // samples after which one counts 1/e
+	priorCount = 0.2   // samples that the prior is worth, for the widths above priorWidth
+	priorWidth = 0.35
+	emRounds   = 2 // per estimate; the next estimate goes on from this one
+	backflow   = 0.003
+
+	changeProb = 1. / 300
+	accept     = 0.99  // certainty at which a change is taken for granted
+	minDoubt   = 0.005 // certainty below which it has no influence on the schedule
+	surprising = 0.02  // a completion less probable than this is learnt at once
+
+	exactShare = 1e-3  // a hint is late by no more than this share of the age
+	tiny       = 1e-9  // a probability that stands for zero
+	steadyMax  = 3000  // see schedule.explore
+	steadyFrom = 150.0 // ...
+	steadyTo   = 300.0 // ...
 )
 
-// widths of the kernels, in log age.
-var widths = [...]float64{.8, .35, .15, .065, .028, .012, .005, .002, .0008, .0003}
-
-const (
-	numWidths  = len(widths)
-	numExperts = numWidths + 1 // each width, and the local choice of widths
-	local      = numWidths
+// widths of the kernels in log age, and how they are trusted at first.
+var (
+	widths     = [...]float64{.8, .35, .15, .065, .028, .012, .005, .002, .0008, .0003}
+	widthPrior = weightsOfWidths()
+	widthCount = countsOfWidths()
 )
 
-var expertPrior = func() (p [numExperts]float64) {
-	t := 0.
-	for i := range widths {
-		p[i] = math.Pow(.75, math.Abs(float64(i)-1))
-		t += p[i]
-	}
-	p[local] = t * localPrior
-	t += p[local]
+const numWidths = len(widths)
+
+func weightsOfWidths() (p [numWidths]float64) {
+	sum := 0.0
 	for i := range p {
-		p[i] /= t
+		p[i] = math.Pow(0.85, math.Abs(float64(i-1)))
+		sum += p[i]
 	}
-	return
-}()
+	for i := range p {
+		p[i] /= sum
+	}
+	return p
+}
 
-var localPrior = 0.25
+func countsOfWidths() (c [numWidths]float64) {
+	for i, w := range widths {
+		c[i] = priorCount * min(1, math.Sqrt(w/priorWidth))
+	}
+	return c
+}
+
+// priorDensity is the density of the log of the age, not normalised, that is
+// assumed before anything is known: around two minutes, with tails so long that
+// seconds and hours are no surprise. Around the estimate, where there is one.
+func priorDensity(x float64, ratio bool) float64 {
+	if ratio {
+		return math.Exp(-math.Abs(x)/0.35) + 0.1*math.Exp(-math.Abs(x)/1.5)
+	}
+	flat := min(1, math.Exp((x-1)/1.5), math.Exp(11-x)) // 3 s to 17 h
+	return 0.1*flat + 1/math.Cosh((x-4.8)/1.5)
+}
 
 // A sample is a completion as a model sees it.
 type sample struct {
 	lo, hi float64 // the duration lies in (lo, hi]; hi may be +Inf
-	weight float64
-	width  [numWidths]float32 // how probably it belongs to a cluster of each width
+	weight float64 // what it counts; 1, but for those that only help out
 }
 
 // newSample turns a completion into a sample in seconds; ok is false if there
 // is nothing to learn from it.
 func newSample(c Completion) (s sample, ok bool) {
-	s.weight = 1
-	s.lo = max(c.PendingAt, 0).Seconds()
+	s = sample{lo: max(c.PendingAt, 0).Seconds(), hi: c.DoneBy.Seconds(), weight: 1}
 	switch {
 	case c.DoneBy == 0:
 		s.hi = math.Inf(1)
@@ -71,180 +146,187 @@ func newSample(c Completion) (s sample, ok bool) {
 	case c.DoneBy < 0 || c.PendingAt > c.DoneBy:
 		return s, false
 	}
-	s.hi = c.DoneBy.Seconds()
 	if c.Hinted {
 		s.lo = max(s.lo, s.hi*(1-exactShare))
 	}
 	return s, true
 }
 
+// A model is an estimate of a distribution. Its methods are not safe for
+// concurrent use.
 type model struct {
 	ratio   bool
-	samples []sample
-	since   int // of them, how many are newer than the possible change
-	fresh   int // samples since the last estimate
-	x       []float64
-	post    [2][]float64
-	cdf     [2][numExperts][]float32
-	comp    [numWidths][]float32
-	now     [2]float64
-	mix     [2][numExperts]float64
+	samples []sample // oldest first
+	since   int      // how many of them belong to the candidate
+	fresh   int      // how many are not in the estimate yet
+	steady  int      // completions since the last change, up to steadyMax
+	coarse  bool     // make do with few estimates
+
+	x      []float64 // bounds of the cells
+	weight [2]float64
+	pools  [2]pool // all samples, and the candidate
 }
 
-// work is scratch space, shared by all models of the process.
+// A pool is what was learnt from one choice of samples.
+type pool struct {
+	mass []float64            // of each cell: the mean of the widths
+	mix  [numWidths]float64   // how the widths are trusted
+	cdf  [numWidths][]float32 // of each width, at the cells' bounds
+}
+
+// work is scratch space for an estimate, shared by all models of a process.
 type work struct {
 	a, b, c, d, e []float64
 	decay         [numWidths][]float64
-	comp          [numWidths][]float64
+	from, to      []place
 	ints          []int
 }
 
 var workPool = sync.Pool{New: func() any {
-	n := maxCells + 200
-	buf := make([]float64, (5+2*numWidths)*n)
+	const n = maxCells + 8
+	buf := make([]float64, (5+numWidths)*n)
 	cut := func() (s []float64) { s, buf = buf[:n:n], buf[n:]; return s }
 	w := &work{a: cut(), b: cut(), c: cut(), d: cut(), e: cut(), ints: make([]int, n)}
 	for i := range w.decay {
 		w.decay[i] = cut()
-		w.comp[i] = cut()
 	}
+	w.from, w.to = make([]place, maxSamples+1), make([]place, maxSamples+1)
 	return w
 }}
 
-func getWork(n int) *work { return workPool.Get().(*work) }
-func (w *work) put()      { workPool.Put(w) }
+func getWork() *work { return workPool.Get().(*work) }
+func (w *work) put() { workPool.Put(w) }
 
+// init makes a model ready; later calls do nothing.
 func (m *model) init(ratio bool) {
 	if m.x != nil {
 		return
 	}
 	m.ratio = ratio
-	m.now = [2]float64{1, 0}
-	m.mix = [2][numExperts]float64{expertPrior, expertPrior}
-	const n = 600
-	m.x = make([]float64, n+1)
+	m.weight = [2]float64{1, 0}
+	m.x = make([]float64, maxCells+1)
 	for i := range m.x {
-		m.x[i] = minLogAge + (maxLogAge-minLogAge)*float64(i)/n
+		m.x[i] = minLogAge + (maxLogAge-minLogAge)*float64(i)/maxCells
 	}
-	prior := m.prior(make([]float64, n))
-	m.post[0] = append([]float64(nil), prior...)
-	m.post[1] = append([]float64(nil), prior...)
+	for k := range m.pools {
+		m.pools[k].mix = widthPrior
+		m.pools[k].mass = m.prior(make([]float64, maxCells))
+	}
 	m.estimate()
 }
 
 func (m *model) cells() int { return len(m.x) - 1 }
 
+// prior sets p to the prior's masses.
 func (m *model) prior(p []float64) []float64 {
-	tot := 0.
+	sum := 0.0
 	for j := range p {
 		p[j] = priorDensity((m.x[j]+m.x[j+1])/2, m.ratio) * (m.x[j+1] - m.x[j])
-		tot += p[j]
+		sum += p[j]
 	}
 	for j := range p {
-		p[j] /= tot
+		p[j] /= sum
 	}
 	return p
 }
 
-func priorDensity(x float64, ratio bool) float64 {
-	if ratio {
-		return 1*math.Exp(-math.Abs(x)/.35) + .1*math.Exp(-math.Abs(x)/1.5)
+// replay learns samples from the beginning, with few estimates on the way: it
+// takes some ten milliseconds at most.
+func (m *model) replay(ratio bool, samples []sample) {
+	*m = model{coarse: true}
+	m.init(ratio)
+	for _, s := range samples {
+		m.learn(s)
 	}
-	switch {
-	case x < 1:
-		return math.Exp((x - 1) / 1.5)
-	case x > 11:
-		return math.Exp(-(x - 11))
+	m.coarse = false
+	if m.fresh > 0 {
+		m.estimate()
 	}
-	return 1
 }
 
-func (m *model) regrid(w *work) {
-	n := m.cells()
-	rho := w.a[:n]
-	sq := 0.
-	for j := range rho {
-		d := m.x[j+1] - m.x[j]
-		f := m.now[0]*m.post[0][j] + m.now[1]*m.post[1][j]
-		rho[j] = f / d
-		sq += math.Sqrt(f * d)
-	}
-	for j, f := range rho {
-		rho[j] = min(1/maxCell+massCells*f+rootCells*math.Sqrt(f)/sq, 1/minCell)
-	}
-	for j := 1; j < n; j++ {
-		rho[j] = max(rho[j], 1/(1/rho[j-1]+grading*(m.x[j+1]-m.x[j-1])/2))
-	}
-	for j := n - 2; j >= 0; j-- {
-		rho[j] = max(rho[j], 1/(1/rho[j+1]+grading*(m.x[j+2]-m.x[j])/2))
-	}
-	tot := 0.
-	for j := range rho {
-		rho[j] *= m.x[j+1] - m.x[j]
-		tot += rho[j]
-	}
-	g := int(min(tot, maxCells))
-	x := make([]float64, 1, g+1)
-	x[0] = m.x[0]
-	acc, step := 0., tot/float64(g)
-	for j, c := range rho {
-		for len(x) < g && float64(len(x))*step <= acc+c {
-			x = append(x, m.x[j]+(m.x[j+1]-m.x[j])*(float64(len(x))*step-acc)/c)
+// learn adds a sample and reports whether there is a new estimate. Estimates
+// become rarer as there is more behind them.
+func (m *model) learn(s sample) bool {
+	p, prior := m.judge(s)
+	w0, w1 := m.weight[0]*p[0], m.weight[1]*p[1]
+	m.since++
+	// A sample of less than full weight is no witness of a change.
+	if born := changeProb * prior; born > w1 && s.weight == 1 && len(m.samples) > 0 {
+		w1 = born
+		m.since = 1
+		c := &m.pools[1]
+		for l := range c.mix {
+			c.mix[l] = (widthPrior[l] + m.pools[0].mix[l]) / 2
 		}
-		acc += c
+		m.prior(c.mass)
 	}
-	x = append(x, m.x[n])
-	for k, p := range m.post {
-		m.post[k] = remap(m.x, p, x)
+	m.weight = [2]float64{w0 / (w0 + w1), w1 / (w0 + w1)}
+	m.samples = append(m.samples, s)
+	m.steady = min(m.steady+1, steadyMax)
+	changed := m.weight[1] > accept && m.since >= 3
+	if changed {
+		m.forget(m.since)
+		m.weight = [2]float64{1, 0}
+		copy(m.pools[0].mass, m.pools[1].mass)
+		for l, w := range m.pools[1].mix {
+			m.pools[0].mix[l] = 0.8*w + 0.2*widthPrior[l]
+		}
+		m.steady, m.since = m.since, 0
 	}
-	m.x = x
+	if len(m.samples) > maxSamples {
+		m.forget(maxSamples * 7 / 8)
+	}
+	m.fresh++
+	if m.coarse {
+		if !changed && m.fresh <= len(m.samples)/8 {
+			return false
+		}
+	} else if !changed && p[0] >= surprising && m.fresh <= len(m.samples)/32 {
+		return false
+	}
+	m.estimate()
+	return true
 }
 
-// remap carries the masses p of the cells ox over to the cells x.
-func remap(ox, p, x []float64) []float64 {
-	r := make([]float64, len(x)-1)
-	i := 0
-	for j := range r {
-		lo, hi := x[j], x[j+1]
-		for i < len(p) && ox[i+1] <= lo {
-			i++
-		}
-		for k := i; k < len(p) && ox[k] < hi; k++ {
-			a, b := max(lo, ox[k]), min(hi, ox[k+1])
-			r[j] += p[k] * (b - a) / (ox[k+1] - ox[k])
-		}
-	}
-	return r
+// forget keeps the newest n samples.
+func (m *model) forget(n int) {
+	m.samples = append(m.samples[:0], m.samples[len(m.samples)-n:]...)
+	m.since = min(m.since, n)
 }
 
-// A place is a point of the grid: a cell and the share of it that lies below.
+// judge returns the probabilities that the pools and the prior gave to a sample,
+// and makes those widths count more that saw it coming.
+func (m *model) judge(s sample) (p [2]float64, prior float64) {
+	a, b := m.interval(s)
+	for k := range m.pools {
+		c := &m.pools[k]
+		var q [numWidths]float64
+		for l := range q {
+			q[l] = max(between(c.cdf[l], a, b), tiny)
+			if s.weight != 1 {
+				q[l] = math.Pow(q[l], s.weight)
+			}
+			p[k] += c.mix[l] * q[l]
+		}
+		back := backflow * max(0, 1-p[k])
+		for l := range q {
+			c.mix[l] = (1-back)*c.mix[l]*q[l]/p[k] + back*widthPrior[l]
+		}
+	}
+	w := getWork()
+	defer w.put()
+	pr := m.prior(w.a[:m.cells()])
+	for _, v := range pr[a.cell : b.cell+1] {
+		prior += v
+	}
+	prior -= pr[a.cell]*a.share + pr[b.cell]*(1-b.share)
+	return p, max(prior, tiny)
+}
+
+// A place is a point of the grid: a cell, and the share of it that lies below.
 type place struct {
 	cell  int
 	share float64
-}
-
-func (m *model) locate(v float64) place {
-	n := m.cells()
-	if v <= 0 {
-		return place{0, 0}
-	}
-	x := math.Log(v)
-	if x <= m.x[0] {
-		return place{0, 0}
-	}
-	if x >= m.x[n] {
-		return place{n - 1, 1}
-	}
-	lo, hi := 0, n
-	for hi-lo > 1 {
-		h := int(uint(lo+hi) >> 1)
-		if m.x[h] <= x {
-			lo = h
-		} else {
-			hi = h
-		}
-	}
-	return place{lo, (x - m.x[lo]) / (m.x[lo+1] - m.x[lo])}
 }
 
 // between returns the mass between two places.
@@ -255,90 +337,145 @@ func between(cdf []float32, a, b place) float64 {
 	return at(b) - at(a)
 }
 
-// allocate spreads the samples over their intervals as the estimate k has it,
-// and returns the mass in w.c, in w.comp that of each width.
-func (m *model) allocate(k int, w *work, from, to []place) float64 {
-	n := m.cells()
-	f := m.post[k]
-	cum, c, extra := w.b[:n], w.c[:n], w.d[:n]
-	s := 0.
-	for j := range f {
-		cum[j] = s
-		s += f[j]
+func (m *model) interval(s sample) (a, b place) {
+	a, b = m.locate(s.lo), place{m.cells() - 1, 1}
+	if !math.IsInf(s.hi, 1) {
+		b = m.locate(s.hi)
 	}
-	clear(c)
-	clear(extra)
-	if k == 0 {
-		for l := range w.comp {
-			clear(w.comp[l][:n])
-		}
-	}
-	first := 0
-	if k == 1 {
-		first = len(m.samples) - m.since
-	}
-	tot := 0.
-	fade := math.Exp(-1 / memory)
-	age := 1.
-	for i := len(m.samples) - 1; i >= first; i-- {
-		wt := m.samples[i].weight * age
-		age *= fade
-		a, b := from[i], to[i]
-		p := cum[b.cell] + b.share*f[b.cell] - cum[a.cell] - a.share*f[a.cell]
-		if p < 1e-12 {
-			continue
-		}
-		tot += wt
-		r := wt / p
-		if a.cell == b.cell {
-			extra[a.cell] += r * (b.share - a.share)
-		} else {
-			extra[a.cell] += r * (1 - a.share)
-			extra[b.cell] += r * b.share
-			if b.cell > a.cell+1 {
-				c[a.cell+1] += r
-				c[b.cell] -= r
-			}
-		}
-		if k == 0 {
-			// the ends' cells only roughly
-			r = wt / (p + (1-b.share)*f[b.cell] + a.share*f[a.cell])
-			for l, g := range m.samples[i].width {
-				w.comp[l][a.cell] += r * float64(g)
-				if b.cell+1 < n {
-					w.comp[l][b.cell+1] -= r * float64(g)
-				}
-			}
-		}
-	}
-	r := 0.
-	for j := range c {
-		r += c[j]
-		c[j] = (r + extra[j]) * f[j]
-	}
-	if k == 0 {
-		for l := range w.comp {
-			r := 0.
-			cl := w.comp[l][:n]
-			for j := range cl {
-				r += cl[j]
-				cl[j] = max(r, 0) * f[j]
-			}
-		}
-	}
-	return tot
+	return a, b
 }
 
-// smooth spreads c with a two-sided exponential kernel into out.
+func (m *model) locate(age float64) place {
+	n := m.cells()
+	x := math.Inf(-1)
+	if age > 0 {
+		x = math.Log(age)
+	}
+	switch {
+	case x <= m.x[0]:
+		return place{0, 0}
+	case x >= m.x[n]:
+		return place{n - 1, 1}
+	}
+	lo, hi := 0, n
+	for hi-lo > 1 {
+		if h := int(uint(lo+hi) >> 1); m.x[h] <= x {
+			lo = h
+		} else {
+			hi = h
+		}
+	}
+	return place{lo, (x - m.x[lo]) / (m.x[lo+1] - m.x[lo])}
+}
+
+// estimate computes the distribution anew from the samples, in time
+// proportional to cells × widths + samples.
+func (m *model) estimate() {
+	w := getWork()
+	defer w.put()
+	if len(m.samples) > 0 {
+		m.layGrid(w)
+	}
+	n := m.cells()
+	for l, width := range widths {
+		for j := range n {
+			w.decay[l][j] = math.Exp((m.x[j] - m.x[j+1]) / (2 * width))
+		}
+	}
+	for i, s := range m.samples {
+		w.from[i], w.to[i] = m.interval(s)
+	}
+	prior := m.prior(w.a[:n])
+	m.pools[0].fit(w, prior, m.samples, 0)
+	m.pools[1].fit(w, prior, m.samples, len(m.samples)-m.since)
+	m.fresh = 0
+}
+
+// fit estimates from the samples from the first on.
+func (c *pool) fit(w *work, prior []float64, samples []sample, first int) {
+	n := len(prior)
+	out := w.e[:n]
+	for round := range emRounds {
+		total := c.spread(w, samples, first)
+		clear(c.mass)
+		for l, count := range widthCount {
+			clear(out)
+			if total > 0 {
+				smooth(w.decay[l], w.c[:n], out)
+			}
+			z := 1 / (total + count)
+			wt := c.mix[l] * z
+			for j, p := range prior {
+				out[j] += count * p
+				c.mass[j] += wt * out[j]
+			}
+			if round == emRounds-1 {
+				c.cdf[l] = cumulate(c.cdf[l], out, z)
+			}
+		}
+		sum := 0.0 // the kernels leak at the ends of the grid
+		for _, v := range c.mass {
+			sum += v
+		}
+		for j := range c.mass {
+			c.mass[j] /= sum
+		}
+	}
+}
+
+// spread puts the samples' mass into w.c: that of each where the estimate has
+// it within the interval. It returns the total.
+func (c *pool) spread(w *work, samples []sample, first int) (total float64) {
+	n := len(c.mass)
+	f, cum, out, ends := c.mass, w.b[:n], w.c[:n], w.d[:n]
+	sum := 0.0
+	for j, v := range f {
+		cum[j] = sum
+		sum += v
+	}
+	// First, the factors on the mass of the cells: out holds the steps between
+	// neighbours, ends what concerns a cell alone.
+	clear(out)
+	clear(ends)
+	fade, age := math.Exp(-1/memory), 1.0
+	for i := len(samples) - 1; i >= first; i-- {
+		wt := samples[i].weight * age
+		age *= fade
+		a, b := w.from[i], w.to[i]
+		p := cum[b.cell] + b.share*f[b.cell] - cum[a.cell] - a.share*f[a.cell]
+		if p < tiny {
+			continue
+		}
+		total += wt
+		r := wt / p
+		if a.cell == b.cell {
+			ends[a.cell] += r * (b.share - a.share)
+			continue
+		}
+		ends[a.cell] += r * (1 - a.share)
+		ends[b.cell] += r * b.share
+		out[a.cell+1] += r
+		out[b.cell] -= r
+	}
+	r := 0.0
+	for j := range out {
+		r += out[j]
+		out[j] = (max(r, 0) + ends[j]) * f[j]
+	}
+	return total
+}
+
+// smooth spreads the masses c with a two-sided exponential kernel into out.
+// decay is how far the kernel falls over half of each cell.
 func smooth(decay, c, out []float64) {
-	run := 0.
 	decay, out = decay[:len(c)], out[:len(c)]
+	run := 0.0 // mass on its way from the left
 	for j, v := range c {
 		h := decay[j]
 		out[j] = run*(1-h*h) + v*(1-h)
 		run = (run*h + v/2) * h
 	}
-	run = 0.
+	run = 0
 	for j := len(c) - 1; j >= 0; j-- {
 		h := decay[j]
 		out[j] += run * (1 - h*h)
@@ -346,199 +483,115 @@ func smooth(decay, c, out []float64) {
 	}
 }
 
-const rounds = 2
-
-func (m *model) estimate() {
-	w := getWork(0)
-	defer w.put()
-	if len(m.samples) > 0 {
-		m.regrid(w)
-	}
-	n := m.cells()
-	for j := range n {
-		d := m.x[j+1] - m.x[j]
-		for l, wd := range widths {
-			w.decay[l][j] = math.Exp(-d / (2 * wd))
-		}
-	}
-	from, to := make([]place, len(m.samples)), make([]place, len(m.samples))
-	for i, s := range m.samples {
-		from[i], to[i] = m.locate(s.lo), place{n - 1, 1}
-		if !math.IsInf(s.hi, 1) {
-			to[i] = m.locate(s.hi)
-		}
-	}
-	prior := m.prior(w.a[:n])
-	out, sum := w.e[:n], w.b[:n]
-	for k := range m.post {
-		post := m.post[k]
-		for it := range rounds {
-			tot := m.allocate(k, w, from, to)
-			z := 1 / (tot + priorCount)
-			clear(post)
-			for l := range widths {
-				clear(out)
-				if tot > 0 {
-					smooth(w.decay[l], w.c[:n], out)
-				}
-				wt := m.mix[k][l] * z
-				for j := range out {
-					out[j] += priorCount * prior[j]
-					post[j] += wt * out[j]
-				}
-				if it == rounds-1 {
-					m.cdf[k][l] = cumulate(m.cdf[k][l], out, z)
-				}
-			}
-			if k == 0 {
-				copy(sum, prior)
-				for j := range sum {
-					sum[j] *= priorCount
-				}
-				for l := range widths {
-					clear(out)
-					if tot > 0 {
-						smooth(w.decay[l], w.comp[l][:n], out)
-					}
-					for j := range out {
-						sum[j] += out[j]
-					}
-					if it == rounds-1 {
-						m.comp[l] = cumulate(m.comp[l], out, z)
-					}
-				}
-				wt := m.mix[k][local] * z
-				for j := range sum {
-					post[j] += wt * sum[j]
-				}
-				if it == rounds-1 {
-					m.cdf[k][local] = cumulate(m.cdf[k][local], sum, z)
-				}
-			} else {
-				if it == rounds-1 {
-					m.cdf[k][local] = append(m.cdf[k][local][:0], m.cdf[k][0]...)
-				}
-			}
-			s := 0.
-			for _, v := range post {
-				s += v
-			}
-			for j := range post {
-				post[j] /= s
-			}
-		}
-	}
-	m.fresh = 0
-}
-
 func cumulate(cdf []float32, p []float64, z float64) []float32 {
-	if cap(cdf) < len(p)+1 {
+	if cdf == nil {
 		cdf = make([]float32, maxCells+1)
 	}
 	cdf = cdf[:len(p)+1]
-	s := 0.
+	sum := 0.0
 	for j, v := range p {
-		cdf[j] = float32(s)
-		s += v * z
+		cdf[j] = float32(sum)
+		sum += v * z
 	}
-	cdf[len(p)] = float32(s)
+	cdf[len(p)] = float32(sum)
 	return cdf
 }
 
-// learn adds a sample and reports whether there is a new estimate.
-func (m *model) learn(s sample) bool {
+// layGrid lays out the grid for the present estimate and carries that over.
+func (m *model) layGrid(w *work) {
 	n := m.cells()
-	a, b := m.locate(s.lo), place{n - 1, 1}
-	if !math.IsInf(s.hi, 1) {
-		b = m.locate(s.hi)
+	rho := w.a[:n] // cells per unit of log age
+	roots := 0.0
+	for j := range rho {
+		d := m.x[j+1] - m.x[j]
+		p := m.weight[0]*m.pools[0].mass[j] + m.weight[1]*m.pools[1].mass[j]
+		rho[j] = p / d
+		roots += math.Sqrt(p * d)
 	}
-	const tiny = 1e-9
-	// how well did each expert predict this?
-	var pk [2]float64
-	for k := range m.mix {
-		mix := &m.mix[k]
-		var p [numExperts]float64
-		for l := range p {
-			p[l] = math.Pow(max(between(m.cdf[k][l], a, b), tiny), s.weight)
-			pk[k] += mix[l] * p[l]
+	for j, f := range rho {
+		rho[j] = min(1/maxCell+massCells*f+rootCells*math.Sqrt(f)/roots, 1/minCell)
+	}
+	for j := 1; j < n; j++ {
+		rho[j] = max(rho[j], 1/(1/rho[j-1]+grading*(m.x[j+1]-m.x[j-1])/2))
+	}
+	for j := n - 2; j >= 0; j-- {
+		rho[j] = max(rho[j], 1/(1/rho[j+1]+grading*(m.x[j+2]-m.x[j])/2))
+	}
+	total := 0.0
+	for j := range rho {
+		rho[j] *= m.x[j+1] - m.x[j]
+		total += rho[j]
+	}
+	size := int(min(total, maxCells))
+	step := total / float64(size)
+	x := make([]float64, 1, size+1)
+	x[0] = m.x[0]
+	sum := 0.0
+	for j, c := range rho {
+		for len(x) < size && float64(len(x))*step <= sum+c {
+			x = append(x, m.x[j]+(m.x[j+1]-m.x[j])*(float64(len(x))*step-sum)/c)
 		}
-		sh := shareRate * (1 - min(1, pk[k]))
-		for l := range p {
-			mix[l] = (1-sh)*mix[l]*p[l]/pk[k] + sh*expertPrior[l]
-		}
+		sum += c
 	}
-	var pr float64
-	{
-		w := getWork(n)
-		prior := m.prior(w.a[:n])
-		for j := a.cell; j <= b.cell; j++ {
-			pr += prior[j]
-		}
-		pr -= prior[a.cell]*a.share + prior[b.cell]*(1-b.share)
-		w.put()
+	x = append(x, m.x[n])
+	for k := range m.pools {
+		m.pools[k].mass = carryOver(m.x, m.pools[k].mass, x)
 	}
-	pr = max(pr, tiny)
-	tot := 0.
-	var g [numWidths]float64
-	for l := range g {
-		g[l] = max(between(m.comp[l], a, b), 0) + .3*pr*expertPrior[l]/float64(1+len(m.samples))
-		tot += g[l]
-	}
-	for l := range g {
-		s.width[l] = float32(g[l] / tot)
-	}
-
-	w0, w1 := m.now[0]*pk[0], m.now[1]*pk[1]
-	m.since++
-	if len(m.samples) > 0 && s.weight == 1 && changeProb*pr > w1 {
-		w1 = changeProb * pr
-		m.since = 1
-		for l := range m.mix[1] {
-			m.mix[1][l] = .5*expertPrior[l] + .5*m.mix[0][l]
-		}
-		m.mix[1][0] += m.mix[1][local]
-		m.mix[1][local] = 0
-		m.prior(m.post[1])
-	}
-	m.now = [2]float64{w0 / (w0 + w1), w1 / (w0 + w1)}
-	surprise := pk[0] < .02
-	m.samples = append(m.samples, s)
-	if m.now[1] > .99 && m.since >= 3 {
-		m.samples = append(m.samples[:0], m.samples[len(m.samples)-m.since:]...)
-		m.now = [2]float64{1, 0}
-		m.mix[0] = m.mix[1]
-		for l := range m.mix[0] {
-			m.mix[0][l] = .8*m.mix[0][l] + .2*expertPrior[l]
-		}
-		copy(m.post[0], m.post[1])
-		m.since = 0
-		surprise = true
-	}
-	if len(m.samples) > maxSamples {
-		m.samples = append(m.samples[:0], m.samples[len(m.samples)-maxSamples*7/8:]...)
-		m.since = min(m.since, len(m.samples))
-	}
-	m.fresh++
-	if surprise || m.fresh > len(m.samples)/32 {
-		m.estimate()
-		return true
-	}
-	return false
+	m.x = x
 }
 
+// carryOver returns the masses of the cells x, given those of the cells old.
+func carryOver(old, mass, x []float64) []float64 {
+	r := make([]float64, len(x)-1)
+	i := 0
+	for j := range r {
+		lo, hi := x[j], x[j+1]
+		for i < len(mass)-1 && old[i+1] <= lo {
+			i++
+		}
+		for k := i; k < len(mass) && old[k] < hi; k++ {
+			a, b := max(lo, old[k]), min(hi, old[k+1])
+			r[j] += mass[k] * max(0, b-a) / (old[k+1] - old[k])
+		}
+	}
+	return r
+}
+
+// surely returns the age before which hardly any job ends.
+func (m *model) surely() float64 {
+	if len(m.samples) < 10 {
+		return 0
+	}
+	f := 0.0
+	for j, p := range m.pools[0].mass {
+		if f += p; f > 0.02 {
+			return math.Exp(m.x[j])
+		}
+	}
+	return 0
+}
+
+// schedule returns the best schedule for the present estimate, a request being
+// worth c.
 func (m *model) schedule(c float64) *schedule {
 	n := m.cells()
 	buf := make([]float64, 2*n+3)
-	t, p := buf[:n+2], buf[n+2:]
-	for j := range n + 1 {
-		t[j+1] = math.Exp(m.x[j])
-	}
-	mass := func(j int) float64 { return m.now[0]*m.post[0][j] + m.now[1]*m.post[1][j] }
-	z := 1 / (1 + mass(n-1)/(m.x[n]-m.x[n-1]))
+	t, p := buf[:n+2:n+2], buf[n+2:]
+	// A change of which there are no more signs than there always are has no
+	// say: for long and nearly constant jobs its small share would be worth a
+	// useless early poll each. Looking for changes is what exploring is for.
+	doubt := max(0, m.weight[1]-minDoubt) / (1 - minDoubt)
+	mass := func(j int) float64 { return (1-doubt)*m.pools[0].mass[j] + doubt*m.pools[1].mass[j] }
+	z := 1 / (1 + mass(n-1)/(m.x[n]-m.x[n-1])) // leave room for the tail
 	for j := range n {
+		t[j+1] = math.Exp(m.x[j])
 		p[j+1] = z * mass(j)
 	}
-	return newSchedule(t, p, c, len(m.samples))
+	t[n+1] = math.Exp(m.x[n])
+	s := newSchedule(t, p, c)
+	s.jobs = len(m.samples)
+	steady := float64(m.steady)
+	s.explore = exploreShare * math.Sqrt(min(1, steady/steadyFrom, steadyTo/(steady+1)))
+	s.explore += exploreDoubt * doubt
+	return s
 }
-
-var _ = time.Second

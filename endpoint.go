@@ -91,14 +91,12 @@ type route struct {
 
 // A target is a path pattern cut into its parts.
 type target struct {
-	path, rawPath, query string
+	path, rawPath []string // what stands around each {id}
+	query         string
 }
 
 func newRoute(baseURL string, e Endpoint) (*route, error) {
-	base, err := parseBase(baseURL)
-	if err != nil {
-		return nil, err
-	}
+	base, berr := parseBase(baseURL)
 	plain := PlainAPI()
 	if e.Path == "" {
 		e.Path = plain.Path
@@ -110,18 +108,16 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 		e.Decode = plain.Decode
 	}
 	r := &route{base: base, decode: e.Decode, takeEmpty: e.EmptyPath != ""}
-	if !strings.Contains(e.Path, idMark) {
-		return nil, badArgument("Endpoint.Path", e.Path, "a path that contains "+idMark)
-	}
-	if r.path, err = parseTarget("Endpoint.Path", base, e.Path); err != nil {
-		return nil, err
+	var perr, eerr error
+	if strings.Contains(e.Path, idMark) {
+		r.path, perr = parseTarget("Endpoint.Path", base, e.Path)
+	} else {
+		perr = badArgument("Endpoint.Path", e.Path, "a path that contains "+idMark)
 	}
 	if r.takeEmpty {
-		if r.empty, err = parseTarget("Endpoint.EmptyPath", base, e.EmptyPath); err != nil {
-			return nil, err
-		}
+		r.empty, eerr = parseTarget("Endpoint.EmptyPath", base, e.EmptyPath)
 	}
-	return r, nil
+	return r, errors.Join(berr, perr, eerr)
 }
 
 func parseBase(s string) (*url.URL, error) {
@@ -130,15 +126,16 @@ func parseBase(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return nil, badArgument("New: baseURL", "a string that is no URL", "a URL such as https://api.example.com")
+		return &url.URL{}, badArgument("New: baseURL", words("a string that is no URL"), "a URL such as https://api.example.com")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, badArgument("New: baseURL", "scheme "+quoteID(u.Scheme), "scheme http or https, as in https://api.example.com")
+		return u, badArgument("New: baseURL", words("scheme "+quoteID(u.Scheme)), "scheme http or https, as in https://api.example.com")
 	case u.Opaque != "" || u.Hostname() == "":
-		return nil, badArgument("New: baseURL", "no host", "a URL with a host, such as https://api.example.com")
+		return u, badArgument("New: baseURL", words("no host"), "a URL with a host, such as https://api.example.com")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, badArgument("New: baseURL", "a query or a fragment", "a URL without them; add parameters in Endpoint.Path or WithRequest")
+		return u, badArgument("New: baseURL", words("a query or a fragment"), "a URL without them; add parameters in Endpoint.Path or WithRequest")
 	}
-	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.EscapedPath(), "/")
+	u.RawPath = strings.TrimRight(u.EscapedPath(), "/") // escaped slashes are part of a name
+	u.Path, _ = url.PathUnescape(u.RawPath)             // cannot fail: it was escaped just now
 	return u, nil
 }
 
@@ -146,6 +143,9 @@ func parseTarget(where string, base *url.URL, pattern string) (target, error) {
 	path, query, _ := strings.Cut(pattern, "?")
 	if !strings.HasPrefix(path, "/") || strings.Contains(pattern, "#") {
 		return target{}, badArgument(where, pattern, "a path that begins with / and has no fragment")
+	}
+	if strings.ContainsFunc(query, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return target{}, badArgument(where, pattern, "a query that is escaped")
 	}
 	// Each part is brought to its canonical escaping now: net/url drops a
 	// RawPath that is not well escaped, and with it the id's escaped slashes.
@@ -158,11 +158,8 @@ func parseTarget(where string, base *url.URL, pattern string) (target, error) {
 		}
 		parts[i], raw[i] = plain, (&url.URL{Path: plain, RawPath: part}).EscapedPath()
 	}
-	return target{
-		path:    base.Path + strings.Join(parts, idMark),
-		rawPath: base.EscapedPath() + strings.Join(raw, idMark),
-		query:   query,
-	}, nil
+	parts[0], raw[0] = base.Path+parts[0], base.EscapedPath()+raw[0]
+	return target{path: parts, rawPath: raw, query: query}, nil
 }
 
 // checkID refuses ids that no escaping makes safe.
@@ -192,8 +189,8 @@ func (r *route) url(id string) *url.URL {
 	if id == "" {
 		t = &r.empty
 	}
-	u.Path = strings.ReplaceAll(t.path, idMark, id)
-	u.RawPath = strings.ReplaceAll(t.rawPath, idMark, url.PathEscape(id))
+	u.Path = strings.Join(t.path, id)
+	u.RawPath = strings.Join(t.rawPath, url.PathEscape(id))
 	if t.query != "" {
 		u.RawQuery = strings.ReplaceAll(t.query, idMark, url.QueryEscape(id))
 	}

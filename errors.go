@@ -36,7 +36,8 @@ var (
 	ErrBodyTooLarge = errors.New("the body is larger than allowed")
 
 	// ErrRedirect is matched by a [*TransportError] when the server redirected to
-	// another host, to another scheme than HTTPS, or more than ten times.
+	// another host or port or to another scheme than HTTPS, more than ten times,
+	// or to where the CheckRedirect of the caller's own http.Client will not go.
 	// Such a redirect is never followed, for it would carry the caller's
 	// credentials along.
 	ErrRedirect = errors.New("redirect refused")
@@ -58,6 +59,23 @@ type Details struct {
 }
 
 func (d *Details) details() *Details { return d }
+
+// snapshot returns a copy of an error that an exchange made: one that may be
+// read while what comes next is still being written into the original.
+func snapshot(err error) error {
+	switch e := err.(type) {
+	case *HTTPError:
+		c := *e
+		return &c
+	case *TransportError:
+		c := *e
+		return &c
+	case *DecodeError:
+		c := *e
+		return &c
+	}
+	return err
+}
 
 // text composes the one form that all errors of an exchange have:
 // which job, which attempt, what happened, what the server said, what is next.
@@ -131,7 +149,7 @@ type TransportError struct {
 	Err error // the cause; never the end of the caller's own context
 }
 
-func (e *TransportError) Error() string { return e.text(e.Err.Error()) }
+func (e *TransportError) Error() string { return e.text(oneLine(e.Err.Error(), 500)) }
 
 // Unwrap returns the cause.
 func (e *TransportError) Unwrap() error { return e.Err }
@@ -150,7 +168,9 @@ type DecodeError struct {
 	Err error // the cause
 }
 
-func (e *DecodeError) Error() string { return e.text("unreadable answer: " + e.Err.Error()) }
+func (e *DecodeError) Error() string {
+	return e.text("unreadable answer: " + oneLine(e.Err.Error(), 500))
+}
 
 // Unwrap returns the cause.
 func (e *DecodeError) Unwrap() error { return e.Err }
@@ -264,11 +284,16 @@ func (e *ArgumentError) Error() string {
 	return fmt.Sprintf("vtclient: %s: got %s, want %s", e.Where, e.Value, e.Expected)
 }
 
+// words describe a value that cannot be shown, in the place of the value.
+type words string
+
 func badArgument(where string, value any, expected string) error {
 	var v string
 	switch x := value.(type) {
 	case string:
 		v = quoteID(x)
+	case words:
+		v = string(x)
 	default:
 		v = fmt.Sprint(x)
 	}

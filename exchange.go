@@ -4,15 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,7 +57,7 @@ func (c *Client) exchange(ctx context.Context, id string, number int) outcome {
 	case answered:
 		c.outageSince.Store(0)
 	case fault:
-		c.outageSince.CompareAndSwap(0, max(1, c.now()))
+		c.outageSince.CompareAndSwap(0, c.now())
 	}
 	return out
 }
@@ -203,6 +205,12 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		}
 	}
 
+	if u := req.URL; u == nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		details.then = "not retried: WithRequest made it so"
+		err := &TransportError{Details: details, Err: errors.New("the request has no http or https URL")}
+		return outcome{verdict: final, err: err}, errNeutral
+	}
+
 	c.emit(parent, traceSent, TraceInfo{JobID: id, Attempt: number})
 	began := time.Now()
 	resp, err := c.http.Do(req)
@@ -211,7 +219,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		body = bodies.Get().(*bodyBuffer)
 		defer body.release()
 		details.StatusCode = resp.StatusCode
-		details.RequestID = c.redact(oneLine(requestID(resp.Header), 64), req)
+		details.RequestID = oneLine(c.redact(requestID(resp.Header), req), 64)
 		limit := c.maxBody
 		if resp.StatusCode/100 != 2 {
 			limit = min(limit, errorBody)
@@ -230,7 +238,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	case errors.Is(err, ErrBodyTooLarge):
 		details.Excerpt = c.excerpt(body.b, req)
 		out = outcome{verdict: fault, err: &DecodeError{Details: details, Err: err}}
-	case parent.Err() != nil:
+	case expired(parent): // also where the connection's timer fired before the context's
 		out, health = outcome{verdict: left}, errNeutral
 	default:
 		if ctx.Err() != nil {
@@ -242,7 +250,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	if len(c.traces) > 0 {
 		info := TraceInfo{
 			JobID: id, Attempt: number, State: out.status.State, StatusCode: details.StatusCode,
-			Latency: latency, Wire: int(wire.Load()), Err: out.err,
+			Latency: latency, Wire: int(wire.Load()), Err: snapshot(out.err),
 		}
 		if out.verdict == left {
 			info.Err = contextCause(parent)
@@ -308,7 +316,8 @@ func clampProgress(p float64) float64 {
 // hold429 makes a 429's pause hold for the whole client.
 func (c *Client) hold429(err *HTTPError) {
 	if err.RetryAfter > 0 {
-		c.holdFault.Store(err)
+		shared := *err // ours is completed with what comes next, while others read this one
+		c.holdFault.Store(&shared)
 		c.hold(err.RetryAfter)
 	}
 }
@@ -323,15 +332,20 @@ func (c *Client) classifyTransport(err error, req *http.Request, d Details) (out
 		unknown  x509.UnknownAuthorityError
 		verify   *tls.CertificateVerificationError
 		record   tls.RecordHeaderError
+		op       *net.OpError
 		addr     *net.AddrError
 	)
 	switch {
 	case errors.Is(err, ErrRedirect):
 		t.then = "not retried: the server would redirect again"
+		out.verdict, out.err = final, t
+		return out, nil // the server is well
 	case errors.As(err, &invalid), errors.As(err, &hostname), errors.As(err, &unknown), errors.As(err, &verify):
 		t.then = "not retried: the certificate would be refused again"
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		t.then = "not retried: the server does not speak TLS here"
+	case errors.As(err, &op) && op.Op == "remote error": // what crypto/tls makes of an alert
+		t.then = "not retried: the server refuses this client"
 	case errors.As(err, &addr):
 		t.then = "not retried: the address is no address"
 	default:
@@ -352,7 +366,7 @@ func (c *Client) clean(err error, req *http.Request) error {
 	}
 	text := err.Error()
 	if shown := c.redact(text, req); shown != text {
-		return errors.New(shown)
+		return opaqueError{shown, err}
 	}
 	return opaque(err)
 }
@@ -360,21 +374,28 @@ func (c *Client) clean(err error, req *http.Request) error {
 // opaque hides the context errors in err.
 func opaque(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		o := opaqueError{text: err.Error()}
-		var t interface{ Timeout() bool }
-		o.timeout = errors.As(err, &t) && t.Timeout()
-		return o
+		return opaqueError{err.Error(), err}
 	}
 	return err
 }
 
+// An opaqueError shows a text in the place of err's, and matches what err does
+// except for the context errors.
 type opaqueError struct {
-	text    string
-	timeout bool
+	text string
+	err  error
 }
 
 func (e opaqueError) Error() string { return e.text }
-func (e opaqueError) Timeout() bool { return e.timeout }
+
+func (e opaqueError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.err, &t) && t.Timeout()
+}
+
+func (e opaqueError) Is(target error) bool {
+	return target != context.Canceled && target != context.DeadlineExceeded && errors.Is(e.err, target)
+}
 
 // checkRedirect refuses what would carry credentials to where they do not
 // belong: net/http drops Authorization on the way to another host, but not
@@ -383,17 +404,32 @@ func checkRedirect(next func(*http.Request, []*http.Request) error) func(*http.R
 	return func(req *http.Request, via []*http.Request) error {
 		from := via[0].URL
 		to := req.URL
-		upgrade := from.Scheme == "http" && to.Scheme == "https" && from.Port() == "" && to.Port() == ""
+		upgrade := from.Scheme == "http" && port(from) == "80" && to.Scheme == "https" && port(to) == "443"
 		switch {
 		case !strings.EqualFold(from.Hostname(), to.Hostname()),
-			!upgrade && (from.Scheme != to.Scheme || from.Port() != to.Port()):
+			!upgrade && (from.Scheme != to.Scheme || port(from) != port(to)):
 			return fmt.Errorf("%w: from %s to %s", ErrRedirect, origin(from), origin(to))
 		case len(via) >= 10:
 			return fmt.Errorf("%w: more than 10 in a row", ErrRedirect)
 		case next != nil:
-			return next(req, via)
+			err := next(req, via)
+			if err != nil && err != http.ErrUseLastResponse {
+				err = fmt.Errorf("%w: %w", ErrRedirect, err)
+			}
+			return err
 		}
 		return nil
+	}
+}
+
+func port(u *url.URL) string {
+	switch p := u.Port(); {
+	case p != "":
+		return p
+	case u.Scheme == "https":
+		return "443"
+	default:
+		return "80"
 	}
 }
 
@@ -448,12 +484,11 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if strings.Trim(v, "0123456789") == "" {
 		var s int64
 		for _, digit := range []byte(v) {
-			if s > math.MaxInt64/int64(time.Second)/10 {
+			if s = s*10 + int64(digit-'0'); s >= int64(maxHint/time.Second) {
 				return maxHint
 			}
-			s = s*10 + int64(digit-'0')
 		}
-		return min(time.Duration(s)*time.Second, maxHint)
+		return time.Duration(s) * time.Second
 	}
 	t, err := http.ParseTime(v)
 	if err != nil {
@@ -483,16 +518,51 @@ func (c *Client) excerpt(body []byte, req *http.Request) string {
 }
 
 // redact takes out of a text from outside what the client sent as a secret: the value of every
-// header that is not known to be harmless, and the base URL's user and password.
+// header that is not known to be harmless, and the base URL's user and password. As the
+// text may have been cut, the beginning of a secret at its end is taken out, too.
 func (c *Client) redact(text string, req *http.Request) string {
 	if text == "" {
 		return text
 	}
-	hide := func(secret string) {
-		// A shorter value would tear words apart and hardly is a secret.
-		if len(secret) >= 4 {
-			text = strings.ReplaceAll(text, secret, "[redacted]")
+	secrets := secretsOf(req)
+	for _, s := range secrets {
+		text = strings.ReplaceAll(text, s, redacted)
+	}
+	for _, s := range secrets {
+		for n := min(len(s)-1, len(text)); n >= minSecret; n-- {
+			if strings.HasSuffix(text, s[:n]) {
+				return text[:len(text)-n] + redacted
+			}
 		}
+	}
+	return text
+}
+
+const (
+	redacted = "[redacted]"
+	// minSecret is the least length in bytes of what is taken for a secret: a
+	// shorter one would tear words apart.
+	minSecret = 4
+)
+
+// secretsOf returns the secrets that req carries, in the forms in which a
+// server may repeat them, the longest first, as one may be a part of another.
+func secretsOf(req *http.Request) (secrets []string) {
+	hide := func(secret string) {
+		if len(secret) < minSecret {
+			return
+		}
+		quoted, _ := json.Marshal(secret) // a string always marshals
+		inJSON := string(quoted[1 : len(quoted)-1])
+		secrets = append(secrets, secret, inJSON, strings.ReplaceAll(inJSON, "/", `\/`), url.QueryEscape(secret), url.PathEscape(secret))
+	}
+	basic := func(user, password string) {
+		hide(password)
+		if password == "" {
+			hide(user) // some services take a key for the user
+		}
+		hide(user + ":" + password)
+		hide(base64.StdEncoding.EncodeToString([]byte(user + ":" + password)))
 	}
 	for k, values := range req.Header {
 		switch k {
@@ -506,13 +576,19 @@ func (c *Client) redact(text string, req *http.Request) string {
 			}
 		}
 	}
-	if u := req.URL.User; u != nil {
-		if p, ok := u.Password(); ok {
-			hide(p)
-		}
-		hide(u.String())
+	for _, cookie := range req.Cookies() {
+		hide(cookie.Value)
 	}
-	return text
+	if user, password, ok := req.BasicAuth(); ok {
+		basic(user, password)
+	}
+	if req.URL != nil && req.URL.User != nil {
+		password, _ := req.URL.User.Password()
+		basic(req.URL.User.Username(), password)
+		hide(req.URL.User.String())
+	}
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	return secrets
 }
 
 // latency keeps a smoothed round trip and its mean deviation, as TCP does for

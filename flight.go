@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // A flight makes one run of a function out of those that are asked for at the
@@ -73,7 +74,7 @@ func (e ownError) Unwrap() error { return e.error }
 //     after another one of the same run has returned the result starts anew.
 //   - A call with a context that is done neither runs nor joins anything.
 //   - Once its context is done, a follower returns at once, with ctx.Err().
-//   - If fn fails and its ctx is done, or the error is an ownError, the leader
+//   - If fn fails and its ctx is done or past its deadline, or the error is an ownError, the leader
 //     leaves: the error is for it alone. One of the followers, if there are any,
 //     then runs fn itself, with its own ctx and the carry as it was left. So
 //     each leader that leaves costs the others at most one more run.
@@ -82,7 +83,7 @@ func (e ownError) Unwrap() error { return e.error }
 //
 // fn must not keep carry after it has returned, and must not call do with its own
 // key: it would wait for itself until its ctx is done.
-func (f *flight[V, C]) do(ctx context.Context, key string, fn func(ctx context.Context, carry *C) (V, error)) (v V, shared bool, err error) {
+func (f *flight[V, C]) do(ctx context.Context, key string, fn func(ctx context.Context, key string, carry *C) (V, error)) (v V, shared bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return v, false, err
 	}
@@ -130,7 +131,7 @@ func (f *flight[V, C]) do(ctx context.Context, key string, fn func(ctx context.C
 }
 
 // lead runs fn and tells the followers of c how it ended, however it ended.
-func (f *flight[V, C]) lead(ctx context.Context, key string, c *flightCall[V, C], fn func(context.Context, *C) (V, error)) (v V, err error) {
+func (f *flight[V, C]) lead(ctx context.Context, key string, c *flightCall[V, C], fn func(context.Context, string, *C) (V, error)) (v V, err error) {
 	returned := false
 	defer func() {
 		if returned {
@@ -146,7 +147,7 @@ func (f *flight[V, C]) lead(ctx context.Context, key string, c *flightCall[V, C]
 		// GODEBUG asks for the nil of old, and has just been recovered.
 		err = &flightPanic{nil}
 	}()
-	v, err = fn(ctx, &c.carry)
+	v, err = fn(ctx, key, &c.carry)
 	returned = true
 
 	if err != nil {
@@ -154,13 +155,24 @@ func (f *flight[V, C]) lead(ctx context.Context, key string, c *flightCall[V, C]
 		if isOwn {
 			err = own.error
 		}
-		if isOwn || ctx.Err() != nil {
+		if isOwn || isOver(ctx) {
 			f.leave(key, c)
 			return v, err
 		}
 	}
 	f.land(key, c, v, err)
 	return v, err
+}
+
+// isOver reports whether ctx is done or its deadline has passed. The second comes
+// a moment before the first: a dialer takes the deadline from ctx and may give up
+// by its own timer before that of ctx has fired.
+func isOver(ctx context.Context) bool {
+	if ctx.Err() != nil {
+		return true
+	}
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline)
 }
 
 // land ends the call with a result for all.
@@ -189,8 +201,8 @@ func (f *flight[V, C]) leave(key string, c *flightCall[V, C]) {
 	f.recycle(c)
 }
 
-// newCall enters a call for key. It saves an allocation where it can: most calls
-// are alone with their key.
+// newCall enters a call for key. Most calls are alone with their key, and one
+// that was can serve again, which saves them their only allocation.
 func (f *flight[V, C]) newCall(key string) *flightCall[V, C] {
 	c := f.free
 	if c != nil {

@@ -32,7 +32,7 @@ type runner struct {
 	runs, running, most atomic.Int64
 }
 
-func (r *runner) run(ctx context.Context, carry *flightTries) (string, error) {
+func (r *runner) run(ctx context.Context, _ string, carry *flightTries) (string, error) {
 	n := r.runs.Add(1)
 	if now := r.running.Add(1); now > r.most.Load() {
 		r.most.Store(now)
@@ -95,7 +95,7 @@ func TestFlightErrorOfTheRunIsShared(t *testing.T) {
 		broken := errors.New("broken")
 		for range 10 {
 			wg.Go(func() {
-				v, _, err := f.do(t.Context(), "job", func(context.Context, *flightTries) (string, error) {
+				v, _, err := f.do(t.Context(), "job", func(context.Context, string, *flightTries) (string, error) {
 					runs.Add(1)
 					time.Sleep(time.Second)
 					return "partly", broken
@@ -169,7 +169,7 @@ func TestFlightDistinctKeysNeverShare(t *testing.T) {
 			key := fmt.Sprint(i % 100)
 			wg.Go(func() {
 				for range 10 {
-					v, _, err := f.do(t.Context(), key, func(context.Context, *flightTries) (string, error) {
+					v, _, err := f.do(t.Context(), key, func(context.Context, string, *flightTries) (string, error) {
 						time.Sleep(time.Second)
 						return key, nil
 					})
@@ -189,7 +189,7 @@ func TestFlightLeaderRunsOnItsOwnGoroutineWithItsOwnContext(t *testing.T) {
 	var f tryFlight
 	ctx := t.Context()
 	pcs := make([]uintptr, 64)
-	f.do(ctx, "job", func(got context.Context, _ *flightTries) (string, error) {
+	f.do(ctx, "job", func(got context.Context, _ string, _ *flightTries) (string, error) {
 		if got != ctx {
 			t.Error("fn was given another context")
 		}
@@ -210,12 +210,12 @@ func TestFlightLeaderRunsOnItsOwnGoroutineWithItsOwnContext(t *testing.T) {
 func TestFlightUncontendedCallAllocatesNothing(t *testing.T) {
 	var f tryFlight
 	ctx := t.Context()
-	fn := func(context.Context, *flightTries) (string, error) { return "", nil }
+	fn := func(context.Context, string, *flightTries) (string, error) { return "", nil }
 	var mine error = ownError{errors.New("mine")}
 	if n := testing.AllocsPerRun(1000, func() { f.do(ctx, "job", fn) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	leave := func(context.Context, *flightTries) (string, error) { return "", mine }
+	leave := func(context.Context, string, *flightTries) (string, error) { return "", mine }
 	if n := testing.AllocsPerRun(1000, func() { f.do(ctx, "job", leave) }); n != 0 {
 		t.Errorf("%v allocations of a leader that leaves", n)
 	}
@@ -278,9 +278,9 @@ func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 			var ctx context.Context
 			ctx, cancels[i] = context.WithCancel(t.Context())
 			wg.Go(func() {
-				_, shared, err := f.do(ctx, "job", func(ctx context.Context, carry *flightTries) (string, error) {
+				_, shared, err := f.do(ctx, "job", func(ctx context.Context, _ string, carry *flightTries) (string, error) {
 					leads <- i
-					return r.run(ctx, carry)
+					return r.run(ctx, "job", carry)
 				})
 				if shared || err != context.Canceled {
 					t.Errorf("leaver %d: %t, %v", i, shared, err)
@@ -559,7 +559,7 @@ func TestFlightAnswerOfALeaderThatIsLateIsShared(t *testing.T) {
 			runs atomic.Int64
 			wg   sync.WaitGroup
 		)
-		stubborn := func(context.Context, *flightTries) (string, error) {
+		stubborn := func(context.Context, string, *flightTries) (string, error) {
 			runs.Add(1)
 			time.Sleep(time.Second)
 			return "answer", nil
@@ -614,6 +614,47 @@ func TestFlightResultAtTheInstantOfTheEnd(t *testing.T) {
 	}
 }
 
+// A lateTimer is a context whose deadline has passed and whose timer has not fired.
+type lateTimer struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c lateTimer) Deadline() (time.Time, bool) { return c.deadline, true }
+
+func TestFlightErrorAtTheDeadlineStaysWithTheLeader(t *testing.T) {
+	for _, tt := range []struct {
+		left time.Duration // until the leader's deadline, when it fails
+		runs int64
+	}{{0, 1}, {-1, 1}, {1, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			var (
+				f  tryFlight
+				r  runner
+				wg sync.WaitGroup
+			)
+			timeout := errors.New("i/o timeout")
+			wg.Go(func() {
+				ctx := lateTimer{t.Context(), time.Now().Add(time.Second + tt.left)}
+				_, _, err := f.do(ctx, "job", func(context.Context, string, *flightTries) (string, error) {
+					time.Sleep(time.Second)
+					return "", timeout
+				})
+				if err != timeout {
+					t.Errorf("%v left: leader: %v", tt.left, err)
+				}
+			})
+			synctest.Wait()
+			_, shared, err := f.do(t.Context(), "job", r.run)
+			if ran := tt.runs == 1; shared == ran || (err == nil) != ran || r.runs.Load() != tt.runs {
+				t.Errorf("%v left: follower: %t, %v, %d runs", tt.left, shared, err, r.runs.Load())
+			}
+			wg.Wait()
+			checkIdle(t, &f)
+		})
+	}
+}
+
 func TestFlightOwnErrorStaysWithTheLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
@@ -623,7 +664,7 @@ func TestFlightOwnErrorStaysWithTheLeader(t *testing.T) {
 		)
 		tooLate := errors.New("the next try would come too late")
 		wg.Go(func() {
-			_, _, err := f.do(t.Context(), "job", func(context.Context, *flightTries) (string, error) {
+			_, _, err := f.do(t.Context(), "job", func(context.Context, string, *flightTries) (string, error) {
 				time.Sleep(time.Second)
 				return "", ownError{tooLate}
 			})
@@ -654,7 +695,7 @@ func TestFlightPanicReleasesEveryone(t *testing.T) {
 			wg   sync.WaitGroup
 		)
 		bug := errors.New("a bug")
-		fn := func(context.Context, *flightTries) (string, error) {
+		fn := func(context.Context, string, *flightTries) (string, error) {
 			runs.Add(1)
 			time.Sleep(time.Second)
 			panic(bug)
@@ -698,13 +739,13 @@ func TestFlightPanicWithoutFollowersLeavesNothingBehind(t *testing.T) {
 				t.Error("no panic")
 			}
 		}()
-		f.do(t.Context(), "job", func(_ context.Context, carry *flightTries) (string, error) {
+		f.do(t.Context(), "job", func(_ context.Context, _ string, carry *flightTries) (string, error) {
 			carry.made = 5
 			panic("bug")
 		})
 	}()
 	checkIdle(t, &f)
-	f.do(t.Context(), "other", func(_ context.Context, carry *flightTries) (string, error) {
+	f.do(t.Context(), "other", func(_ context.Context, _ string, carry *flightTries) (string, error) {
 		if carry.made != 0 {
 			t.Errorf("carried %d from another call", carry.made)
 		}
@@ -718,7 +759,7 @@ func TestFlightPanicWithoutFollowersLeavesNothingBehind(t *testing.T) {
 func TestFlightPanicNilIsNoSuccess(t *testing.T) {
 	t.Setenv("GODEBUG", "panicnil=1")
 	var f tryFlight
-	v, shared, err := f.do(t.Context(), "job", func(context.Context, *flightTries) (string, error) { panic(nil) })
+	v, shared, err := f.do(t.Context(), "job", func(context.Context, string, *flightTries) (string, error) { panic(nil) })
 	if err == nil {
 		t.Errorf("got %q, %t, %v", v, shared, err)
 	}
@@ -734,7 +775,7 @@ func TestFlightGoexitPromotesAFollower(t *testing.T) {
 			wg sync.WaitGroup
 		)
 		wg.Go(func() {
-			f.do(t.Context(), "job", func(_ context.Context, carry *flightTries) (string, error) {
+			f.do(t.Context(), "job", func(_ context.Context, _ string, carry *flightTries) (string, error) {
 				carry.made++
 				time.Sleep(time.Second)
 				runtime.Goexit()
@@ -785,7 +826,7 @@ func TestFlightCrowd(t *testing.T) {
 						go func() { // Goexit ends the goroutine that it is called on
 							defer close(inner)
 							defer func() { recover() }()
-							v, _, err := f.do(ctx, fmt.Sprint(key), func(ctx context.Context, carry *flightTries) (string, error) {
+							v, _, err := f.do(ctx, fmt.Sprint(key), func(ctx context.Context, _ string, carry *flightTries) (string, error) {
 								runs.Add(1)
 								if n := running[key].Add(1); n != 1 {
 									t.Errorf("%d runs of one key at once", n)
@@ -852,7 +893,7 @@ func TestFlightCrowdInRealTime(t *testing.T) {
 					go cancel()
 				}
 				before := n.Load()
-				v, _, err := f.do(ctx, "job", func(ctx context.Context, _ *flightTries) (int, error) {
+				v, _, err := f.do(ctx, "job", func(ctx context.Context, _ string, _ *flightTries) (int, error) {
 					v := n.Add(1)
 					for range rng.IntN(3) {
 						runtime.Gosched()
@@ -899,7 +940,7 @@ func BenchmarkFlight(b *testing.B) {
 	b.Run("uncontended", func(b *testing.B) {
 		var f flight[Status, flightTries]
 		ctx := b.Context()
-		fn := func(context.Context, *flightTries) (Status, error) { return Status{}, nil }
+		fn := func(context.Context, string, *flightTries) (Status, error) { return Status{}, nil }
 		b.ReportAllocs()
 		for b.Loop() {
 			f.do(ctx, "job-1", fn)
@@ -907,7 +948,7 @@ func BenchmarkFlight(b *testing.B) {
 	})
 	b.Run("64-way", func(b *testing.B) {
 		var f flight[Status, flightTries]
-		fn := func(context.Context, *flightTries) (Status, error) { runtime.Gosched(); return Status{}, nil }
+		fn := func(context.Context, string, *flightTries) (Status, error) { runtime.Gosched(); return Status{}, nil }
 		b.ReportAllocs()
 		b.SetParallelism(max(1, 64/runtime.GOMAXPROCS(0)))
 		b.RunParallel(func(pb *testing.PB) {

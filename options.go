@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,9 +28,8 @@ const (
 	defaultTerminalTTL     = 5 * time.Minute
 )
 
-func defaultPolling() Backoff {
-	return Exponential{Base: time.Second, Max: 30 * time.Second, Multiplier: 1.5, Jitter: 0.2}
-}
+// A client learns from its own jobs: a new Adaptive for each.
+func defaultPolling() Backoff { return NewAdaptive(time.Second) }
 
 var defaultRetry = Exponential{Base: 500 * time.Millisecond, Max: 30 * time.Second, Multiplier: 2, Jitter: 0.5, Limit: 4}
 
@@ -95,14 +95,29 @@ func isNil(v any) bool {
 // with their fields.
 func (cfg *config) part(where string, v any) {
 	if isNil(v) {
-		cfg.refuse(where, "nil", "a value that is not nil")
+		cfg.refuse(where, words("nil"), "a value that is not nil")
 		return
 	}
 	if p, ok := v.(interface{ validate() error }); ok {
 		if err := p.validate(); err != nil {
-			cfg.errs = append(cfg.errs, fmt.Errorf("%s: %w", where, err))
+			cfg.errs = append(cfg.errs, within(where, err))
 		}
 	}
+}
+
+// within adds to an ArgumentError, or to each of several, which option it came in by.
+func within(where string, err error) error {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		errs := slices.Clone(all.Unwrap())
+		for i := range errs {
+			errs[i] = within(where, errs[i])
+		}
+		return errors.Join(errs...)
+	}
+	if a, ok := err.(*ArgumentError); ok {
+		return &ArgumentError{Where: where + ": " + a.Where, Value: a.Value, Expected: a.Expected}
+	}
+	return fmt.Errorf("vtclient: %s: %w", where, err)
 }
 
 // WithHTTPClient sets the client that requests are sent with, for its
@@ -115,7 +130,7 @@ func (cfg *config) part(where string, v any) {
 func WithHTTPClient(hc *http.Client) Option {
 	return func(cfg *config) {
 		if cfg.httpClient = hc; hc == nil {
-			cfg.refuse("WithHTTPClient", "nil", "an *http.Client")
+			cfg.refuse("WithHTTPClient", words("nil"), "an *http.Client")
 		}
 	}
 }
@@ -138,7 +153,7 @@ func WithHeader(key, value string) Option {
 			return
 		}
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-			cfg.refuse("WithHeader: value of "+k, "a control character", "a value without any")
+			cfg.refuse("WithHeader: value of "+k, words("a control character"), "a value without any")
 			return
 		}
 		if cfg.header == nil {
@@ -162,7 +177,7 @@ func notToken(r rune) bool {
 func WithRequest(f func(r *http.Request) error) Option {
 	return func(cfg *config) {
 		if f == nil {
-			cfg.refuse("WithRequest", "nil", "a function")
+			cfg.refuse("WithRequest", words("nil"), "a function")
 			return
 		}
 		cfg.prepare = append(cfg.prepare, f)
@@ -176,11 +191,13 @@ func WithTimeout(d time.Duration) Option {
 	return func(cfg *config) { cfg.timeout = d; positive(cfg, "WithTimeout", d) }
 }
 
-// WithPolling sets how long a wait lets pass between "still pending" and the next poll. The
-// default is Exponential{Base: 1 s, Max: 30 s, Multiplier: 1.5, Jitter: 0.2}: a job
-// of a few seconds is seen within about a second, and the gap grows with the
-// job's age to the half minute that suits jobs of several minutes, about 10 requests for
-// the first two minutes and two a minute from then on.
+// WithPolling sets how long a wait lets pass between "still pending" and the
+// next poll. The default is NewAdaptive(1 s), one for each client, which learns how long
+// the jobs take and polls when a poll is expected to end the wait a second
+// sooner: a request is worth a second of waiting. Give NewAdaptive another
+// value if requests are dearer or cheaper to you; share one [Adaptive] between the
+// clients of one backend to share what it knows. A Backoff that is a [Learner] is told
+// of each job that ends. [Exponential] and [Constant] do not learn.
 func WithPolling(b Backoff) Option {
 	return func(cfg *config) { cfg.polling = b; cfg.part("WithPolling", b) }
 }
@@ -287,7 +304,7 @@ func WithLimiter(l Limiter) Option {
 func WithLogger(l *slog.Logger) Option {
 	return func(cfg *config) {
 		if l == nil {
-			cfg.refuse("WithLogger", "nil", "a *slog.Logger")
+			cfg.refuse("WithLogger", words("nil"), "a *slog.Logger")
 			return
 		}
 		cfg.traces = append(cfg.traces, logTrace(l))
@@ -311,7 +328,7 @@ func newConfig(opts []Option) (*config, error) {
 	}
 	for i, opt := range opts {
 		if opt == nil {
-			cfg.refuse("New", fmt.Sprintf("nil as option %d", i+1), "an Option")
+			cfg.refuse("New", words(fmt.Sprintf("nil as option %d", i+1)), "an Option")
 			continue
 		}
 		opt(cfg)
@@ -366,7 +383,7 @@ func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.starte
 func newWaitConfig(opts []WaitOption) (wc waitConfig, err error) {
 	for i, opt := range opts {
 		if opt == nil {
-			return wc, badArgument("wait options", fmt.Sprintf("nil as option %d", i+1), "a WaitOption")
+			return wc, badArgument("wait options", words(fmt.Sprintf("nil as option %d", i+1)), "a WaitOption")
 		}
 		opt(&wc)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 )
@@ -39,12 +40,13 @@ type poll struct {
 	next  int64 // the same before last polls are moved in front of deadlines
 
 	cancel context.CancelFunc // of the exchange in flight; nil: none is
+	pace   *pacer             // gives the first check its place among those of a WaitAll; nil: has done so
 
 	began     int64         // start of the job where known, else of the wait
 	pendingAt time.Duration // age at which it was last known to be pending
 	expected  time.Duration
 	checkedAt int64 // when the last answer came
-	started   int64 // when the last exchange began
+	started   int64 // when the last exchange began; negative: none has
 	floor     int64 // the server asked for no poll before
 	faultAt   int64 // the first fault since the last answer
 	refusedAt int64 // the first refusal since the last answer
@@ -76,7 +78,7 @@ type sub struct {
 	deadline   int64 // of the context or the job's own; never: none
 	lastAt     int64 // when the last poll before the deadline is made; 0: not chosen yet
 	ownExpires bool  // the deadline is the job's own, so nobody but the engine watches it
-	parked     bool  // in its inbox's list of parked polls
+	parked     bool  // in its inbox's list of those parked
 }
 
 // An event is what an inbox holds: a pending or terminal status, a fault that
@@ -86,6 +88,7 @@ type event struct {
 	fault    error
 	err      error
 	panicked any
+	lesson   *Completion // to be told to the Learner on the goroutine of whoever takes this
 }
 
 func (ev *event) ends() bool {
@@ -103,7 +106,8 @@ type inbox struct {
 	room                    chan struct{} // likewise, for who feeds the inbox
 	events                  []event
 	subs                    *sub
-	parked                  []*sub
+	parked                  []*sub // whose polls were put aside for want of room
+	busy                    bool   // with the event taken last: its callback may be running
 	closed                  bool
 }
 
@@ -121,16 +125,25 @@ func signal(ch chan struct{}) {
 	}
 }
 
-func (in *inbox) full() bool { return len(in.events) >= in.limit }
+func (in *inbox) full() bool { return in.space() <= 0 }
+
+// space is the number of events that an inbox takes before its jobs are no longer polled for it.
+func (in *inbox) space() int {
+	n := in.limit - len(in.events)
+	if in.busy {
+		n--
+	}
+	return n
+}
 
 // put adds an event. If the inbox is full, which happens only when others who
 // share the poll keep it going, the oldest pending observation makes room:
-// a later one says more.
+// a later one says more. So does the oldest fault where hundreds have piled up.
 func (in *inbox) put(ev event) {
-	if len(in.events) >= 2*in.limit {
+	if n := len(in.events); n >= 2*in.limit {
 		for i := range in.events {
-			if old := &in.events[i]; !old.ends() && old.fault == nil {
-				in.events = append(in.events[:i], in.events[i+1:]...)
+			if old := &in.events[i]; !old.ends() && (old.fault == nil || n >= 2*batchBacklog) {
+				in.events = slices.Delete(in.events, i, i+1)
 				break
 			}
 		}
@@ -152,60 +165,62 @@ type poller struct {
 	ready   []*poll // due, first come first served
 	workers int
 	timer   *time.Timer
-	armed   int64        // when the timer fires
-	lessons []Completion // to be told to the Learner once mu is free
+	armed   int64 // when the timer fires
 }
 
 func (e *poller) init(c *Client, maxWorkers int) { e.c, e.maxWorkers = c, maxWorkers }
 
-// unlock releases mu and then tells the Learner what has come up meanwhile: a
-// strategy is the caller's code and is never called under our lock.
-func (e *poller) unlock() {
-	lessons := e.lessons
-	e.lessons = nil
-	e.mu.Unlock()
-	for _, done := range lessons {
-		e.c.polling.(Learner).Learn(done)
+// tell tells the Learner, which is the caller's code: on the goroutine of somebody who
+// waited, where a panic belongs, and never under our lock.
+func (e *poller) tell(lesson *Completion) {
+	if lesson != nil {
+		e.c.polling.(Learner).Learn(*lesson)
 	}
 }
 
-// teach notes what the end of a poll teaches. Not told are jobs of which
+// lesson is what the end of a poll teaches, or nil. Not told are jobs of which
 // nothing is known but that they were over at the first look: with no start
 // known, that says nothing about how long they took. Told as given up, and so
 // as lasting longer than that, are waits that ended for any other reason. A
 // caller who waits for one job again and again, each time for a short while
 // and without StartedAt, so tells of many jobs where there is one: the client
 // cannot know.
-func (e *poller) teach(p *poll, doneBy time.Duration) {
+func (e *poller) lesson(p *poll, doneBy time.Duration) *Completion {
 	if _, ok := e.c.polling.(Learner); !ok || !p.seen && (doneBy == 0 || !p.known) {
-		return
+		return nil
 	}
-	e.lessons = append(e.lessons, Completion{
-		PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted,
-	})
+	return &Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}
 }
 
 // join subscribes an inbox to a job, whose first poll is due at due if there
-// is no poll of it yet. It waits while the inbox is full, and reports
-// whether the inbox is still open.
-func (e *poller) join(in *inbox, job Job, due int64) bool {
+// is no poll of it yet, or when pace then says, if it is not nil.
+// It waits while the inbox is full, and reports whether the inbox is still open.
+func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 	if !e.awaitRoom(in) {
 		return false
 	}
-	defer e.unlock()
+	defer e.mu.Unlock()
 	now := e.c.now()
 	p := e.polls[job.ID]
 	if p == nil {
-		p = &poll{id: job.ID, index: -1, next: due, began: now}
+		p = &poll{id: job.ID, index: -1, next: due, began: now, started: -int64(pollFloor), pace: pace}
 		if e.polls == nil {
 			e.polls = make(map[string]*poll)
 		}
 		e.polls[job.ID] = p
 	} else if p.cancel == nil && (p.requests == 0 && p.tries == 0 || p.next == never) {
-		p.next = min(p.next, due)
+		if p.next = min(p.next, due); pace == nil {
+			p.pace = nil
+		}
 	}
 	if !job.StartedAt.IsZero() {
-		p.began, p.known = min(p.began, e.c.began(job.StartedAt, now)), true
+		if t := e.c.began(job.StartedAt, now); t < p.began {
+			if p.seen {
+				p.pendingAt += time.Duration(p.began - t)
+			}
+			p.began = t
+		}
+		p.known = true
 	}
 	if p.expected == 0 {
 		p.expected = job.Expect
@@ -219,7 +234,8 @@ func (e *poller) join(in *inbox, job Job, due int64) bool {
 			s.deadline, s.ownExpires = t, true
 		}
 	}
-	p.subs, p.parked = s, false // the new one has room
+	p.subs = s
+	p.parked = false // there is room for an answer now
 	if in.subs != nil {
 		in.subs.prevIn = s
 	}
@@ -255,16 +271,22 @@ func (e *poller) awaitRoom(in *inbox) bool {
 	}
 }
 
-// take returns the inbox's next event, if there is one.
+// take returns the inbox's next event, if there is one. Until the next take
+// the inbox counts as busy with it, so that no job is polled for a caller who has not
+// yet dealt with the last answer.
 func (e *poller) take(in *inbox) (event, bool) {
 	e.mu.Lock()
-	defer e.unlock()
-	return e.pull(in, 0)
+	ev, ok := e.pull(in, 0)
+	e.mu.Unlock()
+	e.tell(ev.lesson)
+	return ev, ok
 }
 
 // pull takes out event number i.
 func (e *poller) pull(in *inbox, i int) (event, bool) {
-	if i >= len(in.events) {
+	in.busy = i < len(in.events)
+	defer e.unpark(in)
+	if !in.busy {
 		return event{}, false
 	}
 	ev := in.events[i]
@@ -272,13 +294,11 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 		in.events[0] = event{} // let go of the body
 		in.events = in.events[1:]
 	} else {
-		in.events = append(in.events[:i], in.events[i+1:]...)
+		in.events = slices.Delete(in.events, i, i+1)
 	}
 	if len(in.events) == 0 {
 		in.events = nil
 	}
-	signal(in.room)
-	e.unpark(in)
 	return ev, true
 }
 
@@ -287,7 +307,13 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 // job is left.
 func (e *poller) abandon(in *inbox) (event, bool) {
 	e.mu.Lock()
-	defer e.unlock()
+	ev, ok := e.giveUp(in)
+	e.mu.Unlock()
+	e.tell(ev.lesson)
+	return ev, ok
+}
+
+func (e *poller) giveUp(in *inbox) (event, bool) {
 	for i := range in.events {
 		if in.events[i].ends() {
 			return e.pull(in, i)
@@ -297,7 +323,7 @@ func (e *poller) abandon(in *inbox) (event, bool) {
 		return event{}, false
 	}
 	ev := e.failure(in.subs.poll, contextCause(in.ctx))
-	e.drop(in.subs)
+	ev.lesson = e.drop(in.subs)
 	return ev, true
 }
 
@@ -310,13 +336,20 @@ func (e *poller) empty(in *inbox) bool {
 
 // leaveAll closes an inbox: its jobs are no longer polled on its behalf.
 func (e *poller) leaveAll(in *inbox) {
+	var lessons []*Completion
 	e.mu.Lock()
-	defer e.unlock()
 	in.closed = true
 	signal(in.room)
+	for i := range in.events {
+		lessons = append(lessons, in.events[i].lesson)
+	}
 	in.events, in.parked = nil, nil
 	for in.subs != nil {
-		e.drop(in.subs)
+		lessons = append(lessons, e.drop(in.subs))
+	}
+	e.mu.Unlock()
+	for _, lesson := range lessons {
+		e.tell(lesson)
 	}
 }
 
@@ -337,18 +370,19 @@ func (e *poller) lastSeen(p *poll) Status {
 	}
 }
 
-// drop ends a subscription, and with the last one the poll.
-func (e *poller) drop(s *sub) {
+// drop ends a subscription, and with the last one the poll, whose lesson it returns.
+func (e *poller) drop(s *sub) *Completion {
 	e.unlink(s)
 	p := s.poll
 	at := &p.subs
 	for *at != s {
 		at = &(*at).next
 	}
-	if *at = s.next; p.subs == nil {
-		e.teach(p, 0)
-		e.end(p)
+	if *at = s.next; p.subs != nil {
+		return nil
 	}
+	e.end(p)
+	return e.lesson(p, 0)
 }
 
 // unlink takes a subscription out of its inbox's list.
@@ -386,12 +420,13 @@ func (e *poller) end(p *poll) {
 // finish delivers the end of a poll to all who wait for it. doneBy is the age
 // at which the job was seen to be over; 0: it was not.
 func (e *poller) finish(p *poll, ev event, doneBy time.Duration) {
+	ev.lesson = e.lesson(p, doneBy)
 	for s := p.subs; s != nil; s = s.next {
 		e.unlink(s)
 		s.to.put(ev)
+		ev.lesson = nil // told once
 	}
 	p.subs = nil
-	e.teach(p, doneBy)
 	e.end(p)
 }
 
@@ -432,23 +467,25 @@ func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 		lead = d + lastLead
 	}
 	latest := s.deadline - int64(min(lead, e.c.timeout))
-	if p.next <= latest {
+	if p.next <= max(latest, now) {
 		return never
 	}
-	if s.lastAt == 0 {
-		s.lastAt = max(1, latest-min(int64(e.spread()), max(0, latest-now)/10))
+	switch from := max(now, p.floor); {
+	case s.lastAt == 0 && from < latest:
+		s.lastAt = latest - min(int64(e.spread()), (latest-from)/10)
+	case s.lastAt == 0:
+		s.lastAt = max(1, latest)
 	}
-	at := max(s.lastAt, now)
-	if p.requests > 0 {
-		if p.started >= s.lastAt { // made already, or as good as made
-			return never
-		}
-		at = max(at, p.started+int64(pollFloor))
-	}
-	if at < p.floor || at >= s.deadline || s.to.ctx.Err() != nil {
+	if p.started >= s.lastAt { // made already, or as good as made
 		return never
 	}
-	return at
+	if s.lastAt < p.floor { // the server has asked for it since
+		s.lastAt = p.floor + min(int64(e.spread()), max(0, s.deadline-p.floor)/2)
+	}
+	if at := max(s.lastAt, now, p.started+int64(pollFloor)); at < s.deadline && s.to.ctx.Err() == nil {
+		return at
+	}
+	return never
 }
 
 // spread is a random time to put between polls that would otherwise come back
@@ -506,7 +543,7 @@ func (e *poller) arm(now int64) {
 
 func (e *poller) wake() {
 	e.mu.Lock()
-	defer e.unlock()
+	defer e.mu.Unlock()
 	e.armed = 0
 	if e.timer != nil {
 		e.dispatch(e.c.now())
@@ -523,11 +560,12 @@ func (e *poller) expire(p *poll, now int64) {
 		}
 		*at = s.next
 		e.unlink(s)
-		s.to.put(e.failure(p, context.DeadlineExceeded))
-	}
-	if p.subs == nil {
-		e.teach(p, 0)
-		e.end(p)
+		ev := e.failure(p, context.DeadlineExceeded)
+		if p.subs == nil {
+			ev.lesson = e.lesson(p, 0)
+			e.end(p)
+		}
+		s.to.put(ev)
 	}
 }
 
@@ -556,11 +594,26 @@ func (e *poller) pop(now int64) *poll {
 		case p.allFull():
 			e.park(p)
 			e.plan(p, now)
+		case p.pace != nil:
+			p.next = p.pace.next(now, e.maxWorkers)
+			if p.pace = nil; p.next <= now {
+				return p
+			}
+			e.plan(p, now)
 		default:
 			return p
 		}
 	}
 	return nil
+}
+
+// A pacer gives out the moments for the first checks of one WaitAll: burst of them at once, then one each firstPace
+// (the virtual scheduling form of the leaky bucket, as in ITU-T I.371's GCRA).
+type pacer struct{ tat int64 }
+
+func (p *pacer) next(now int64, burst int) int64 {
+	p.tat = max(p.tat, now) + int64(firstPace)
+	return max(now, p.tat-int64(burst)*int64(firstPace))
 }
 
 // alive reports whether anybody waits whose time is not up.
@@ -586,20 +639,24 @@ func (p *poll) allFull() bool {
 func (e *poller) park(p *poll) {
 	p.parked = true
 	for s := p.subs; s != nil; s = s.next {
-		if !s.parked { // from an earlier time, which others ended
+		if !s.parked { // it still is where another inbox let the poll go on
 			s.parked = true
 			s.to.parked = append(s.to.parked, s)
 		}
 	}
 }
 
-// unpark lets as many polls go on as an inbox has room for.
+// unpark lets the feeding of an inbox go on, and as many polls as it has room for.
 func (e *poller) unpark(in *inbox) {
+	room := in.space()
+	if room > 0 {
+		signal(in.room)
+	}
 	if len(in.parked) == 0 {
 		return
 	}
 	now := e.c.now()
-	for room := in.limit - len(in.events); room > 0 && len(in.parked) > 0; {
+	for room > 0 && len(in.parked) > 0 {
 		s := in.parked[len(in.parked)-1]
 		in.parked = in.parked[:len(in.parked)-1]
 		s.parked = false
@@ -627,7 +684,7 @@ func (e *poller) begin(p *poll, now int64) context.Context {
 	}
 	p.started, p.again = now, false
 	if p.hinted {
-		p.hintedAt = max(1, now)
+		p.hintedAt = now
 	}
 	e.plan(p, now)
 	return ctx
@@ -649,7 +706,7 @@ func (e *poller) work(ctx context.Context, p *poll) {
 			ev.err = fmt.Errorf("vtclient: job %s: the goroutine of its poll was ended from within", quoteID(p.id))
 		}
 		e.mu.Lock()
-		defer e.unlock()
+		defer e.mu.Unlock()
 		e.workers--
 		if !p.gone {
 			e.finish(p, ev, 0)
@@ -665,12 +722,12 @@ func (e *poller) work(ctx context.Context, p *poll) {
 			e.workers--
 			ended = true
 			e.dispatch(now)
-			e.unlock()
+			e.mu.Unlock()
 			return
 		}
 		p, ctx = next, e.begin(next, now)
 		e.dispatch(now)
-		e.unlock()
+		e.mu.Unlock()
 	}
 }
 
@@ -704,7 +761,7 @@ type note struct {
 func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 	c := e.c
 	e.mu.Lock()
-	defer e.unlock()
+	defer e.mu.Unlock()
 	if p.gone {
 		return n, false
 	}
@@ -722,11 +779,10 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		p.pendingAt = max(p.pendingAt, time.Duration(p.started-p.began))
 		p.checkedAt, p.progress, p.message = now, out.status.Progress, out.status.Message
 	case fault:
-		p.fault = out.err
 		p.faults++
 		p.tries++
 		if p.faultAt == 0 {
-			p.faultAt = max(1, now)
+			p.faultAt = now
 		}
 		if out.hint > c.maxRetryAfter {
 			n.cause = c.errTooLong()
@@ -736,7 +792,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 	case refused:
 		p.tries++
 		if p.refusedAt == 0 {
-			p.refusedAt = max(1, now)
+			p.refusedAt = now
 		}
 		if p.tries > 1 && e.outageOver(p, now) {
 			n.cause = fmt.Errorf("%w of %v; now the breaker refuses: %w", ErrOutage, c.outageTolerance, out.err)
@@ -816,14 +872,18 @@ func (n *note) ask(c *Client, out *outcome) {
 func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 	c := e.c
 	e.mu.Lock()
-	defer e.unlock()
+	defer e.mu.Unlock()
 	if p.gone {
 		return 0, false
 	}
 	p.cancel() // releases the exchange's context
 	p.cancel = nil
-	hinted := p.again
+	// A hint stands until there is an answer to a check that began after it.
 	p.hinted, p.again = p.again || p.hinted && out.verdict != answered, false
+	if out.verdict == fault {
+		// Not before: whoever leaves earlier must not hold an error that is still written to below.
+		p.fault = out.err
+	}
 	if n.cause != nil {
 		if out.verdict == fault {
 			details(out.err).then = "the wait ends"
@@ -844,7 +904,7 @@ func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 		p.next = never // those who wait are about to go
 	case out.verdict == refused, out.verdict == fault && p.next == p.floor:
 		p.next = later(p.next, e.spread())
-	case out.verdict == answered && hinted:
+	case out.verdict == answered && p.hinted:
 		p.next = min(p.next, e.hintDue(p, now))
 	}
 	p.next = max(p.next, p.started+int64(pollFloor))
@@ -886,7 +946,7 @@ func (e *poller) publish(p *poll, ev event) {
 // hint makes a poll due whose exchange begins after now.
 func (e *poller) hint(id string) {
 	e.mu.Lock()
-	defer e.unlock()
+	defer e.mu.Unlock()
 	p := e.polls[id]
 	switch {
 	case p == nil:
@@ -894,7 +954,7 @@ func (e *poller) hint(id string) {
 		p.again = true // what is in flight began before
 	default:
 		now := e.c.now()
-		p.hinted = true
+		p.hinted, p.pace = true, nil
 		if at := e.hintDue(p, now); at < p.next {
 			p.next = at
 			e.plan(p, now)
@@ -905,10 +965,11 @@ func (e *poller) hint(id string) {
 
 // hintDue says when a hint that is given now may bring about a check.
 func (e *poller) hintDue(p *poll, now int64) int64 {
-	if p.hintedAt == 0 {
-		return now
+	at := max(now, p.started+int64(pollFloor))
+	if p.hintedAt != 0 {
+		at = max(at, p.hintedAt+int64(hintGap))
 	}
-	return max(now, p.hintedAt+int64(hintGap))
+	return at
 }
 
 type pollHeap []*poll

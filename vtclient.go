@@ -95,6 +95,7 @@ type Client struct {
 	outageSince atomic.Int64 // time of the first fault since any job was last answered; 0: none
 	latency     latency
 	flights     flight[Status, tries]
+	try         func(context.Context, string, *tries) (Status, error) // c.ask, made once
 	poller      poller
 }
 
@@ -124,7 +125,9 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		pendingTTL:      cfg.pendingTTL,
 		terminalTTL:     cfg.terminalTTL,
 		maxBody:         cfg.maxBody,
-		epoch:           time.Now(),
+		// 0, which says "not yet", is no time of the client's life, nor is it in
+		// a synctest bubble, whose clock begins in 2000.
+		epoch: time.Now().Add(-50 * 365 * 24 * time.Hour),
 	}
 	for k, v := range cfg.header {
 		c.header[http.CanonicalHeaderKey(k)] = v
@@ -135,6 +138,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	var inFlight int
 	c.http, inFlight = httpClient(cfg.httpClient, cfg.maxInFlight)
 	c.gate = make(chan struct{}, inFlight)
+	c.try = c.ask
 	c.poller.init(c, inFlight)
 	return c, nil
 }
@@ -143,7 +147,16 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 // the n that its transport has connections for.
 func httpClient(given *http.Client, n int) (*http.Client, int) {
 	if given == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
+		t, ok := http.DefaultTransport.(*http.Transport)
+		if ok {
+			t = t.Clone()
+		} else { // somebody has put a wrapper there
+			t = &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+				IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second}
+		}
+		if t.MaxConnsPerHost > 0 {
+			n = min(n, t.MaxConnsPerHost)
+		}
 		// net/http keeps two idle connections per host: beyond two requests at
 		// once, nearly every request would open and close one.
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = n, n
@@ -152,7 +165,11 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 	}
 	hc := *given
 	hc.CheckRedirect = checkRedirect(given.CheckRedirect)
-	if t, ok := hc.Transport.(*http.Transport); ok && t.MaxConnsPerHost > 0 {
+	rt := hc.Transport
+	if rt == nil {
+		rt = http.DefaultTransport
+	}
+	if t, ok := rt.(*http.Transport); ok && t.MaxConnsPerHost > 0 {
 		n = min(n, t.MaxConnsPerHost)
 	}
 	return &hc, n
@@ -162,9 +179,13 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 // client remains usable.
 func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
 
-// now is the time since the client was made, in nanoseconds: eight bytes
-// where a time.Time has twenty-four, and monotonic.
-func (c *Client) now() int64 { return int64(time.Since(c.epoch)) }
+// now is the time since the client's epoch, in nanoseconds: eight bytes
+// where a time.Time has twenty-four, and monotonic. Not by time.Since, which in a synctest bubble is at odds with Sub if the client
+// was made outside.
+func (c *Client) now() int64 {
+	now := time.Now()
+	return int64(now.Sub(c.epoch))
+}
 
 // at is the inverse of now.
 func (c *Client) at(t int64) time.Time { return c.epoch.Add(time.Duration(t)) }
@@ -199,9 +220,7 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	if st, ok := c.recall(ctx, jobID, true); ok {
 		return st, nil
 	}
-	st, _, err := c.flights.do(ctx, jobID, func(ctx context.Context, t *tries) (Status, error) {
-		return c.try(ctx, jobID, t)
-	})
+	st, _, err := c.flights.do(ctx, jobID, c.try)
 	if err != nil {
 		st = Status{JobID: jobID}
 		if err == ctx.Err() { // said of a follower: the call that it had joined goes on
@@ -220,8 +239,8 @@ type tries struct {
 	fault     error
 }
 
-// try asks until there is an answer, or an error that is not worth another try.
-func (c *Client) try(ctx context.Context, jobID string, t *tries) (Status, error) {
+// ask asks until there is an answer, or an error that is not worth another try.
+func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error) {
 	none := Status{JobID: jobID}
 	for {
 		if err := c.sleepUntil(ctx, jobID, t); err != nil {
@@ -236,7 +255,8 @@ func (c *Client) try(ctx context.Context, jobID string, t *tries) (Status, error
 			c.remember(ctx, out.status)
 			return out.status, nil
 		case left:
-			return none, c.ended(ctx, jobID, t)
+			// Marked, as ctx itself may say so only in a moment.
+			return none, ownError{c.ended(ctx, jobID, t)}
 		case held:
 			if out.hint > c.maxRetryAfter {
 				return none, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errTooLong(), Fault: c.holdFault.Load()}
@@ -261,9 +281,13 @@ func (c *Client) try(ctx context.Context, jobID string, t *tries) (Status, error
 			d.then = fmt.Sprintf("gave up after %d tries, as WithRetry says", t.made)
 			return none, out.err
 		}
-		delay = max(delay, out.hint, 0)
-		d.Next = delay
+		delay = max(delay, out.hint, pollFloor)
 		t.notBefore = time.Now().Add(delay)
+		if deadline, ok := ctx.Deadline(); ok && !t.notBefore.Before(deadline) {
+			d.then = "no further request fits before the deadline"
+			continue // to the error that says so
+		}
+		d.Next = delay
 		c.emit(ctx, traceScheduled, TraceInfo{JobID: jobID, Attempt: t.made + 1, Delay: delay, Retry: true, Err: out.err})
 	}
 }
@@ -325,12 +349,13 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 	if m, ok := c.cache.(*MemoryCache[Status]); ok && len(c.traces) == 0 {
 		st, hit, _ := m.Get(ctx, jobID) // neither hangs nor fails
 		st.Cached = true
-		return st, hit && (pending || st.State.Terminal())
+		return st, hit && st.JobID == jobID && (st.State.Terminal() || pending && st.State == StatePending)
 	}
 	var st Status
 	var hit bool
 	c.callCache(ctx, jobID, func(ctx context.Context) (err error) {
 		if st, hit, err = c.cache.Get(ctx, jobID); err != nil || !hit {
+			hit = false
 			return err
 		}
 		if st.JobID != jobID || st.State != StatePending && !st.State.Terminal() {
@@ -369,13 +394,17 @@ func (c *Client) callCache(ctx context.Context, jobID string, call func(context.
 	if c.now() < c.cacheRest.Load() {
 		return
 	}
-	bounded, cancel := context.WithTimeout(ctx, cacheTimeout)
+	bound := cacheTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		bound = min(bound, time.Until(deadline)/4) // leave time for the request itself
+	}
+	bounded, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	err := call(bounded)
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	if bounded.Err() != nil {
+	if bounded.Err() != nil && bound == cacheTimeout {
 		c.cacheRest.Store(later(c.now(), cacheRest))
 	}
 	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, Err: fmt.Errorf("vtclient: job %s: cache: %w", quoteID(jobID), err)})

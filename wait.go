@@ -3,7 +3,7 @@ package vtclient
 import (
 	"context"
 	"iter"
-	"math"
+	"runtime"
 	"time"
 )
 
@@ -74,7 +74,7 @@ func (c *Client) follow(ctx context.Context, jobID string, wc *waitConfig, obser
 	// Also when a callback panics or ends the goroutine.
 	defer c.poller.leaveAll(in)
 	job := Job{ID: jobID, StartedAt: wc.startedAt, Expect: wc.expect}
-	c.poller.join(in, job, c.firstDue(job))
+	c.poller.join(in, job, c.firstDue(job), nil)
 	for {
 		ev, ok := c.poller.take(in)
 		if !ok {
@@ -106,10 +106,10 @@ func (c *Client) firstDue(job Job) int64 {
 	return max(now, later(c.began(job.StartedAt, now), delay))
 }
 
-// began translates a job's start into the client's time. A start before the
-// year 1800 or so is cut, so that no age overflows.
+// began translates a job's start into the client's time.
 func (c *Client) began(t time.Time, now int64) int64 {
-	return min(now, max(int64(t.Sub(c.epoch)), math.MinInt64/2))
+	// Not so long ago that the age would overflow.
+	return min(now, max(int64(t.Sub(c.epoch)), -never/2))
 }
 
 // dispatch tells the callbacks of one event. If it ends the job, the result is returned.
@@ -167,8 +167,9 @@ const (
 // block: jobs can stream in while others end. Ids that are given twice are two jobs with
 // one poll.
 //
-// First checks are paced: once as many have been made as may be in flight
-// (WithMaxInFlight), one every 2 ms. A consumer that is slow holds the polling
+// First checks are paced, those of jobs with a known start included: once as many have been made
+// as may be in flight (WithMaxInFlight), one every 2 ms. Where the time would be up before, they come earlier. The sequence is read
+// ahead of them; an endless one has to pace itself. A consumer that is slow holds the polling
 // and the reading of the sequence back. When ctx is done, each
 // job that has not ended is yielded with a *WaitError; a sequence that then
 // gives no further job for 100 ms is not waited for. Leaving the loop stops everything that it
@@ -188,27 +189,32 @@ func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOp
 		}
 		in := newInbox(ctx, wc.onProgress != nil, wc.onError != nil, batchBacklog)
 		defer c.poller.leaveAll(in)
-		fed := make(chan struct{})
-		var fault any
+		fed := make(chan feedEnd, 1)
 		go func() {
-			defer close(fed)
-			defer func() { fault = recover() }()
+			end := feedEnd{goexit: true}
+			defer func() {
+				if end.panicked = recover(); end.panicked != nil {
+					end.goexit = false
+				}
+				fed <- end
+			}()
 			c.feed(in, jobs, &wc)
+			end.goexit = false
 		}()
 		c.drain(in, &wc, fed, yield)
-		select {
-		case <-fed:
-			if fault != nil {
-				panic(fault) // the sequence's own, on the caller's goroutine
-			}
-		default:
-		}
 	}
+}
+
+// A feedEnd says how the reading of a sequence ended: what it did there that
+// ends a goroutine is done again on the caller's, as iter.Pull does.
+type feedEnd struct {
+	panicked any
+	goexit   bool
 }
 
 // feed hands the jobs of a sequence to the poller until the batch is closed.
 func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
-	var pace pacer
+	pace := new(pacer)
 	for job := range jobs {
 		if job.StartedAt.IsZero() {
 			job.StartedAt = wc.startedAt
@@ -235,29 +241,16 @@ func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
 			}
 			continue
 		}
-		due := c.firstDue(job)
-		if now := c.now(); due <= now {
-			due = pace.next(now, cap(c.gate))
-		}
-		if !c.poller.join(in, job, due) {
+		if !c.poller.join(in, job, c.firstDue(job), pace) {
 			return
 		}
 	}
 }
 
-// A pacer gives out the moments for first checks: burst of them at once, then one each firstPace
-// (the virtual scheduling form of the leaky bucket, as in ITU-T I.371's GCRA).
-type pacer struct{ tat int64 }
-
-func (p *pacer) next(now int64, burst int) int64 {
-	p.tat = max(p.tat, now) + int64(firstPace)
-	return max(now, p.tat-int64(burst)*int64(firstPace))
-}
-
 // drain yields the results of a batch until all have come.
-func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan struct{}, yield func(Status, error) bool) {
+func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func(Status, error) bool) {
 	var grace <-chan time.Time
-	done := in.ctx.Done()
+	done, over := in.ctx.Done(), false
 	for {
 		if ev, ok := c.poller.take(in); ok {
 			if st, err, end := wc.dispatch(ev); end {
@@ -268,7 +261,7 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan struct{}, yield fun
 			}
 			continue
 		}
-		if done == nil {
+		if over {
 			if ev, ok := c.poller.abandon(in); ok {
 				if st, err, end := wc.dispatch(ev); end && !yield(st, err) {
 					return
@@ -285,9 +278,14 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan struct{}, yield fun
 		select {
 		case <-in.ready:
 		case <-done:
-			done = nil
-		case <-fed:
-			fed = nil
+			done, over = nil, true
+		case end := <-fed:
+			switch fed = nil; {
+			case end.panicked != nil:
+				panic(end.panicked)
+			case end.goexit:
+				runtime.Goexit()
+			}
 		case <-grace:
 			return
 		}

@@ -1,7 +1,6 @@
 package simserver_test
 
 import (
-	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -60,5 +59,5 @@ func TestTenVirtualHours(t *testing.T) {
 	if want := 200 * 121; requests != want {
 		t.Errorf("%d requests, want %d", requests, want)
 	}
-	t.Log(fmt.Sprintf("%d requests over ten virtual hours took %v", requests, took))
+	t.Logf("%d requests over ten virtual hours took %v", requests, took)
 }

@@ -21,7 +21,9 @@ type job struct {
 	faults   int    // all
 	inARow   int    // faults since the last answer
 	trouble  string // why there is no answer at the moment; not cleaned
-	message  string // the backend's; not cleaned
+
+	explain func(vtclient.Attempt) vtclient.Forecast // nil: the cadence does not learn
+	message string                                   // the backend's; not cleaned
 
 	began       time.Time // the wait
 	lastPending time.Time // the last answer that said so
@@ -70,6 +72,24 @@ func (j *job) age() time.Duration {
 	return time.Since(j.began)
 }
 
+// estimate says how much longer a job will take, by what the cadence has learnt
+// from others; "" if that is nothing.
+func (j *job) estimate() string {
+	if j.explain == nil || j.state != vtclient.StatePending {
+		return ""
+	}
+	f := j.explain(vtclient.Attempt{Number: j.requests, Elapsed: j.age(), PendingAt: j.lastPending.Sub(j.began)})
+	switch {
+	case f.Jobs < 3: // too few to tell
+		return ""
+	case f.P90 <= 0:
+		return "longer than others"
+	case f.Median <= 0:
+		return "any moment, 9 of 10 within " + seconds(f.P90)
+	}
+	return fmt.Sprintf("about %s to go, 9 of 10 within %s", seconds(f.Median), seconds(f.P90))
+}
+
 // An output shows what happens. The board calls it from one goroutine at a time.
 type output interface {
 	progress(j *job)
@@ -84,6 +104,8 @@ type board struct {
 	out     output
 	verbose bool
 	began   time.Time
+	// explain says what the cadence expects of a job, if it learns.
+	explain func(vtclient.Attempt) vtclient.Forecast
 	// finishedAt says when a job was really over, if anybody knows.
 	finishedAt func(id string) time.Time
 
@@ -103,7 +125,7 @@ func (b *board) add(id string) bool {
 	if b.byID[id] != nil {
 		return false
 	}
-	j := &job{id: id, name: clean(id), began: time.Now()}
+	j := &job{id: id, name: clean(id), began: time.Now(), explain: b.explain}
 	if id == "" {
 		j.name = "(no id)"
 	}
@@ -140,7 +162,6 @@ func (b *board) progress(st vtclient.Status) {
 	if !st.State.Terminal() { // else done follows
 		b.out.progress(j)
 	}
-	b.out.draw(b)
 }
 
 // see takes over what an answer says.
@@ -171,7 +192,6 @@ func (b *board) fault(err error) {
 	if b.verbose || j.inARow == 1 {
 		b.out.fault(j, err, j.trouble)
 	}
-	b.out.draw(b)
 }
 
 func (b *board) done(st vtclient.Status, err error) {
@@ -184,15 +204,19 @@ func (b *board) done(st vtclient.Status, err error) {
 	j.see(st)
 	j.ended, j.err, j.outcome = time.Now(), err, outcomeOf(err)
 	b.out.done(j)
-	b.out.draw(b)
 }
 
-// keepDrawing draws a few times a second until stop is called.
+// frame is the time from one drawing to the next. What happens in between is
+// drawn together: with thousands of jobs a drawing for each answer would be
+// most of the work.
+const frame = 200 * time.Millisecond
+
+// keepDrawing draws once a frame until stop is called.
 func (b *board) keepDrawing() (stop func()) {
 	quit, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
-		tick := time.NewTicker(200 * time.Millisecond)
+		tick := time.NewTicker(frame)
 		defer tick.Stop()
 		for {
 			select {

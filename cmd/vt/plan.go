@@ -272,7 +272,7 @@ func parseDuration(text string) (time.Duration, error) {
 }
 
 // table is the results for people.
-func (p *plan) table(results []result) string {
+func (p *plan) table(results []planned) string {
 	var b strings.Builder
 	jobs := count(len(p.durations), "job")
 	if p.read > len(p.durations) {
@@ -321,7 +321,7 @@ func inSeconds(s float64) string {
 }
 
 // json is the results for programs.
-func (p *plan) json(results []result) []byte {
+func (p *plan) json(results []planned) []byte {
 	type strategy struct {
 		Name     string  `json:"name"`
 		Requests float64 `json:"requests"`

@@ -42,7 +42,7 @@ func (t tally) point() point { return point{t.requests / t.jobs, t.delay / t.job
 var kindClass = map[kind]string{fixed: "fixed", found: "found", learning: "adaptive", optimal: "optimum"}
 
 // chart tries families of strategies and gathers what is to be drawn.
-func (p *plan) chart(ctx context.Context, results []result) (*chart, error) {
+func (p *plan) chart(ctx context.Context, results []planned) (*chart, error) {
 	c := &chart{
 		title:    fmt.Sprintf("What waiting costs: %s from %s", count(len(p.durations), "job"), clean(p.source)),
 		subtitle: fmt.Sprintf("Behind each name its waiting cost ÷ that of the optimum, a request being worth %v; dotted: equal cost", p.cost),

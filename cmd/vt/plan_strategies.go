@@ -55,8 +55,8 @@ func (t tally) cost(request time.Duration) float64 {
 	return (t.requests*request.Seconds() + t.delay) / t.jobs
 }
 
-// A result is what a strategy costs, as means per job; times are in seconds.
-type result struct {
+// A planned strategy is one with what it costs, as means per job; times are in seconds.
+type planned struct {
 	name                         string
 	kind                         kind
 	requests, delay, cost, ratio float64
@@ -417,12 +417,12 @@ func (p *plan) reference(cost time.Duration) []time.Duration {
 }
 
 // compare tries all strategies.
-func (p *plan) compare(ctx context.Context) ([]result, error) {
+func (p *plan) compare(ctx context.Context) ([]planned, error) {
 	polls := p.reference(p.cost)
 	best := tryPolls(polls, p.durations)
-	var results []result
+	var results []planned
 	add := func(name string, kind kind, t, than tally) {
-		results = append(results, result{name: name, kind: kind, requests: t.requests / t.jobs, delay: t.delay / t.jobs,
+		results = append(results, planned{name: name, kind: kind, requests: t.requests / t.jobs, delay: t.delay / t.jobs,
 			cost: t.cost(p.cost), ratio: t.cost(p.cost) / than.cost(p.cost)})
 	}
 	s := newSearch(p.durations, p.cost)

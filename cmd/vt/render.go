@@ -45,8 +45,6 @@ func (j *job) line(width int, paint func(word string) string) string {
 		word = string(j.state)
 	}
 	painted := paint(word) + strings.Repeat(" ", max(0, len(interrupted)-len(word)))
-	// An estimate of the time to come goes behind the requests, once the
-	// cadence has one to offer.
 	line := fmt.Sprintf("%s  %s  %s %6s  %s", name, bar(j.progress), painted, seconds(j.age()), count(j.requests, "request"))
 	switch {
 	case j.outcome == "" && j.trouble != "":
@@ -55,6 +53,10 @@ func (j *job) line(width int, paint func(word string) string) string {
 		line += "  " + j.why()
 	case j.outcome == completed && j.faults > 0:
 		line += fmt.Sprintf(", %s survived", count(j.faults, "fault"))
+	case j.outcome == "":
+		if text := j.estimate(); text != "" {
+			line += ", " + text
+		}
 	}
 	return line
 }
@@ -185,7 +187,11 @@ func (p *plain) progress(j *job) {
 	if j.progress > 0 {
 		share = fmt.Sprintf(" %d%%", int(j.progress*100))
 	}
-	p.say(j, "%s%s, %s", j.state, share, count(j.requests, "request"))
+	estimate := j.estimate()
+	if estimate != "" {
+		estimate = ", " + estimate
+	}
+	p.say(j, "%s%s, %s%s", j.state, share, count(j.requests, "request"), estimate)
 }
 
 func (p *plain) fault(j *job, _ error, text string) { p.say(j, "%s", clean(text)) }

@@ -29,7 +29,7 @@ var simulationFlags = []string{"duration", "fail-rate", "fault", "seed", "retry-
 func (s *simulation) addFlags(fs *flag.FlagSet, where string) {
 	fs.Var(&s.duration, "duration", "how long jobs take: a `distribution`, one of 45s, uniform:5s-30s and\nlognormal:3m,0.5 (median, sigma)"+where)
 	fs.Var(&s.failRate, "fail-rate", "the share of jobs that fail: a `rate`, 0.1 or 10%"+where+" (default 0)")
-	fs.Var(&s.faults, "fault", "what goes wrong: a `list` such as 503:0.1,drop:5%,latency=200ms. Rates for a\nstatus code, drop, reset, cut, silence, drip, garbage; and retry-after=2s\n(of 429 and 503), latency=, jitter=, drip-every=, limit=3 (faults in all).\nMay be repeated"+where)
+	fs.Var(&s.faults, "fault", "what goes wrong: a `list` such as 503:0.1,drop:5%,latency=200ms. Rates for a\nstatus code, drop, reset, cut, silence, drip, garbage; and retry-after=2s\n(of 429 and 503), latency=, jitter=, drip-every=, limit=3 (faults in all).\nMay be repeated, and none ends what was said before"+where)
 	fs.Uint64Var(&s.seed, "seed", s.seed, "what all chance follows from: a `number`"+where)
 	fs.DurationVar(&s.retryAfter, "retry-after", 0, "the Retry-After of answers about pending jobs, in whole seconds"+where+" (default none)")
 }
@@ -157,6 +157,10 @@ type faultList struct {
 func (f *faultList) String() string { return f.text }
 
 func (f *faultList) Set(text string) error {
+	if text == "none" {
+		*f = faultList{text: text}
+		return nil
+	}
 	for item := range strings.SplitSeq(text, ",") {
 		item = strings.TrimSpace(item)
 		if name, value, ok := strings.Cut(item, "="); ok {
@@ -190,10 +194,7 @@ func (f *faultList) Set(text string) error {
 		}
 		f.Status[code] = float64(v)
 	}
-	if f.text != "" {
-		f.text += ","
-	}
-	f.text += text
+	f.text = text
 	return nil
 }
 

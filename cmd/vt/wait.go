@@ -3,8 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
+	"fmt"
+	"io/fs"
 	"iter"
+	"os"
 	"time"
 
 	"github.com/vtclient/vtclient"
@@ -32,8 +36,8 @@ seconds and some faults to survive, and waits for those through real HTTP:
 const (
 	demoJobs     = 4
 	demoDuration = "uniform:3s-9s"
-	demoFaults   = "503:0.1,cut:0.1"
-	demoSeed     = 1
+	demoFaults   = "503:5%,cut:5%"
+	demoSeed     = 100 // with these, one request meets a 503 and one a cut
 )
 
 type waitFlags struct {
@@ -41,6 +45,8 @@ type waitFlags struct {
 	timeout time.Duration
 	outage  time.Duration
 	every   time.Duration
+	cost    time.Duration
+	learn   string
 	json    bool
 	verbose bool
 	sim     simulation
@@ -48,23 +54,25 @@ type waitFlags struct {
 
 func (e *env) wait(ctx context.Context, args []string) int {
 	var f waitFlags
-	fs := flag.NewFlagSet("wait", flag.ContinueOnError)
-	fs.StringVar(&f.url, "url", "", "the backend's base `URL`; without it one is simulated")
-	fs.DurationVar(&f.timeout, "timeout", 0, "end the whole wait after this time (default: none)")
-	fs.DurationVar(&f.outage, "outage", 5*time.Minute, "give a job up when nothing but faults came back for this time")
-	fs.DurationVar(&f.every, "every", 0, "ask at this fixed interval, in place of the library's cadence")
-	fs.BoolVar(&f.json, "json", false, "write one JSON object a line: events progress, fault, done and summary")
-	fs.BoolVar(&f.verbose, "v", false, "log each fault that is survived, not only the first in a row")
+	flags := flag.NewFlagSet("wait", flag.ContinueOnError)
+	flags.StringVar(&f.url, "url", "", "the backend's base `URL`; without it one is simulated")
+	flags.DurationVar(&f.timeout, "timeout", 0, "end the whole wait after this time (default: none)")
+	flags.DurationVar(&f.outage, "outage", 5*time.Minute, "give a job up when nothing but faults came back for this time")
+	flags.DurationVar(&f.every, "every", 0, "ask at this fixed interval, in place of the library's cadence")
+	flags.DurationVar(&f.cost, "cost", 0, "how much waiting a request is worth (default 1s; 100ms without -url, where jobs are short)")
+	flags.StringVar(&f.learn, "learn", "", "read from this `FILE` what earlier runs learnt about how long jobs take, and write there what this one does")
+	flags.BoolVar(&f.json, "json", false, "write one JSON object a line: events progress, fault, done and summary")
+	flags.BoolVar(&f.verbose, "v", false, "log each fault that is survived, not only the first in a row")
 	f.sim.seed = demoSeed
 	_ = f.sim.duration.Set(demoDuration)
 	const where = "; without -url only"
-	f.sim.addFlags(fs, where)
-	ids, code, ok := e.parse(fs, waitSynopsis, args)
+	f.sim.addFlags(flags, where)
+	ids, code, ok := e.parse(flags, waitSynopsis, args)
 	if !ok {
 		return code
 	}
 	given := make(map[string]bool)
-	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	for _, name := range simulationFlags {
 		if f.url != "" && given[name] {
 			return e.errorf("wait: -%s describes the simulated backend, and -url names another", name)
@@ -73,9 +81,17 @@ func (e *env) wait(ctx context.Context, args []string) int {
 	for _, d := range []struct {
 		name  string
 		value time.Duration
-	}{{"timeout", f.timeout}, {"outage", f.outage}, {"every", f.every}} {
+	}{{"timeout", f.timeout}, {"outage", f.outage}, {"every", f.every}, {"cost", f.cost}} {
 		if given[d.name] && d.value <= 0 {
 			return e.errorf("wait: -%s %v is not positive", d.name, d.value)
+		}
+	}
+	if f.every > 0 && (given["cost"] || given["learn"]) {
+		return e.errorf("wait: -every polls at a fixed interval, so -cost and -learn have no use")
+	}
+	if f.cost == 0 {
+		if f.cost = time.Second; f.url == "" {
+			f.cost = 100 * time.Millisecond
 		}
 	}
 	if f.url == "" && !given["fault"] {
@@ -113,7 +129,7 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 		ids = []string{""}
 	}
 
-	b := newBoard(e.output(f), f.verbose)
+	b := newBoard(e.output(f), f.verbose || f.json)
 	if sim != nil {
 		b.finishedAt = func(id string) time.Time {
 			if j, ok := sim.Job(id); ok {
@@ -128,6 +144,20 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 	}
 	if f.every > 0 {
 		opts = append(opts, vtclient.WithPolling(vtclient.Constant(f.every)))
+	} else {
+		cadence, err := recall(f.cost, f.learn)
+		if err != nil {
+			return e.errorf("wait: -learn: %v", err)
+		}
+		if f.learn != "" {
+			defer func() {
+				if err := retain(cadence, f.learn); err != nil {
+					e.errorf("wait: -learn: %v", err)
+				}
+			}()
+		}
+		opts = append(opts, vtclient.WithPolling(cadence))
+		b.explain = cadence.Explain
 	}
 	client, err := vtclient.New(url, opts...)
 	if err != nil {
@@ -141,9 +171,10 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 		ctx, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
-	var readErr error
+	read := make(chan error, 1) // gets a value once all ids are known
 	jobs := func(yield func(vtclient.Job) bool) {
-		for id := range e.ids(ids, &readErr) {
+		var err error
+		for id := range e.ids(ids, &err) {
 			if b.add(id) {
 				if sim != nil {
 					if _, ok := sim.Job(id); !ok {
@@ -155,6 +186,7 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 				}
 			}
 		}
+		read <- err
 	}
 	stop := b.keepDrawing()
 	for st, err := range client.WaitAll(ctx, jobs, vtclient.OnProgress(b.progress), vtclient.OnError(b.fault)) {
@@ -162,13 +194,51 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 	}
 	stop()
 	code := b.finish()
-	switch {
-	case code != exitOK && interrupted.Err() != nil:
+	select {
+	case err := <-read:
+		if err != nil {
+			return e.errorf("wait: standard input: %v", err)
+		}
+	default: // the wait ended before standard input did
+		code = exitError
+	}
+	if code != exitOK && interrupted.Err() != nil {
 		return exitInterrupted
-	case ctx.Err() == nil && readErr != nil:
-		return e.errorf("wait: standard input: %v", readErr)
 	}
 	return code
+}
+
+// recall returns a cadence that knows what file holds, if there is such a file.
+func recall(cost time.Duration, file string) (*vtclient.Adaptive, error) {
+	a := vtclient.NewAdaptive(cost)
+	if file == "" {
+		return a, nil
+	}
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return a, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := a.UnmarshalText(text); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return a, nil
+}
+
+// retain writes what a cadence knows to file, so that there is always a whole
+// state in it.
+func retain(a *vtclient.Adaptive, file string) error {
+	text, err := a.MarshalText()
+	if err != nil {
+		return err
+	}
+	part := file + ".part"
+	if err := os.WriteFile(part, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(part, file)
 }
 
 // ids yields the ids given as arguments, with those of standard input in the

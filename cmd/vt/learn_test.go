@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+)
+
+// What one run has learnt serves the next: it says how long jobs take and asks
+// less often.
+func TestWaitLearns(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "learnt")
+	args := []string{"wait", "-cost", "1s", "-learn", file, "-duration", "uniform:50s-70s", "-fault", "none"}
+	for i := range 12 {
+		args = append(args, fmt.Sprintf("job-%d", i))
+	}
+	synctest.Test(t, func(t *testing.T) {
+		first := vt(args...)
+		wantCode(t, first, exitOK)
+		if strings.Contains(strings.SplitAfter(first.stdout, "completed")[0], "to go") {
+			t.Errorf("an estimate before any job was over:\n%s", first.stdout)
+		}
+		if _, err := os.Stat(file); err != nil {
+			t.Fatal(err)
+		}
+		second := vt(args...)
+		wantCode(t, second, exitOK)
+		const estimate = `pending, 1 request, about (5[0-9]|6[0-9])\.[0-9]s to go, 9 of 10 within `
+		if !regexp.MustCompile(estimate).MatchString(second.stdout) {
+			t.Errorf("no line matches %s:\n%s", estimate, second.stdout)
+		}
+		if a, b := first.sim.TotalRequests(), second.sim.TotalRequests(); b >= a {
+			t.Errorf("%d requests, then %d", a, b)
+		}
+	})
+}
+
+func TestWaitRefusesAFileThatHoldsSomethingElse(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "learnt")
+	if err := os.WriteFile(file, []byte("durations: many\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := vt("wait", "-learn", file)
+	wantCode(t, r, exitError)
+	if !strings.Contains(r.stderr, file) {
+		t.Errorf("stderr does not name the file: %s", r.stderr)
+	}
+	if text, _ := os.ReadFile(file); string(text) != "durations: many\n" {
+		t.Errorf("the file was written over: %q", text)
+	}
+}

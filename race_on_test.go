@@ -1,0 +1,5 @@
+//go:build race
+
+package vtclient_test
+
+const raceEnabled = true
