@@ -25,6 +25,7 @@ const usage = `vt waits for video-translation jobs, with few requests and throug
 
 	vt wait [flags] [job ...]    wait for jobs; without -url for those of a simulated backend
 	vt serve [flags]             run the simulated backend on a port
+	vt plan [flags] [file]       compare ways of polling on given durations
 	vt help [command]            say more
 
 Try "vt wait": it needs nothing else and takes about ten seconds.
@@ -82,6 +83,8 @@ func (e *env) run(ctx context.Context, args []string) int {
 		return e.wait(ctx, args)
 	case "serve":
 		return e.serve(ctx, args)
+	case "plan":
+		return e.plan(ctx, args)
 	}
 	fmt.Fprintf(e.stderr, "vt: unknown command %s\n\n%s", clean(fmt.Sprintf("%q", name)), usage)
 	return exitError
