@@ -392,7 +392,7 @@ func learnAll(ctx context.Context, costs []time.Duration, times int, durations [
 
 // learnTimes is how often Adaptive is tried: its chance is its own, and few jobs
 // leave more to chance.
-func learnTimes(jobs int) int { return min(max(4000/jobs, 1), 20) }
+func learnTimes(jobs int) int { return min(max(2000/jobs, 1), 10) }
 
 // reference returns the ages at which to ask that all strategies are measured
 // against: the best for the distribution where it is known, else for the
