@@ -105,7 +105,8 @@ func (cfg *config) part(where string, v any) {
 	}
 }
 
-// within adds to an ArgumentError, or to each of several, which option it came in by.
+// within adds to an ArgumentError, or to each of several, which option it came
+// in by.
 func within(where string, err error) error {
 	if all, ok := err.(interface{ Unwrap() []error }); ok {
 		errs := slices.Clone(all.Unwrap())
@@ -121,12 +122,13 @@ func within(where string, err error) error {
 }
 
 // WithHTTPClient sets the client that requests are sent with, for its
-// transport, cookie jar and timeout. It is copied, never modified; redirects
-// to other hosts are refused before its CheckRedirect is asked. The default is
-// a client with a transport of its own, whose pool keeps as many idle connections to
-// the backend as requests may be in flight. If hc's transport is an
-// *http.Transport with MaxConnsPerHost below WithMaxInFlight, that is the
-// bound in flight, so that no attempt's timeout runs while it queues for a connection.
+// transport, cookie jar and timeout. It is copied, never modified; redirects to
+// other hosts are refused before its CheckRedirect is asked. The default is a
+// client with a transport of its own, whose pool keeps as many idle connections
+// to the backend as requests may be in flight. If hc's transport is an
+// *http.Transport with MaxConnsPerHost below WithMaxInFlight, that is the bound
+// in flight, so that no attempt's timeout runs while it queues for a
+// connection.
 func WithHTTPClient(hc *http.Client) Option {
 	return func(cfg *config) {
 		if cfg.httpClient = hc; hc == nil {
@@ -169,11 +171,11 @@ func notToken(r rune) bool {
 }
 
 // WithRequest sets a function that may change each request before it is sent,
-// to sign it or to bring in a token that is renewed. It is called anew for each try, so
-// that a 401 is tried once more at once. Its time counts towards the
-// attempt's timeout, which r.Context() carries; an error from it is a fault
-// of the attempt, and nothing is sent. It must be safe for concurrent use. Given more
-// than once, the functions are called in order.
+// to sign it or to bring in a token that is renewed. It is called anew for each
+// try, so that a 401 is tried once more at once. Its time counts towards the
+// attempt's timeout, which r.Context() carries; an error from it is a fault of
+// the attempt, and nothing is sent. It must be safe for concurrent use. Given
+// more than once, the functions are called in order.
 func WithRequest(f func(r *http.Request) error) Option {
 	return func(cfg *config) {
 		if f == nil {
@@ -184,37 +186,41 @@ func WithRequest(f func(r *http.Request) error) Option {
 	}
 }
 
-// WithTimeout bounds one exchange, from the moment it may be sent (queueing for the
-// gate, the limiter and the breaker does not count) to the end of its body. The default is
-// 10 s: a status endpoint that takes longer is in trouble, and the wait is better off asking again.
+// WithTimeout bounds one exchange, from the moment it may be sent (queueing for
+// the gate, the limiter and the breaker does not count) to the end of its body.
+// The default is 10 s: a status endpoint that takes longer is in trouble, and
+// the wait is better off asking again.
 func WithTimeout(d time.Duration) Option {
 	return func(cfg *config) { cfg.timeout = d; positive(cfg, "WithTimeout", d) }
 }
 
 // WithPolling sets how long a wait lets pass between "still pending" and the
-// next poll. The default is NewAdaptive(1 s), one for each client, which learns how long
-// the jobs take and polls when a poll is expected to end the wait a second
-// sooner: a request is worth a second of waiting. Give NewAdaptive another
-// value if requests are dearer or cheaper to you; share one [Adaptive] between the
-// clients of one backend to share what it knows. A Backoff that is a [Learner] is told
-// of each job that ends. [Exponential] and [Constant] do not learn.
+// next poll. The default is NewAdaptive(1 s), one for each client, which learns
+// how long the jobs take and polls when a poll is expected to end the wait a
+// second sooner: a request is worth a second of waiting. Give NewAdaptive
+// another value if requests are dearer or cheaper to you; share one [Adaptive]
+// between the clients of one backend to share what it knows. A Backoff that is
+// a [Learner] is told of each job that ends. [Exponential] and [Constant] do
+// not learn.
 func WithPolling(b Backoff) Option {
 	return func(cfg *config) { cfg.polling = b; cfg.part("WithPolling", b) }
 }
 
 // WithRetry sets the delay after a fault: for Status it also says how often to
-// try; a wait goes on whatever it says, until WithOutageTolerance. The default is
-// Exponential{Base: 500 ms, Max: 30 s, Multiplier: 2, Jitter: 0.5, Limit: 4}: a Status call
-// rides out about two to three seconds of trouble, and after an outage the waits come back
-// spread over 15 s. Exponential{Limit: 1} turns retrying of Status off.
+// try; a wait goes on whatever it says, until WithOutageTolerance. The default
+// is Exponential{Base: 500 ms, Max: 30 s, Multiplier: 2, Jitter: 0.5, Limit:
+// 4}: a Status call rides out about two to three seconds of trouble, and after
+// an outage the waits come back spread over 15 s. Exponential{Limit: 1} turns
+// retrying of Status off.
 func WithRetry(b Backoff) Option {
 	return func(cfg *config) { cfg.retry = b; cfg.part("WithRetry", b) }
 }
 
-// WithOutageTolerance sets how long a wait bears faults in a row: it survives every
-// outage that is shorter, counted from the first fault since the last answer. While other jobs of the
-// client are answered, one job alone is given at least 16 tries, too. The default is 5 min, which covers a
-// deployment or a restart. Zero ends a wait at its first fault.
+// WithOutageTolerance sets how long a wait bears faults in a row: it survives
+// every outage that is shorter, counted from the first fault since the last
+// answer. While other jobs of the client are answered, one job alone is given
+// at least 16 tries, too. The default is 5 min, which covers a deployment or a
+// restart. Zero ends a wait at its first fault.
 func WithOutageTolerance(d time.Duration) Option {
 	return func(cfg *config) {
 		if cfg.outageTolerance = d; d < 0 {
@@ -253,7 +259,8 @@ func WithMaxInFlight(n int) Option {
 }
 
 // WithBreaker sets the circuit breaker; nil turns it off. The default is
-// NewCircuitBreaker(BreakerConfig{}). A breaker may be shared by the clients of one backend.
+// NewCircuitBreaker(BreakerConfig{}). A breaker may be shared by the clients of
+// one backend.
 func WithBreaker(b Breaker) Option {
 	return func(cfg *config) {
 		cfg.breakerSet, cfg.breaker = true, b
@@ -275,9 +282,10 @@ func WithCache(cache Cache[Status]) Option {
 	}
 }
 
-// WithCacheTTL sets how long the cache holds an answer. The default is 1 s for a pending one, which
-// takes the edge off a page that many reload, and 5 min for a terminal one, as result URLs expire.
-// Zero keeps such answers out of the cache.
+// WithCacheTTL sets how long the cache holds an answer. The default is 1 s for
+// a pending one, which takes the edge off a page that many reload, and 5 min
+// for a terminal one, as result URLs expire. Zero keeps such answers out of the
+// cache.
 func WithCacheTTL(pending, terminal time.Duration) Option {
 	return func(cfg *config) {
 		cfg.pendingTTL, cfg.terminalTTL = pending, terminal
@@ -290,7 +298,8 @@ func WithCacheTTL(pending, terminal time.Duration) Option {
 	}
 }
 
-// WithLimiter sets a limiter of the request rate. There is none by default; nil means none.
+// WithLimiter sets a limiter of the request rate. There is none by default; nil
+// means none.
 func WithLimiter(l Limiter) Option {
 	return func(cfg *config) {
 		if cfg.limiter = l; l != nil {
@@ -364,8 +373,9 @@ func OnProgress(f func(Status)) WaitOption { return func(wc *waitConfig) { wc.on
 func OnError(f func(error)) WaitOption { return func(wc *waitConfig) { wc.onError = f } }
 
 // Expect gives the caller's estimate of the job's whole duration, such as the
-// length of the video times a factor. A polling Backoff that knows how
-// to use it centres on it. For WaitAll it holds for the jobs that bring none of their own.
+// length of the video times a factor. A polling Backoff that knows how to use
+// it centres on it. For WaitAll it holds for the jobs that bring none of their
+// own.
 func Expect(d time.Duration) WaitOption {
 	return func(wc *waitConfig) {
 		if wc.expect = d; d < 0 {
@@ -376,8 +386,9 @@ func Expect(d time.Duration) WaitOption {
 
 // StartedAt says when the job began, and with that that it is known to exist:
 // the schedule runs from the job's age, so the first poll is made when the
-// schedule says and not at once (at once if that moment is past). A time in
-// the future counts as now; the zero time means unknown. For WaitAll it holds for the jobs that bring none of their own.
+// schedule says and not at once (at once if that moment is past). A time in the
+// future counts as now; the zero time means unknown. For WaitAll it holds for
+// the jobs that bring none of their own.
 func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.startedAt = t } }
 
 func newWaitConfig(opts []WaitOption) (wc waitConfig, err error) {

@@ -69,7 +69,8 @@ func (t *Trace) hook(k traceKind) func(context.Context, TraceInfo) {
 	}
 }
 
-// emit tells every trace. The caller checks c.traces first where building info costs.
+// emit tells every trace. The caller checks c.traces first where building info
+// costs.
 func (c *Client) emit(ctx context.Context, k traceKind, info TraceInfo) {
 	for i := range c.traces {
 		if f := c.traces[i].hook(k); f != nil {

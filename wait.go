@@ -35,8 +35,9 @@ func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (St
 // Watch returns an iterator over the observations of one job: each answer, as
 // it comes. It polls as Wait does and ends after the terminal answer or with
 // the first error, which stands beside the last Status; a failed job is a
-// *JobError beside its Status. Leaving the loop ends the polling. A loop body that takes long
-// holds the polling back. Each run of the iterator is a watch of its own.
+// *JobError beside its Status. Leaving the loop ends the polling. A loop body
+// that takes long holds the polling back. Each run of the iterator is a watch
+// of its own.
 func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
 		wc, err := newWaitConfig(opts)
@@ -112,7 +113,8 @@ func (c *Client) began(t time.Time, now int64) int64 {
 	return min(now, max(int64(t.Sub(c.epoch)), -never/2))
 }
 
-// dispatch tells the callbacks of one event. If it ends the job, the result is returned.
+// dispatch tells the callbacks of one event. If it ends the job, the result is
+// returned.
 func (wc *waitConfig) dispatch(ev event) (Status, error, bool) {
 	if ev.panicked != nil {
 		panic(ev.panicked)
@@ -161,19 +163,20 @@ const (
 	batchBacklog = 256
 )
 
-// WaitAll waits for all jobs of a sequence and yields each job exactly once,
-// in the order in which they end; the error beside it is that job's, as Wait
-// would return it. The sequence is read in a goroutine of its own, so it may
-// block: jobs can stream in while others end. Ids that are given twice are two jobs with
-// one poll.
+// WaitAll waits for all jobs of a sequence and yields each job exactly once, in
+// the order in which they end; the error beside it is that job's, as Wait would
+// return it. The sequence is read in a goroutine of its own, so it may block:
+// jobs can stream in while others end. Ids that are given twice are two jobs
+// with one poll.
 //
-// First checks are paced, those of jobs with a known start included: once as many have been made
-// as may be in flight (WithMaxInFlight), one every 2 ms. Where the time would be up before, they come earlier. The sequence is read
-// ahead of them; an endless one has to pace itself. A consumer that is slow holds the polling
-// and the reading of the sequence back. When ctx is done, each
-// job that has not ended is yielded with a *WaitError; a sequence that then
-// gives no further job for 100 ms is not waited for. Leaving the loop stops everything that it
-// started; the sequence is told so at its next yield.
+// First checks are paced, those of jobs with a known start included: once as
+// many have been made as may be in flight (WithMaxInFlight), one every 2 ms.
+// Where the time would be up before, they come earlier. The sequence is read
+// ahead of them; an endless one has to pace itself. A consumer that is slow
+// holds the polling and the reading of the sequence back. When ctx is done,
+// each job that has not ended is yielded with a *WaitError; a sequence that
+// then gives no further job for 100 ms is not waited for. Leaving the loop
+// stops everything that it started; the sequence is told so at its next yield.
 //
 // Of the options, StartedAt and Expect hold for jobs that bring none of their
 // own, and the callbacks are called for all jobs, one at a time.
@@ -293,8 +296,8 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 }
 
 // Hint says: look at this job now. If anybody waits for the job, a check that
-// begins after the hint is made as soon as the server's 429s and a gap of 1 s between hinted
-// checks of one job allow. The truth still comes from the
+// begins after the hint is made as soon as the server's 429s and a gap of 1 s
+// between hinted checks of one job allow. The truth still comes from the
 // backend, so a forged hint costs a request and nothing else. For a job that
 // nobody waits for, Hint does nothing.
 func (c *Client) Hint(jobID string) { c.poller.hint(jobID) }
