@@ -808,7 +808,10 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		return n, false
 	}
 	n.polling = Attempt{Number: int(p.requests), Elapsed: age, PendingAt: p.pendingAt, Expected: p.expected}
-	n.retrying = Attempt{Number: int(p.tries)}
+	n.retrying = Attempt{Number: int(p.faults)}
+	if out.verdict == refused { // not so after a fault, whose delay the breaker's refusals must not stretch
+		n.retrying.Number = int(p.tries)
+	}
 	if p.tries > 0 {
 		n.retrying.Elapsed = time.Duration(now - p.troubledSince())
 	}

@@ -1037,6 +1037,30 @@ func TestBreakerRefusals(t *testing.T) {
 	})
 }
 
+// Refusals of the breaker do not stretch the delay after a fault, which follows from the faults in a row.
+func TestRefusalsDoNotStretchTheDelayAfterAFault(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var told []int
+		br := &refuser{until: time.Now()}
+		c, f := startFake(t, func(_ string, n int, at time.Duration) fakeReply {
+			if n == 1 {
+				br.until = br.until.Add(at + 3*time.Second) // refuses at 1 s, and as retrying says from then on
+			}
+			return []fakeReply{{code: 503}, {code: 503}, completed}[n-1]
+		}, WithBreaker(br), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
+			told = append(told, a.Number)
+			return time.Second, true
+		})))
+		if _, err := c.Wait(t.Context(), "a"); err != nil {
+			t.Error(err)
+		}
+		wantTimes(t, f.at("a"), 0, 3, 4)
+		if want := []int{1, 2, 3, 2}; !slices.Equal(told, want) {
+			t.Errorf("retrying was told of tries %v, want %v", told, want)
+		}
+	})
+}
+
 // No two requests of a wait have one number, though a 401 is tried again at once and
 // WithRequest may keep a request from being sent.
 func TestEachRequestOfAWaitHasItsNumber(t *testing.T) {
