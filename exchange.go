@@ -139,7 +139,7 @@ func (c *Client) enter(ctx context.Context, id string, number int) (out outcome,
 	}()
 	if c.limiter != nil {
 		if err := c.limiter.Wait(ctx); err != nil {
-			if ctx.Err() != nil {
+			if expired(ctx) {
 				return outcome{verdict: left}, false
 			}
 			d := Details{JobID: id, Attempt: number}
@@ -204,7 +204,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	details := Details{JobID: id, Attempt: number}
 	for _, prepare := range c.prepare {
 		if err := prepare(req); err != nil {
-			if parent.Err() != nil {
+			if expired(parent) {
 				return outcome{verdict: left}, errNeutral
 			}
 			err = &TransportError{Details: details, Err: fmt.Errorf("WithRequest: %w", c.clean(err, req))}
