@@ -816,7 +816,7 @@ func TestWhatCountsAsASecret(t *testing.T) {
 			r.AddCookie(&http.Cookie{Name: "a", Value: "c00kie"})
 			r.AddCookie(&http.Cookie{Name: "b", Value: "b1scuit"})
 		}, "c00kie, b1scuit", "[redacted], [redacted]"},
-		{"a key for a user", "http://us3rkey@h", nil, "us3rkey is no user", "[redacted] is no user"},
+		{"a key for a user", "http://us3rkey:@h", nil, "us3rkey is no user", "[redacted] is no user"},
 		{"but no user beside a password", "http://user:p4ssword@h", nil, "user and p4ssword", "user and [redacted]"},
 		{"Basic of WithRequest", "http://h", func(r *http.Request) { r.SetBasicAuth("user", "p4ssword") }, "p4ssword of user 1", "[redacted] of user 1"},
 		{"short ones", "http://h", func(r *http.Request) { r.Header.Set("X-Version", "abc") }, "abcdef abc", "abcdef abc"},
