@@ -48,7 +48,7 @@ var (
 // of headers that the client sends are removed from what the server echoes.
 type Details struct {
 	JobID      string
-	Attempt    int           // the number of the request, from 1; in Status of the try
+	Attempt    int           // the number of the request, from 1, those counted that WithRequest or the limiter kept from being sent
 	StatusCode int           // of the answer; 0: there was no answer
 	RequestID  string        // the answer's X-Request-Id or the like; may be empty
 	Excerpt    string        // the start of the answer's body on one line, at most 200 bytes

@@ -40,6 +40,7 @@ type outcome struct {
 	err      error
 	hint     time.Duration // the server's Retry-After; 0: none
 	requests int           // sent
+	number   int           // the last one given to a request, or to a fault that kept one from being sent
 }
 
 // exchange asks for one job once: gate, limiter, breaker, timeout, send,
@@ -50,8 +51,9 @@ func (c *Client) exchange(ctx context.Context, id string, number int) outcome {
 	out := c.exchangeOnce(ctx, id, number)
 	var h *HTTPError
 	if out.verdict == final && len(c.prepare) > 0 && errors.As(out.err, &h) && h.StatusCode == http.StatusUnauthorized {
-		out = c.exchangeOnce(ctx, id, number+1)
-		out.requests++
+		again := c.exchangeOnce(ctx, id, out.number+1)
+		again.requests += out.requests
+		out = again
 	}
 	switch out.verdict {
 	case answered:
@@ -62,7 +64,12 @@ func (c *Client) exchange(ctx context.Context, id string, number int) outcome {
 	return out
 }
 
-func (c *Client) exchangeOnce(ctx context.Context, id string, number int) outcome {
+func (c *Client) exchangeOnce(ctx context.Context, id string, number int) (out outcome) {
+	defer func() {
+		if out.number = number; out.requests == 0 && out.verdict != fault {
+			out.number-- // free for the next
+		}
+	}()
 	if out, ok := c.enter(ctx, id, number); !ok {
 		return out
 	}
@@ -132,7 +139,7 @@ func (c *Client) enter(ctx context.Context, id string, number int) (out outcome,
 	}()
 	if c.limiter != nil {
 		if err := c.limiter.Wait(ctx); err != nil {
-			if ctx.Err() != nil {
+			if expired(ctx) {
 				return outcome{verdict: left}, false
 			}
 			d := Details{JobID: id, Attempt: number}
@@ -197,7 +204,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	details := Details{JobID: id, Attempt: number}
 	for _, prepare := range c.prepare {
 		if err := prepare(req); err != nil {
-			if parent.Err() != nil {
+			if expired(parent) {
 				return outcome{verdict: left}, errNeutral
 			}
 			err = &TransportError{Details: details, Err: fmt.Errorf("WithRequest: %w", c.clean(err, req))}

@@ -2,6 +2,7 @@ package vtclient_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -643,33 +644,37 @@ func TestTheLimiterComesFirstAndOutsideTheTimeout(t *testing.T) {
 // Property 41: queueing for a connection or a place in flight is never taken
 // for a slow backend, and the bound in flight holds.
 func TestQueueingIsNoFault(t *testing.T) {
-	for _, how := range []string{"WithMaxInFlight", "MaxConnsPerHost"} {
+	old := http.DefaultTransport
+	defer func() { http.DefaultTransport = old }()
+	for _, how := range []string{"WithMaxInFlight", "MaxConnsPerHost", "MaxConnsPerHost of http.DefaultTransport", "and of a client without a transport"} {
 		t.Run(how, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var inFlight, most, requests atomic.Int32
-				s := testserver.StartInMemory(t, testserver.Delay(20*time.Millisecond, testserver.Pending()))
-				transport := &http.Transport{DialContext: s.DialContext, MaxIdleConnsPerHost: 64}
-				defer transport.CloseIdleConnections()
-				n := 4
-				if how == "MaxConnsPerHost" {
-					transport.MaxConnsPerHost, n = 4, 64
-				}
-				hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+				var inFlight, most atomic.Int32
+				s := testserver.StartInMemory(t, testserver.Handler(func(w http.ResponseWriter, _ *http.Request) {
 					now := inFlight.Add(1)
+					defer inFlight.Add(-1)
 					for m := most.Load(); now > m && !most.CompareAndSwap(m, now); m = most.Load() {
 					}
-					requests.Add(1)
-					defer inFlight.Add(-1)
-					return transport.RoundTrip(r)
-				})}
-				if how == "MaxConnsPerHost" {
-					hc.Transport = transport // as the client must see it
+					time.Sleep(20 * time.Millisecond)
+					io.WriteString(w, `{"result":"pending"}`)
+				}))
+				transport := &http.Transport{DialContext: s.DialContext, MaxIdleConnsPerHost: 1000, MaxConnsPerHost: 4}
+				defer transport.CloseIdleConnections()
+				with, n := vtclient.WithHTTPClient(&http.Client{Transport: transport}), 1000
+				switch how {
+				case "WithMaxInFlight":
+					transport.MaxConnsPerHost, n = 0, 4
+				case "MaxConnsPerHost of http.DefaultTransport":
+					http.DefaultTransport, with = transport, vtclient.WithTrace(vtclient.Trace{})
+				case "and of a client without a transport":
+					http.DefaultTransport, with = transport, vtclient.WithHTTPClient(&http.Client{})
 				}
 				b := vtclient.NewCircuitBreaker(vtclient.BreakerConfig{ConsecutiveFailures: 1})
-				c, err := vtclient.New(s.URL(), vtclient.WithHTTPClient(hc), vtclient.WithMaxInFlight(n), vtclient.WithTimeout(time.Second), vtclient.WithBreaker(b), once())
+				c, err := vtclient.New(s.URL(), with, vtclient.WithMaxInFlight(n), vtclient.WithTimeout(time.Second), vtclient.WithBreaker(b), once())
 				if err != nil {
 					t.Fatal(err)
 				}
+				defer c.CloseIdleConnections()
 				start := time.Now()
 				var wg sync.WaitGroup
 				for i := range 1000 {
@@ -680,7 +685,7 @@ func TestQueueingIsNoFault(t *testing.T) {
 					})
 				}
 				wg.Wait()
-				if took := time.Since(start); took != 5*time.Second || b.State() != vtclient.BreakerClosed || len(s.Requests()) != 1000 || s.Connections() != 4 || most.Load() > 4 {
+				if took := time.Since(start); took != 5*time.Second || b.State() != vtclient.BreakerClosed || len(s.Requests()) != 1000 || s.Connections() != 4 || most.Load() != 4 {
 					t.Errorf("took %v, breaker %v, %d requests, %d connections, %d in flight", took, b.State(), len(s.Requests()), s.Connections(), most.Load())
 				}
 			})
@@ -716,4 +721,325 @@ func TestConcurrentFirstUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Property 26: a context error of somebody else's is not the end of the caller's own context.
+func TestForeignContextErrorsAreNotTheCallers(t *testing.T) {
+	for _, foreign := range []error{context.DeadlineExceeded, context.Canceled} {
+		wrapped := fmt.Errorf("%w: %w", io.ErrNoProgress, foreign)
+		for _, where := range []string{"transport", "with a secret", "body", "WithRequest", "limiter", "Decode"} {
+			b := &notingBreaker{}
+			l := &countingLimiter{}
+			if where == "limiter" {
+				l.err = wrapped
+			}
+			c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+				resp := respond(r, 200, "")
+				switch where {
+				case "transport":
+					return nil, wrapped
+				case "with a secret":
+					return nil, fmt.Errorf("key s3cr3t: %w", wrapped)
+				case "body":
+					resp.Body = io.NopCloser(io.MultiReader(strings.NewReader("{"), errorReader{wrapped}))
+				}
+				return resp, nil
+			}, once(), vtclient.WithBreaker(b), vtclient.WithLimiter(l), vtclient.WithHeader("X-Api-Key", "s3cr3t"),
+				vtclient.WithRequest(func(*http.Request) error {
+					if where == "WithRequest" {
+						return wrapped
+					}
+					return nil
+				}),
+				vtclient.WithEndpoint(vtclient.Endpoint{Decode: func(vtclient.Answer) (vtclient.Status, error) { return vtclient.Status{}, wrapped }}))
+			_, err := c.Status(t.Context(), "j")
+			var te *vtclient.TransportError
+			if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || !errors.Is(err, io.ErrNoProgress) ||
+				errors.As(err, &te) != (where != "Decode") || te != nil && te.Timeout() != (foreign == context.DeadlineExceeded) {
+				t.Errorf("%s: %v", where, err)
+			}
+			if _, told := b.noted(); where == "transport" && (len(told) != 1 || errors.Is(told[0], context.Canceled)) {
+				t.Errorf("the breaker was told %v", told)
+			}
+		}
+	}
+}
+
+type errorReader struct{ err error }
+
+func (r errorReader) Read([]byte) (int, error) { return 0, r.err }
+
+// Property 21: a body is closed on every path.
+func TestEveryBodyIsClosed(t *testing.T) {
+	for name, answer := range map[string]func(*http.Request) *http.Response{
+		"success":    func(r *http.Request) *http.Response { return respond(r, 200, `{"result":"pending"}`) },
+		"an error":   func(r *http.Request) *http.Response { return respond(r, 500, "oops") },
+		"too large":  func(r *http.Request) *http.Response { return respond(r, 200, strings.Repeat("x", 2000)) },
+		"unreadable": func(r *http.Request) *http.Response { return respond(r, 200, "?") },
+		"broken": func(r *http.Request) *http.Response {
+			resp := respond(r, 200, "")
+			resp.Body = io.NopCloser(failingReader{})
+			return resp
+		},
+		"a refused redirect": func(r *http.Request) *http.Response { return respond(r, 302, "to", "Location: http://evil.test/") },
+	} {
+		opened, closed := 0, 0
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			resp := answer(r)
+			opened++
+			resp.Body = closing{resp.Body, &closed}
+			return resp, nil
+		}, once(), vtclient.WithMaxBody(1000))
+		c.Status(t.Context(), "j")
+		if opened != 1 || closed == 0 {
+			t.Errorf("%s: %d bodies, %d closed", name, opened, closed)
+		}
+	}
+}
+
+type closing struct {
+	io.Reader
+	closed *int
+}
+
+func (c closing) Close() error { *c.closed++; return nil }
+
+// Property 24: what is a secret, and what is too short for one.
+func TestWhatCountsAsASecret(t *testing.T) {
+	for _, tt := range []struct {
+		name, base string
+		prepare    func(*http.Request)
+		body, want string
+	}{
+		{"one the beginning of another", "http://h", func(r *http.Request) { r.Header["X-Key"] = []string{"s3cret", "s3cret-and-more"} }, "a s3cret-and-more b s3cret", "a [redacted] b [redacted]"},
+		{"cookies", "http://h", func(r *http.Request) {
+			r.AddCookie(&http.Cookie{Name: "a", Value: "c00kie"})
+			r.AddCookie(&http.Cookie{Name: "b", Value: "b1scuit"})
+		}, "c00kie, b1scuit", "[redacted], [redacted]"},
+		{"a key for a user", "http://us3rkey:@h", nil, "us3rkey is no user", "[redacted] is no user"},
+		{"but no user beside a password", "http://user:p4ssword@h", nil, "user and p4ssword", "user and [redacted]"},
+		{"Basic of WithRequest", "http://h", func(r *http.Request) { r.SetBasicAuth("user", "p4ssword") }, "p4ssword of user 1", "[redacted] of user 1"},
+		{"short ones", "http://h", func(r *http.Request) { r.Header.Set("X-Version", "abc") }, "abcdef abc", "abcdef abc"},
+		{"and four bytes", "http://h", func(r *http.Request) { r.Header.Set("X-Version", "abcd") }, "abcdef", "[redacted]ef"},
+	} {
+		c, err := vtclient.New(tt.base, vtclient.WithRequest(func(r *http.Request) error {
+			if tt.prepare != nil {
+				tt.prepare(r)
+			}
+			return nil
+		}), vtclient.WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) { return respond(r, 400, tt.body), nil })}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var h *vtclient.HTTPError
+		if _, err := c.Status(t.Context(), "j"); !errors.As(err, &h) || h.Excerpt != tt.want {
+			t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
+		}
+	}
+}
+
+// A dueContext has a deadline and a timer that is late.
+type dueContext struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c dueContext) Deadline() (time.Time, bool) { return c.deadline, true }
+
+// What fails at the very instant of the caller's deadline is the caller's end: neutral, and not told to others.
+func TestAFailureAtTheDeadlineIsTheCallersEnd(t *testing.T) {
+	for _, where := range []string{"transport", "WithRequest", "limiter"} {
+		t.Run(where, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var n atomic.Int32
+				failing := func(at string) error {
+					if at == where && n.Add(1) == 1 {
+						time.Sleep(time.Second)
+						return errors.New("broke")
+					}
+					return nil
+				}
+				b := &notingBreaker{}
+				l := limiterFunc(func(context.Context) error { return failing("limiter") })
+				c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+					if err := failing("transport"); err != nil {
+						return nil, err
+					}
+					return respond(r, 200, `{"result":"pending"}`), nil
+				}, once(), vtclient.WithBreaker(b), vtclient.WithLimiter(l), vtclient.WithRequest(func(*http.Request) error { return failing("WithRequest") }))
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					_, err := c.Status(dueContext{t.Context(), time.Now().Add(time.Second)}, "j")
+					var te *vtclient.TransportError
+					if !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &te) {
+						t.Errorf("the caller got %v", err)
+					}
+				})
+				synctest.Wait()
+				if _, err := c.Status(t.Context(), "j"); err != nil {
+					t.Errorf("who shares the call got %v", err)
+				}
+				wg.Wait()
+				want := 2
+				if where == "limiter" {
+					want = 1
+				}
+				if _, told := b.noted(); len(told) != want || want == 2 && !errors.Is(told[0], context.Canceled) || told[want-1] != nil {
+					t.Errorf("the breaker was told %v", told)
+				}
+			})
+		})
+	}
+}
+
+type limiterFunc func(context.Context) error
+
+func (f limiterFunc) Wait(ctx context.Context) error { return f(ctx) }
+
+// A server that wants a certificate of the client's will want it again.
+func TestAnAlertOfTheServersIsFinal(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	// In TLS 1.2 the alert comes within the handshake; in 1.3 it may be lost to a reset after it.
+	s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}
+	s.StartTLS()
+	defer s.Close()
+	b := &notingBreaker{}
+	c, err := vtclient.New(s.URL, vtclient.WithHTTPClient(s.Client()), vtclient.WithBreaker(b), every(time.Millisecond, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var te *vtclient.TransportError
+	_, err = c.Status(t.Context(), "j")
+	if n, _ := b.noted(); !errors.As(err, &te) || n != 1 || !strings.Contains(err.Error(), "refuses this client") {
+		t.Errorf("%v after %d tries", err, n)
+	}
+}
+
+// An error of WithRequest is a fault of the try, with nothing sent and nothing said of the backend.
+func TestWithRequestMayFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broke := errors.New("no token")
+		calls, sent := 0, 0
+		b := &notingBreaker{}
+		f := func(*http.Request) error {
+			if calls++; calls <= 2 {
+				return broke
+			}
+			return nil
+		}
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			sent++
+			return respond(r, 200, `{"result":"pending"}`), nil
+		}, every(time.Second, 2), vtclient.WithBreaker(b), vtclient.WithRequest(func(r *http.Request) error { return f(r) }))
+		var te *vtclient.TransportError
+		if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || !errors.Is(err, broke) || te.Attempt != 2 || te.Timeout() || calls != 2 || sent != 0 {
+			t.Errorf("%v after %d calls, %d requests", err, calls, sent)
+		}
+		if _, err := c.Status(t.Context(), "j"); err != nil || sent != 1 {
+			t.Error(err)
+		}
+		f = func(r *http.Request) error { <-r.Context().Done(); return r.Context().Err() }
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		te = nil
+		if _, err := c.Status(ctx, "k"); !errors.Is(err, context.Canceled) || errors.As(err, &te) || sent != 1 {
+			t.Error(err)
+		}
+		if _, told := b.noted(); len(told) != 4 || !errors.Is(told[0], context.Canceled) || !errors.Is(told[1], context.Canceled) || told[2] != nil || !errors.Is(told[3], context.Canceled) {
+			t.Errorf("the breaker was told %v", told)
+		}
+	})
+}
+
+// Who leaves while queueing gets its own context's error, sends nothing and keeps no place.
+func TestLeavingAQueue(t *testing.T) {
+	for _, where := range []string{"gate", "limiter"} {
+		t.Run(where, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sent := 0
+				l := &countingLimiter{}
+				c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+					sent++
+					time.Sleep(10 * time.Second)
+					return respond(r, 200, `{"result":"pending"}`), nil
+				}, vtclient.WithMaxInFlight(1), vtclient.WithLimiter(l), vtclient.WithTimeout(time.Minute))
+				var wg sync.WaitGroup
+				if where == "limiter" {
+					l.pause = time.Hour
+				} else {
+					wg.Go(func() { c.Status(t.Context(), "first") })
+					synctest.Wait()
+				}
+				before, start := sent, time.Now()
+				mine := errors.New("shutting down")
+				ctx, cancel := context.WithCancelCause(t.Context())
+				time.AfterFunc(time.Second, func() { cancel(mine) })
+				_, err := c.Status(ctx, "j")
+				if !errors.Is(err, context.Canceled) || !errors.Is(err, mine) || time.Since(start) != time.Second || sent != before {
+					t.Errorf("%v after %v", err, time.Since(start))
+				}
+				wg.Wait()
+				l.pause = 0
+				last, cancelLast := context.WithTimeout(t.Context(), time.Minute)
+				defer cancelLast()
+				if _, err := c.Status(last, "j"); err != nil || sent != before+1 {
+					t.Errorf("the next one: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// The error of a 429 that holds the client is read by others while its own call goes on: run with -race.
+func TestTheErrorOfAHoldMayBeReadByOthers(t *testing.T) {
+	held, read := make(chan struct{}), make(chan struct{})
+	var first sync.Once
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 429, "", "Retry-After: 60"), nil }, vtclient.WithCache(nil),
+		vtclient.WithTrace(vtclient.Trace{Answered: func(context.Context, vtclient.TraceInfo) { first.Do(func() { close(held) }) }}))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer close(read)
+		<-held
+		short, stop := context.WithTimeout(context.Background(), time.Second)
+		defer stop()
+		time.Sleep(50 * time.Millisecond)
+		_, err := c.Status(short, "other")
+		var h *vtclient.HTTPError
+		if !errors.As(err, &h) || h.Next != 0 || !strings.Contains(err.Error(), "429") {
+			t.Errorf("%v", err)
+		}
+		cancel()
+	}()
+	c.Status(ctx, "j")
+	<-read
+}
+
+// A redirect that we refuse is none of the caller's CheckRedirect's business.
+func TestOurRefusalOfARedirectComesFirst(t *testing.T) {
+	asked := 0
+	c, err := vtclient.New("http://api.test", vtclient.WithHTTPClient(&http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { asked++; return nil },
+		Transport: tripper(func(r *http.Request) (*http.Response, error) {
+			return respond(r, 302, "", "Location: http://evil.test/"), nil
+		}),
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Status(t.Context(), "j"); !errors.Is(err, vtclient.ErrRedirect) || asked != 0 {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
+}
+
+// Ours does not count a 429 unless asked to.
+func TestA429DoesNotOpenOurBreaker(t *testing.T) {
+	b := vtclient.NewCircuitBreaker(vtclient.BreakerConfig{ConsecutiveFailures: 1})
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 429, ""), nil }, vtclient.WithBreaker(b), once())
+	for range 3 {
+		c.Status(t.Context(), "j")
+	}
+	if b.State() != vtclient.BreakerClosed {
+		t.Error(b.State())
+	}
 }

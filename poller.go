@@ -56,6 +56,7 @@ type poll struct {
 	fault     error // the last one met
 
 	requests int32
+	number   int32 // of the last request, those counted that a fault kept from being sent
 	faults   int32 // since the last answer
 	tries    int32 // faults and refusals since the last answer
 
@@ -732,7 +733,7 @@ func (e *poller) work(ctx context.Context, p *poll) {
 
 // run makes one exchange for a poll and acts on what it brought.
 func (e *poller) run(ctx context.Context, p *poll) {
-	out := e.c.exchange(ctx, p.id, int(p.requests)+1)
+	out := e.c.exchange(ctx, p.id, int(p.number)+1)
 	if out.verdict == answered {
 		e.c.remember(ctx, out.status)
 	}
@@ -743,7 +744,7 @@ func (e *poller) run(ctx context.Context, p *poll) {
 	n.ask(e.c, &out) // the strategies are the caller's: not under our lock
 	if delay, ok := e.settle(p, &out, n); ok && len(e.c.traces) > 0 {
 		e.c.emit(ctx, traceScheduled, TraceInfo{
-			JobID: p.id, Attempt: n.polling.Number + 1, Delay: delay, Retry: out.verdict != answered, Err: out.err,
+			JobID: p.id, Attempt: out.number + 1, Delay: delay, Retry: out.verdict != answered, Err: out.err,
 		})
 	}
 }
@@ -767,6 +768,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 	now := c.now()
 	age := time.Duration(now - p.began)
 	p.requests += int32(out.requests)
+	p.number = int32(out.number)
 	switch out.verdict {
 	case answered:
 		p.tries, p.faults, p.faultAt, p.refusedAt = 0, 0, 0, 0
@@ -805,7 +807,10 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		return n, false
 	}
 	n.polling = Attempt{Number: int(p.requests), Elapsed: age, PendingAt: p.pendingAt, Expected: p.expected}
-	n.retrying = Attempt{Number: int(p.tries)}
+	n.retrying = Attempt{Number: int(p.faults)}
+	if out.verdict == refused { // not so after a fault, whose delay the breaker's refusals must not stretch
+		n.retrying.Number = int(p.tries)
+	}
 	if p.tries > 0 {
 		n.retrying.Elapsed = time.Duration(now - p.troubledSince())
 	}

@@ -234,6 +234,7 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 // to the caller who makes it, so that whoever goes on after a caller that left goes on from there.
 type tries struct {
 	made      int
+	number    int // of the last request: a 401 makes two of one try
 	first     time.Time
 	notBefore time.Time
 	fault     error
@@ -249,7 +250,8 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 		if t.first.IsZero() {
 			t.first = time.Now()
 		}
-		out := c.exchange(ctx, jobID, t.made+1)
+		out := c.exchange(ctx, jobID, t.number+1)
+		t.number = out.number
 		switch out.verdict {
 		case answered:
 			c.remember(ctx, out.status)
@@ -288,7 +290,7 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 			continue // to the error that says so
 		}
 		d.Next = delay
-		c.emit(ctx, traceScheduled, TraceInfo{JobID: jobID, Attempt: t.made + 1, Delay: delay, Retry: true, Err: out.err})
+		c.emit(ctx, traceScheduled, TraceInfo{JobID: jobID, Attempt: t.number + 1, Delay: delay, Retry: true, Err: out.err})
 	}
 }
 

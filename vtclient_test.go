@@ -157,6 +157,36 @@ func TestTheCallersDeadlineEndsAStatusWithTheLastFault(t *testing.T) {
 	})
 }
 
+// A 401 that is tried again at once makes two requests of one try, and no two have one number.
+func TestEachRequestOfAStatusHasItsNumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r recorder
+		codes := []int{401, 503, 401, 503, 503}
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			code := codes[0]
+			codes = codes[1:]
+			return respond(r, code, ""), nil
+		}, every(time.Second, 3), vtclient.WithBreaker(nil), vtclient.WithTrace(r.trace()), vtclient.WithRequest(func(*http.Request) error { return nil }))
+		_, err := c.Status(t.Context(), "j")
+		var h *vtclient.HTTPError
+		if !errors.As(err, &h) || h.Attempt != 5 || len(codes) != 0 {
+			t.Error(err)
+		}
+		var sent, next []int
+		for i, name := range r.names {
+			switch name {
+			case "sent":
+				sent = append(sent, r.infos[i].Attempt)
+			case "scheduled":
+				next = append(next, r.infos[i].Attempt)
+			}
+		}
+		if fmt.Sprint(sent, next) != "[1 2 3 4 5] [3 5]" {
+			t.Errorf("requests %v, announced %v", sent, next)
+		}
+	})
+}
+
 // Property 12: cancelling during the pause between tries returns at once.
 func TestCancellingBetweenTriesReturnsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1049,6 +1049,71 @@ func TestBreakerRefusals(t *testing.T) {
 	})
 }
 
+// Refusals of the breaker do not stretch the delay after a fault, which follows from the faults in a row.
+func TestRefusalsDoNotStretchTheDelayAfterAFault(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var told []int
+		br := &refuser{until: time.Now()}
+		c, f := startFake(t, func(_ string, n int, at time.Duration) fakeReply {
+			if n == 1 {
+				br.until = br.until.Add(at + 3*time.Second) // refuses at 1 s, and as retrying says from then on
+			}
+			return []fakeReply{{code: 503}, {code: 503}, completed}[n-1]
+		}, WithBreaker(br), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
+			told = append(told, a.Number)
+			return time.Second, true
+		})))
+		if _, err := c.Wait(t.Context(), "a"); err != nil {
+			t.Error(err)
+		}
+		wantTimes(t, f.at("a"), 0, 3, 4)
+		if want := []int{1, 2, 3, 2}; !slices.Equal(told, want) {
+			t.Errorf("retrying was told of tries %v, want %v", told, want)
+		}
+	})
+}
+
+// No two requests of a wait have one number, though a 401 is tried again at once and
+// WithRequest may keep a request from being sent.
+func TestEachRequestOfAWaitHasItsNumber(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var numbers, next []int
+		calls := 0
+		c, _ := startFake(t, inTurn(fakeReply{code: 401}, fakeReply{code: 503}, fakeReply{code: 401}, pending, fakeReply{code: 500}, completed),
+			WithRequest(func(*http.Request) error {
+				if calls++; calls == 3 {
+					return errors.New("no token")
+				}
+				return nil
+			}),
+			WithTrace(Trace{
+				Sent:      func(_ context.Context, i TraceInfo) { numbers = append(numbers, i.Attempt) },
+				Scheduled: func(_ context.Context, i TraceInfo) { next = append(next, i.Attempt) },
+			}))
+		var faults []int
+		_, err := c.Wait(t.Context(), "a", OnError(func(err error) {
+			var h *HTTPError
+			var tr *TransportError
+			if errors.As(err, &h) {
+				faults = append(faults, h.Attempt)
+			} else if errors.As(err, &tr) {
+				faults = append(faults, tr.Attempt)
+			}
+		}))
+		if err != nil {
+			t.Error(err)
+		}
+		for _, got := range []struct {
+			what      string
+			got, want []int
+		}{{"requests", numbers, []int{1, 2, 4, 5, 6, 7}}, {"faults", faults, []int{2, 3, 6}}, {"announced requests", next, []int{3, 4, 6, 7}}} {
+			if !slices.Equal(got.got, got.want) {
+				t.Errorf("%s have the numbers %v, want %v", got.what, got.got, got.want)
+			}
+		}
+	})
+}
+
 // A dead backend behind our breaker: most waits see nothing but refusals, and
 // yet all end soon after the tolerance.
 func TestDeadBackendEndsAllWaits(t *testing.T) {
