@@ -164,9 +164,9 @@ const windowBuckets = 10
 // is never called costs nothing while closed; a probe's is given to another
 // request after ProbeTimeout, and its own result, should it still come, ignored.
 //
-// Create one with [NewCircuitBreaker]; the zero value is not usable. One breaker serves one backend; clients
-// of the same backend may share it. All methods are safe for concurrent use.
-// It starts no goroutine and no timer.
+// Create one with [NewCircuitBreaker]; the zero value is not usable. One
+// breaker serves one backend; clients of the same backend may share it. All
+// methods are safe for concurrent use. It starts no goroutine and no timer.
 type CircuitBreaker struct {
 	era atomic.Pointer[era] // replaced under mu only
 	cfg BreakerConfig       // defaults filled in

@@ -26,9 +26,9 @@ var (
 	// [WithPolling] said stop before the job was over.
 	ErrGaveUp = errors.New("vtclient: the polling backoff said stop")
 
-	// ErrRetryAfter is the Cause of a [*WaitError] when the server asked, with a fault, for a
-	// longer pause than [WithMaxRetryAfter] allows; the *HTTPError in the
-	// same error carries the pause.
+	// ErrRetryAfter is the Cause of a [*WaitError] when the server asked, with
+	// a fault, for a longer pause than [WithMaxRetryAfter] allows; the
+	// *HTTPError in the same error carries the pause.
 	ErrRetryAfter = errors.New("vtclient: the server asks for a longer pause than allowed")
 
 	// ErrBodyTooLarge is matched by a [*DecodeError] when an answer had more

@@ -179,7 +179,8 @@ func (c *Client) hold(d time.Duration) {
 }
 
 // A timeoutError says that the attempt's own timeout passed. It does not match
-// context.DeadlineExceeded, which callers must be able to take for the end of their own time.
+// context.DeadlineExceeded, which callers must be able to take for the end of
+// their own time.
 type timeoutError struct{ after time.Duration }
 
 func (e timeoutError) Error() string        { return fmt.Sprintf("no whole answer within %v", e.after) }
@@ -442,8 +443,9 @@ func port(u *url.URL) string {
 
 func origin(u *url.URL) string { return oneLine(u.Scheme+"://"+u.Host, 200) }
 
-// errorBody bounds in bytes what is read of the body of an answer that is an error: enough for
-// any message, and for the connection to be used again after it.
+// errorBody bounds in bytes what is read of the body of an answer that is an
+// error: enough for any message, and for the connection to be used again after
+// it.
 const errorBody = 64 << 10
 
 // A bodyBuffer is a body's bytes, to be used again.
@@ -524,9 +526,10 @@ func (c *Client) excerpt(body []byte, req *http.Request) string {
 	return oneLine(c.redact(string(body[:min(len(body), errorBody)]), req), 200)
 }
 
-// redact takes out of a text from outside what the client sent as a secret: the value of every
-// header that is not known to be harmless, and the base URL's user and password. As the
-// text may have been cut, the beginning of a secret at its end is taken out, too.
+// redact takes out of a text from outside what the client sent as a secret: the
+// value of every header that is not known to be harmless, and the base URL's
+// user and password. As the text may have been cut, the beginning of a secret
+// at its end is taken out, too.
 func (c *Client) redact(text string, req *http.Request) string {
 	if text == "" {
 		return text

@@ -14,7 +14,8 @@ import (
 
 const (
 	// pollFloor is the least time from the start of one poll of a job to the
-	// start of the next, whatever a Backoff says: no bug in one may become a busy loop.
+	// start of the next, whatever a Backoff says: no bug in one may become a
+	// busy loop.
 	pollFloor = 10 * time.Millisecond
 
 	// hintGap is the least time between two checks of one job that hints
@@ -127,7 +128,8 @@ func signal(ch chan struct{}) {
 
 func (in *inbox) full() bool { return in.space() <= 0 }
 
-// space is the number of events that an inbox takes before its jobs are no longer polled for it.
+// space is the number of events that an inbox takes before its jobs are no
+// longer polled for it.
 func (in *inbox) space() int {
 	n := in.limit - len(in.events)
 	if in.busy {
@@ -153,8 +155,9 @@ func (in *inbox) put(ev event) {
 }
 
 // The poller holds a poll for each job that is waited for and runs those that
-// are due. It is the client's engine: a heap by time, one timer, and workers that exist
-// while something is due. It starts with the first poll and is gone with the last.
+// are due. It is the client's engine: a heap by time, one timer, and workers
+// that exist while something is due. It starts with the first poll and is gone
+// with the last.
 type poller struct {
 	c          *Client
 	maxWorkers int
@@ -170,8 +173,8 @@ type poller struct {
 
 func (e *poller) init(c *Client, maxWorkers int) { e.c, e.maxWorkers = c, maxWorkers }
 
-// tell tells the Learner, which is the caller's code: on the goroutine of somebody who
-// waited, where a panic belongs, and never under our lock.
+// tell tells the Learner, which is the caller's code: on the goroutine of
+// somebody who waited, where a panic belongs, and never under our lock.
 func (e *poller) tell(lesson *Completion) {
 	if lesson != nil {
 		e.c.polling.(Learner).Learn(*lesson)
@@ -255,7 +258,8 @@ func (e *poller) post(in *inbox, ev event) bool {
 	return true
 }
 
-// awaitRoom returns with e.mu held and true once in has room, or with false if it is closed.
+// awaitRoom returns with e.mu held and true once in has room, or with false if
+// it is closed.
 func (e *poller) awaitRoom(in *inbox) bool {
 	for {
 		e.mu.Lock()
@@ -271,9 +275,9 @@ func (e *poller) awaitRoom(in *inbox) bool {
 	}
 }
 
-// take returns the inbox's next event, if there is one. Until the next take
-// the inbox counts as busy with it, so that no job is polled for a caller who has not
-// yet dealt with the last answer.
+// take returns the inbox's next event, if there is one. Until the next take the
+// inbox counts as busy with it, so that no job is polled for a caller who has
+// not yet dealt with the last answer.
 func (e *poller) take(in *inbox) (event, bool) {
 	e.mu.Lock()
 	ev, ok := e.pull(in, 0)
@@ -370,7 +374,8 @@ func (e *poller) lastSeen(p *poll) Status {
 	}
 }
 
-// drop ends a subscription, and with the last one the poll, whose lesson it returns.
+// drop ends a subscription, and with the last one the poll, whose lesson it
+// returns.
 func (e *poller) drop(s *sub) *Completion {
 	e.unlink(s)
 	p := s.poll
@@ -398,7 +403,8 @@ func (e *poller) unlink(s *sub) {
 	s.nextIn, s.prevIn = nil, nil
 }
 
-// end takes a poll out of the client. Its exchange in flight, if there is one, is cancelled.
+// end takes a poll out of the client. Its exchange in flight, if there is one,
+// is cancelled.
 func (e *poller) end(p *poll) {
 	p.gone = true
 	delete(e.polls, p.id)
@@ -458,9 +464,9 @@ func (e *poller) plan(p *poll, now int64) {
 }
 
 // lastPoll says when to poll for the last time before the deadline of s, or
-// never if the schedule itself comes close enough to it or nothing fits any more. The
-// answer is to come before the deadline, by the round trips seen so far, and
-// where many share a deadline their last polls are spread out.
+// never if the schedule itself comes close enough to it or nothing fits any
+// more. The answer is to come before the deadline, by the round trips seen so
+// far, and where many share a deadline their last polls are spread out.
 func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 	lead := firstLead
 	if d, ok := e.c.latency.bound(); ok {
@@ -607,8 +613,9 @@ func (e *poller) pop(now int64) *poll {
 	return nil
 }
 
-// A pacer gives out the moments for the first checks of one WaitAll: burst of them at once, then one each firstPace
-// (the virtual scheduling form of the leaky bucket, as in ITU-T I.371's GCRA).
+// A pacer gives out the moments for the first checks of one WaitAll: burst of
+// them at once, then one each firstPace (the virtual scheduling form of the
+// leaky bucket, as in ITU-T I.371's GCRA).
 type pacer struct{ tat int64 }
 
 func (p *pacer) next(now int64, burst int) int64 {
@@ -829,8 +836,9 @@ func (p *poll) troubledSince() int64 {
 }
 
 // ownFaults is how many faults in a row it takes to give one job up while the
-// client's other jobs are answered. Behind a breaker that lets few requests through, a
-// backend that fails half of them would otherwise end a wait by two or three.
+// client's other jobs are answered. Behind a breaker that lets few requests
+// through, a backend that fails half of them would otherwise end a wait by two
+// or three.
 const ownFaults = 16
 
 // outageOver reports whether the outage tolerance of a poll is used up. A
@@ -885,7 +893,8 @@ func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 	// A hint stands until there is an answer to a check that began after it.
 	p.hinted, p.again = p.again || p.hinted && out.verdict != answered, false
 	if out.verdict == fault {
-		// Not before: whoever leaves earlier must not hold an error that is still written to below.
+		// Not before: whoever leaves earlier must not hold an error that is
+		// still written to below.
 		p.fault = out.err
 	}
 	if n.cause != nil {

@@ -29,10 +29,10 @@
 // "Still pending" is an answer, and how soon to ask again is the business of
 // [WithPolling]. A fault is the lack of an answer (a broken connection, a
 // timeout, a 5xx, a 429), and [WithRetry] says how soon to try again. The two
-// are set apart and have different defaults. A wait ends with the job; with
-// an error that no further try would change, such as a 404; when faults have lasted as long as
-// [WithOutageTolerance] says; or with its context. Each option's comment gives its default,
-// with the unit and the reason.
+// are set apart and have different defaults. A wait ends with the job; with an
+// error that no further try would change, such as a 404; when faults have
+// lasted as long as [WithOutageTolerance] says; or with its context. Each
+// option's comment gives its default, with the unit and the reason.
 //
 // # Errors
 //
@@ -53,8 +53,8 @@
 // # Testing
 //
 // Package simserver holds a simulated backend to embed in tests. The library
-// takes its time from package time alone, so a test inside testing/synctest waits for
-// hours in an instant.
+// takes its time from package time alone, so a test inside testing/synctest
+// waits for hours in an instant.
 package vtclient
 
 import (
@@ -179,9 +179,9 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 // client remains usable.
 func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
 
-// now is the time since the client's epoch, in nanoseconds: eight bytes
-// where a time.Time has twenty-four, and monotonic. Not by time.Since, which in a synctest bubble is at odds with Sub if the client
-// was made outside.
+// now is the time since the client's epoch, in nanoseconds: eight bytes where a
+// time.Time has twenty-four, and monotonic. Not by time.Since, which in a
+// synctest bubble is at odds with Sub if the client was made outside.
 func (c *Client) now() int64 {
 	now := time.Now()
 	return int64(now.Sub(c.epoch))
@@ -205,11 +205,12 @@ func later(t int64, d time.Duration) int64 {
 // the request with other calls for the same job that are under way, and
 // retries faults as [WithRetry] says.
 //
-// A job that failed is an answer, not an error: look at State. On an error the Status
-// holds the JobID and nothing else. The errors are *HTTPError, *TransportError, *DecodeError and *StateError for what the
-// backend did, *RefusedError for the breaker's refusal, *ArgumentError for an
-// id that cannot be asked about, and *WaitError when ctx ended first, or is
-// sure to end before the next try may be made.
+// A job that failed is an answer, not an error: look at State. On an error the
+// Status holds the JobID and nothing else. The errors are *HTTPError,
+// *TransportError, *DecodeError and *StateError for what the backend did,
+// *RefusedError for the breaker's refusal, *ArgumentError for an id that cannot
+// be asked about, and *WaitError when ctx ended first, or is sure to end before
+// the next try may be made.
 func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	if err := c.route.checkID(jobID); err != nil {
 		return Status{JobID: jobID}, err
@@ -230,8 +231,9 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	return st, err
 }
 
-// tries is where a sequence of retries stands. It belongs to the shared call and not
-// to the caller who makes it, so that whoever goes on after a caller that left goes on from there.
+// tries is where a sequence of retries stands. It belongs to the shared call
+// and not to the caller who makes it, so that whoever goes on after a caller
+// that left goes on from there.
 type tries struct {
 	made      int
 	number    int // of the last request: a 401 makes two of one try
@@ -302,8 +304,8 @@ func details(err error) *Details {
 	return &Details{}
 }
 
-// sleepUntil waits until the next try may be made. Where the context's deadline comes
-// first there is no use in waiting for either, and it returns at once.
+// sleepUntil waits until the next try may be made. Where the context's deadline
+// comes first there is no use in waiting for either, and it returns at once.
 func (c *Client) sleepUntil(ctx context.Context, jobID string, t *tries) error {
 	d := time.Until(t.notBefore)
 	if d <= 0 {
@@ -328,7 +330,8 @@ func (c *Client) ended(ctx context.Context, jobID string, t *tries) error {
 	return &WaitError{JobID: jobID, Requests: t.made, Cause: contextCause(ctx), Fault: t.fault}
 }
 
-// errTooLong reports that the server asks for a longer pause than WithMaxRetryAfter allows.
+// errTooLong reports that the server asks for a longer pause than
+// WithMaxRetryAfter allows.
 func (c *Client) errTooLong() error {
 	return fmt.Errorf("%w: the bound is %v", ErrRetryAfter, c.maxRetryAfter)
 }
@@ -342,8 +345,8 @@ const (
 	cacheRest = 5 * time.Second
 )
 
-// recall returns the job's status from the cache, a pending one only if asked. Whatever goes wrong there is
-// reported to the traces and counts as a miss.
+// recall returns the job's status from the cache, a pending one only if asked.
+// Whatever goes wrong there is reported to the traces and counts as a miss.
 func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status, bool) {
 	if c.cache == nil {
 		return Status{}, false
