@@ -175,7 +175,8 @@ func notToken(r rune) bool {
 // try, so that a 401 is tried once more at once. Its time counts towards the
 // attempt's timeout, which r.Context() carries; an error from it is a fault of
 // the attempt, and nothing is sent. It must be safe for concurrent use. Given
-// more than once, the functions are called in order.
+// more than once, the functions are called in order. It must not ask this
+// client for the status of the same job, which would wait for itself.
 func WithRequest(f func(r *http.Request) error) Option {
 	return func(cfg *config) {
 		if f == nil {

@@ -10,8 +10,10 @@ import (
 // net/http/httptrace: enough to feed any metrics system. Every field may be
 // nil; a nil field costs nothing. The callbacks are called synchronously, from
 // several goroutines at once and never under a lock of the client; they should
-// return quickly. The context is that of the call or wait on whose behalf the
-// client acts (of one of them, where several share a poll), for its values.
+// return quickly, and not ask the client for the status of the same job, which
+// would wait for itself. The context is that of the call or wait on whose
+// behalf the client acts (of one of them, where several share a poll), for its
+// values.
 type Trace struct {
 	// Sent: a request is about to be sent.
 	Sent func(context.Context, TraceInfo)
