@@ -129,6 +129,44 @@ func priorDensity(x float64, ratio bool) float64 {
 	return 0.1*flat + 1/math.Cosh((x-4.8)/1.5)
 }
 
+// priorSteps is the fineness of the tables of the prior.
+const priorSteps = 2048
+
+// priorTables holds the integral of priorDensity, for ages and for ratios: it is
+// asked for with every estimate, for each cell.
+var priorTables = sync.OnceValue(func() *[2][priorSteps + 1]float64 {
+	var r [2][priorSteps + 1]float64
+	for k := range r {
+		sum := 0.0
+		for i := range priorSteps {
+			r[k][i] = sum
+			sum += priorDensity(minLogAge+(float64(i)+.5)*(maxLogAge-minLogAge)/priorSteps, k == 1)
+		}
+		r[k][priorSteps] = sum
+		for i := range r[k] {
+			r[k][i] /= sum
+		}
+	}
+	return &r
+})
+
+// priorBelow looks up the prior's mass below the log age x.
+func priorBelow(tab *[priorSteps + 1]float64, x float64) float64 {
+	y := (x - minLogAge) * (priorSteps / (maxLogAge - minLogAge))
+	if !(y > 0) {
+		return 0
+	}
+	i := int(min(y, priorSteps-1))
+	return tab[i] + (tab[i+1]-tab[i])*min(y-float64(i), 1)
+}
+
+func (m *model) priorTable() *[priorSteps + 1]float64 {
+	if m.ratio {
+		return &priorTables()[1]
+	}
+	return &priorTables()[0]
+}
+
 // A sample is a completion as a model sees it.
 type sample struct {
 	lo, hi float64 // the duration lies in (lo, hi]; hi may be +Inf
@@ -219,13 +257,11 @@ func (m *model) cells() int { return len(m.x) - 1 }
 
 // prior sets p to the prior's masses.
 func (m *model) prior(p []float64) []float64 {
-	sum := 0.0
+	tab, below := m.priorTable(), 0.0
 	for j := range p {
-		p[j] = priorDensity((m.x[j]+m.x[j+1])/2, m.ratio) * (m.x[j+1] - m.x[j])
-		sum += p[j]
-	}
-	for j := range p {
-		p[j] /= sum
+		b := priorBelow(tab, m.x[j+1])
+		p[j] = b - below
+		below = b
 	}
 	return p
 }
@@ -313,13 +349,8 @@ func (m *model) judge(s sample) (p [2]float64, prior float64) {
 			c.mix[l] = (1-back)*c.mix[l]*q[l]/p[k] + back*widthPrior[l]
 		}
 	}
-	w := getWork()
-	defer w.put()
-	pr := m.prior(w.a[:m.cells()])
-	for _, v := range pr[a.cell : b.cell+1] {
-		prior += v
-	}
-	prior -= pr[a.cell]*a.share + pr[b.cell]*(1-b.share)
+	tab := m.priorTable()
+	prior = priorBelow(tab, math.Log(s.hi)) - priorBelow(tab, math.Log(s.lo))
 	return p, max(prior, tiny)
 }
 
@@ -377,9 +408,11 @@ func (m *model) estimate() {
 		m.layGrid(w)
 	}
 	n := m.cells()
+	tab := decayTable()
 	for l, width := range widths {
+		half := 1 / (2 * width)
 		for j := range n {
-			w.decay[l][j] = math.Exp((m.x[j] - m.x[j+1]) / (2 * width))
+			w.decay[l][j] = tab.exp((m.x[j+1] - m.x[j]) * half)
 		}
 	}
 	for i, s := range m.samples {
@@ -399,15 +432,16 @@ func (c *pool) fit(w *work, prior []float64, samples []sample, first int) {
 		total := c.spread(w, samples, first)
 		clear(c.mass)
 		for l, count := range widthCount {
-			clear(out)
+			for j, p := range prior {
+				out[j] = count * p
+			}
 			if total > 0 {
 				smooth(w.decay[l], w.c[:n], out)
 			}
 			z := 1 / (total + count)
 			wt := c.mix[l] * z
-			for j, p := range prior {
-				out[j] += count * p
-				c.mass[j] += wt * out[j]
+			for j, v := range out {
+				c.mass[j] += wt * v
 			}
 			if round == emRounds-1 {
 				c.cdf[l] = cumulate(c.cdf[l], out, z)
@@ -465,22 +499,49 @@ func (c *pool) spread(w *work, samples []sample, first int) (total float64) {
 	return total
 }
 
-// smooth spreads the masses c with a two-sided exponential kernel into out.
-// decay is how far the kernel falls over half of each cell.
+// smooth spreads the masses c with a two-sided exponential kernel and adds them
+// to out. decay is how far the kernel falls over half of each cell. The two
+// sides go through the cells at once, because each waits for its own last step.
 func smooth(decay, c, out []float64) {
-	decay, out = decay[:len(c)], out[:len(c)]
-	run := 0.0 // mass on its way from the left
+	n := len(c)
+	decay, out = decay[:n], out[:n]
+	right, left := 0.0, 0.0 // mass on its way to the right, and to the left
 	for j, v := range c {
 		h := decay[j]
-		out[j] = run*(1-h*h) + v*(1-h)
-		run = (run*h + v/2) * h
+		hh := h * h
+		out[j] += right*(1-hh) + v*(1-h)
+		right = right*hh + v/2*h
+		k := n - 1 - j
+		h = decay[k]
+		hh = h * h
+		out[k] += left * (1 - hh)
+		left = left*hh + c[k]/2*h
 	}
-	run = 0
-	for j := len(c) - 1; j >= 0; j-- {
-		h := decay[j]
-		out[j] += run * (1 - h*h)
-		run = (run*h + c[j]/2) * h
+}
+
+const (
+	decayFar   = 32
+	decaySteps = 64
+)
+
+type decays [decayFar * decaySteps]float64
+
+var decayTable = sync.OnceValue(func() *decays {
+	var t decays
+	for i := range t {
+		t[i] = math.Exp(-float64(i) / decaySteps)
 	}
+	return &t
+})
+
+// exp returns exp(−y) for y ≥ 0, to nine digits and faster than math.Exp.
+func (t *decays) exp(y float64) float64 {
+	if !(y < decayFar) {
+		return 0
+	}
+	i := int(y * decaySteps)
+	r := y - float64(i)*(1./decaySteps)
+	return t[i] * (1 - r*(1-r*(1./2-r*(1./6))))
 }
 
 func cumulate(cdf []float32, p []float64, z float64) []float32 {
