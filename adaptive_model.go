@@ -80,8 +80,8 @@ const (
 
 	changeProb = 1. / 300
 	accept     = 0.99  // certainty at which a change is taken for granted
+	surprising = 0.02  // a completion less probable than this is learnt at once, see learn
 	minDoubt   = 0.005 // certainty below which it has no influence on the schedule
-	surprising = 0.02  // a completion less probable than this is learnt at once
 
 	exactShare = 1e-3  // a hint is late by no more than this share of the age
 	tiny       = 1e-9  // a probability that stands for zero
@@ -281,7 +281,9 @@ func (m *model) replay(ratio bool, samples []sample) {
 }
 
 // learn adds a sample and reports whether there is a new estimate. Estimates
-// become rarer as there is more behind them.
+// become rarer as there is more behind them; but a surprise is learnt at once.
+// That the interval of a hint is improbable, being narrow, is no surprise as
+// long as the prior gave it still less.
 func (m *model) learn(s sample) bool {
 	p, prior := m.judge(s)
 	w0, w1 := m.weight[0]*p[0], m.weight[1]*p[1]
@@ -317,7 +319,7 @@ func (m *model) learn(s sample) bool {
 		if !changed && m.fresh <= len(m.samples)/8 {
 			return false
 		}
-	} else if !changed && p[0] >= surprising && m.fresh <= len(m.samples)/32 {
+	} else if !changed && p[0] >= min(surprising, 2*prior) && m.fresh <= len(m.samples)/32 {
 		return false
 	}
 	m.estimate()

@@ -407,8 +407,8 @@ const within = 1.1
 
 var (
 	longEffort = effort{replicas: 40, jobs: 2000}
-	someSlack  = &slack{each: []float64{1.25, 1.12, 1.08, 1.05}, mean: []float64{1.06, 1.04, 1.02, 1.02}}
-	fewSlack   = &slack{each: []float64{1.4, 1.2, 1.12, 1.08}, mean: []float64{1.1, 1.06, 1.04, 1.03}}
+	someSlack  = &slack{each: []float64{1.12, 1.06, 1.05, 1.06}, mean: []float64{1.05, 1.03, 1.02, 1.02}}
+	fewSlack   = &slack{each: []float64{1.4, 1.12, 1.08, 1.08}, mean: []float64{1.1, 1.04, 1.03, 1.03}}
 )
 
 // noRace skips what simulates in single goroutines, where the race detector
@@ -421,8 +421,8 @@ func noRace(t *testing.T) {
 }
 
 // TestAdaptiveFigures asserts the bounds on the means. Its short form has few
-// replicas and allows for their noise: with 200 of its runs, none came nearer
-// than half-way to the bounds with slack.
+// replicas and allows for their noise. The durations are seeded, the shifts of
+// the polls are not; in repeated runs the worst figure of all was 2 % above its bound.
 func TestAdaptiveFigures(t *testing.T) {
 	noRace(t)
 	if long {
