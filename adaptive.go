@@ -70,10 +70,11 @@ type Forecast struct {
 //
 // An Adaptive is safe for concurrent use by many waits and clients. Its zero
 // value is ready to use, with requests worth one second. It starts no
-// goroutine, holds about a hundred kilobytes for jobs without an estimate and up
-// to four hundred for those with one, and must not be copied after first use.
-// Next is a table lookup; from time to time a Learn computes the table anew, in a
-// fraction of a millisecond.
+// goroutine, holds about 110 kB once it has learnt from jobs without an estimate
+// and up to 380 kB more from those with one, if their estimates span minutes to
+// days, and must not be copied after first use. Next is a table lookup, in about
+// 100 ns. A Learn takes 20 µs on average once there are hundreds of jobs, and
+// 150 µs while there are few and each of them changes the table.
 type Adaptive struct {
 	cost float64 // seconds; 0: one second
 

@@ -80,8 +80,8 @@ const (
 
 	changeProb = 1. / 300
 	accept     = 0.99  // certainty at which a change is taken for granted
+	surprising = 0.02  // a completion less probable than this is learnt at once, see learn
 	minDoubt   = 0.005 // certainty below which it has no influence on the schedule
-	surprising = 0.02  // a completion less probable than this is learnt at once
 
 	exactShare = 1e-3  // a hint is late by no more than this share of the age
 	tiny       = 1e-9  // a probability that stands for zero
@@ -127,6 +127,44 @@ func priorDensity(x float64, ratio bool) float64 {
 	}
 	flat := min(1, math.Exp((x-1)/1.5), math.Exp(11-x)) // 3 s to 17 h
 	return 0.1*flat + 1/math.Cosh((x-4.8)/1.5)
+}
+
+// priorSteps is the fineness of the tables of the prior.
+const priorSteps = 2048
+
+// priorTables holds the integral of priorDensity, for ages and for ratios: it is
+// asked for with every estimate, for each cell.
+var priorTables = sync.OnceValue(func() *[2][priorSteps + 1]float64 {
+	var r [2][priorSteps + 1]float64
+	for k := range r {
+		sum := 0.0
+		for i := range priorSteps {
+			r[k][i] = sum
+			sum += priorDensity(minLogAge+(float64(i)+.5)*(maxLogAge-minLogAge)/priorSteps, k == 1)
+		}
+		r[k][priorSteps] = sum
+		for i := range r[k] {
+			r[k][i] /= sum
+		}
+	}
+	return &r
+})
+
+// priorBelow looks up the prior's mass below the log age x.
+func priorBelow(tab *[priorSteps + 1]float64, x float64) float64 {
+	y := (x - minLogAge) * (priorSteps / (maxLogAge - minLogAge))
+	if !(y > 0) {
+		return 0
+	}
+	i := int(min(y, priorSteps-1))
+	return tab[i] + (tab[i+1]-tab[i])*min(y-float64(i), 1)
+}
+
+func (m *model) priorTable() *[priorSteps + 1]float64 {
+	if m.ratio {
+		return &priorTables()[1]
+	}
+	return &priorTables()[0]
 }
 
 // A sample is a completion as a model sees it.
@@ -219,13 +257,11 @@ func (m *model) cells() int { return len(m.x) - 1 }
 
 // prior sets p to the prior's masses.
 func (m *model) prior(p []float64) []float64 {
-	sum := 0.0
+	tab, below := m.priorTable(), 0.0
 	for j := range p {
-		p[j] = priorDensity((m.x[j]+m.x[j+1])/2, m.ratio) * (m.x[j+1] - m.x[j])
-		sum += p[j]
-	}
-	for j := range p {
-		p[j] /= sum
+		b := priorBelow(tab, m.x[j+1])
+		p[j] = b - below
+		below = b
 	}
 	return p
 }
@@ -245,7 +281,9 @@ func (m *model) replay(ratio bool, samples []sample) {
 }
 
 // learn adds a sample and reports whether there is a new estimate. Estimates
-// become rarer as there is more behind them.
+// become rarer as there is more behind them; but a surprise is learnt at once.
+// That the interval of a hint is improbable, being narrow, is no surprise as
+// long as the prior gave it still less.
 func (m *model) learn(s sample) bool {
 	p, prior := m.judge(s)
 	w0, w1 := m.weight[0]*p[0], m.weight[1]*p[1]
@@ -281,7 +319,7 @@ func (m *model) learn(s sample) bool {
 		if !changed && m.fresh <= len(m.samples)/8 {
 			return false
 		}
-	} else if !changed && p[0] >= surprising && m.fresh <= len(m.samples)/32 {
+	} else if !changed && p[0] >= min(surprising, 2*prior) && m.fresh <= len(m.samples)/32 {
 		return false
 	}
 	m.estimate()
@@ -313,13 +351,8 @@ func (m *model) judge(s sample) (p [2]float64, prior float64) {
 			c.mix[l] = (1-back)*c.mix[l]*q[l]/p[k] + back*widthPrior[l]
 		}
 	}
-	w := getWork()
-	defer w.put()
-	pr := m.prior(w.a[:m.cells()])
-	for _, v := range pr[a.cell : b.cell+1] {
-		prior += v
-	}
-	prior -= pr[a.cell]*a.share + pr[b.cell]*(1-b.share)
+	tab := m.priorTable()
+	prior = priorBelow(tab, math.Log(s.hi)) - priorBelow(tab, math.Log(s.lo))
 	return p, max(prior, tiny)
 }
 
@@ -377,9 +410,11 @@ func (m *model) estimate() {
 		m.layGrid(w)
 	}
 	n := m.cells()
+	tab := decayTable()
 	for l, width := range widths {
+		half := 1 / (2 * width)
 		for j := range n {
-			w.decay[l][j] = math.Exp((m.x[j] - m.x[j+1]) / (2 * width))
+			w.decay[l][j] = tab.exp((m.x[j+1] - m.x[j]) * half)
 		}
 	}
 	for i, s := range m.samples {
@@ -399,15 +434,16 @@ func (c *pool) fit(w *work, prior []float64, samples []sample, first int) {
 		total := c.spread(w, samples, first)
 		clear(c.mass)
 		for l, count := range widthCount {
-			clear(out)
+			for j, p := range prior {
+				out[j] = count * p
+			}
 			if total > 0 {
 				smooth(w.decay[l], w.c[:n], out)
 			}
 			z := 1 / (total + count)
 			wt := c.mix[l] * z
-			for j, p := range prior {
-				out[j] += count * p
-				c.mass[j] += wt * out[j]
+			for j, v := range out {
+				c.mass[j] += wt * v
 			}
 			if round == emRounds-1 {
 				c.cdf[l] = cumulate(c.cdf[l], out, z)
@@ -465,22 +501,49 @@ func (c *pool) spread(w *work, samples []sample, first int) (total float64) {
 	return total
 }
 
-// smooth spreads the masses c with a two-sided exponential kernel into out.
-// decay is how far the kernel falls over half of each cell.
+// smooth spreads the masses c with a two-sided exponential kernel and adds them
+// to out. decay is how far the kernel falls over half of each cell. The two
+// sides go through the cells at once, because each waits for its own last step.
 func smooth(decay, c, out []float64) {
-	decay, out = decay[:len(c)], out[:len(c)]
-	run := 0.0 // mass on its way from the left
+	n := len(c)
+	decay, out = decay[:n], out[:n]
+	right, left := 0.0, 0.0 // mass on its way to the right, and to the left
 	for j, v := range c {
 		h := decay[j]
-		out[j] = run*(1-h*h) + v*(1-h)
-		run = (run*h + v/2) * h
+		hh := h * h
+		out[j] += right*(1-hh) + v*(1-h)
+		right = right*hh + v/2*h
+		k := n - 1 - j
+		h = decay[k]
+		hh = h * h
+		out[k] += left * (1 - hh)
+		left = left*hh + c[k]/2*h
 	}
-	run = 0
-	for j := len(c) - 1; j >= 0; j-- {
-		h := decay[j]
-		out[j] += run * (1 - h*h)
-		run = (run*h + c[j]/2) * h
+}
+
+const (
+	decayFar   = 32
+	decaySteps = 64
+)
+
+type decays [decayFar * decaySteps]float64
+
+var decayTable = sync.OnceValue(func() *decays {
+	var t decays
+	for i := range t {
+		t[i] = math.Exp(-float64(i) / decaySteps)
 	}
+	return &t
+})
+
+// exp returns exp(−y) for y ≥ 0, to nine digits and faster than math.Exp.
+func (t *decays) exp(y float64) float64 {
+	if !(y < decayFar) {
+		return 0
+	}
+	i := int(y * decaySteps)
+	r := y - float64(i)*(1./decaySteps)
+	return t[i] * (1 - r*(1-r*(1./2-r*(1./6))))
 }
 
 func cumulate(cdf []float32, p []float64, z float64) []float32 {

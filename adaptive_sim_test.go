@@ -5,8 +5,11 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,7 +82,9 @@ func listed() []dist {
 	}
 }
 
-// Held out: nothing was chosen by looking at these.
+// Not on the list: a look at what the constants do elsewhere. They were
+// chosen on the list, but these figures were seen on the way, so this
+// is no blind test.
 func heldOut() []dist {
 	discrete := make([]dist, 12)
 	dw := make([]float64, 12)
@@ -135,13 +140,28 @@ type optimum struct {
 	cost    float64
 }
 
+var solved sync.Map // of optimum, by name and cost
+
 func solve(d dist, c float64) optimum {
+	type key struct {
+		name string
+		cost float64
+	}
+	if o, ok := solved.Load(key{d.name, c}); ok {
+		return o.(optimum)
+	}
+	o := solveAnew(d, c)
+	solved.Store(key{d.name, c}, o)
+	return o
+}
+
+func solveAnew(d dist, c float64) optimum {
 	const n = 1500
 	var t []float64
 	for i := 0; i <= n; i++ {
 		t = append(t, d.quantile(min(max(float64(i)/n, 1e-9), 1-1e-8)))
 	}
-	lo, hi := t[0], t[n]
+	lo, hi := t[1], t[n]
 	for i := 0; i <= n; i++ {
 		t = append(t, lo*math.Pow(hi/lo, float64(i)/n))
 	}
@@ -239,35 +259,67 @@ func run(b vtclient.Learner, x, c float64, how teach, r *rand.Rand) float64 {
 // windows are the spans of jobs.
 var windows = []int{0, 10, 50, 200, 2000}
 
-// ratios returns, for each window up to jobs, the mean cost over the mean cost
+// An effort says how much to simulate: so many replicas of so many jobs, the
+// first few of which go on for longer.
+type effort struct{ replicas, jobs, far, farJobs int }
+
+// each calls f(0) to f(n-1), as many at a time as there are processors.
+func each(n int, f func(int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// ratios returns, for each window, the mean cost over the mean cost
 // of the optimum. It counts the difference to the optimal schedule on the very
 // same durations, which takes most of the noise out.
-func ratios(d dist, c float64, jobs, replicas int, how teach) []float64 {
+func ratios(d dist, c float64, e effort, how teach) []float64 {
 	opt := solve(d, c)
-	var diff [8]float64
-	var n [8]float64
-	for k := range replicas {
+	diff, n := make([][4]float64, e.replicas), [4]float64{}
+	each(e.replicas, func(k int) {
 		r := rand.New(rand.NewPCG(uint64(k), 7))
 		a := vtclient.NewAdaptive(time.Duration(c * 1e9))
-		w := 0
-		for i := range jobs {
-			if i == windows[w+1] {
-				w++
-			}
-			x := d.draw(r)
-			diff[w] += run(a, x, c, how, r) - opt.of(x, c)
-			n[w]++
+		jobs := e.jobs
+		if k < e.far {
+			jobs = e.farJobs
 		}
-	}
+		for w := 0; w+1 < len(windows); w++ {
+			for range min(jobs, windows[w+1]) - min(jobs, windows[w]) {
+				x := d.draw(r)
+				diff[k][w] += run(a, x, c, how, r) - opt.of(x, c)
+			}
+		}
+	})
 	var out []float64
-	for w := 0; w+1 < len(windows) && n[w] > 0; w++ {
-		out = append(out, 1+diff[w]/n[w]/opt.cost)
+	for w := 0; w+1 < len(windows); w++ {
+		for k := range e.replicas {
+			jobs := e.jobs
+			if k < e.far {
+				jobs = e.farJobs
+			}
+			n[w] += float64(min(jobs, windows[w+1]) - min(jobs, windows[w]))
+		}
+		if n[w] == 0 {
+			break
+		}
+		sum := 0.0
+		for k := range diff {
+			sum += diff[k][w]
+		}
+		out = append(out, 1+sum/n[w]/opt.cost)
 	}
 	return out
 }
 
 // long says whether to print the complete tables: many replicas, 2000 jobs,
-// other distributions, other ways to learn. It takes some ten minutes:
+// other distributions. It takes some minutes:
 //
 //	VTCLIENT_FIGURES=1 go test -run AdaptiveFigures -v -timeout 1h .
 var long = os.Getenv("VTCLIENT_FIGURES") != ""
@@ -288,15 +340,25 @@ const constantFirst = 4.0 // for nearly constant durations, the first ten jobs
 // mean of widths for all ages.
 const paretoLast = 1.08
 
-// figures prints a table, and checks it against the bounds times slack.
-func figures(t *testing.T, ds []dist, jobs, replicas int, how teach, slack float64) {
+// A slack is what few replicas may be off the bounds by chance: on one
+// distribution, and on the mean of all.
+type slack struct{ each, mean []float64 }
+
+var exact = &slack{each: []float64{1, 1, 1, 1}, mean: []float64{1, 1, 1, 1}}
+
+// figures prints a table, and checks it against the bounds times slack, if there is one.
+func figures(t *testing.T, ds []dist, e effort, how teach, s *slack) {
 	t.Helper()
 	sum := make([]float64, len(boundMean))
 	for _, d := range ds {
 		for _, c := range costs {
-			rs := ratios(d, c, jobs, replicas, how)
+			rs := ratios(d, c, e, how)
 			t.Logf("%-24s c=%-4v %s", d.name, c, row(rs))
 			for w, v := range rs {
+				sum[w] += v / float64(len(ds)*len(costs))
+				if s == nil {
+					continue
+				}
 				bound := boundEach[w]
 				if w == 0 && strings.HasPrefix(d.name, "constant") {
 					bound = constantFirst
@@ -304,17 +366,27 @@ func figures(t *testing.T, ds []dist, jobs, replicas int, how teach, slack float
 				if w == 3 && strings.HasPrefix(d.name, "Pareto") {
 					bound = paretoLast
 				}
-				if slack > 0 && v > bound*slack {
-					t.Errorf("%s, c=%v, jobs %d to %d: %.3f times the optimum, more than %.3f", d.name, c, windows[w], windows[w+1], v, bound*slack)
+				bound *= s.each[w]
+				if how != polled {
+					bound *= within
 				}
-				sum[w] += v / float64(len(ds)*len(costs))
+				if v > bound {
+					t.Errorf("%s, c=%v, jobs %d to %d: %.3f times the optimum, more than %.3f", d.name, c, windows[w], windows[w+1], v, bound)
+				}
 			}
 		}
 	}
 	t.Logf("%-31s %s", "mean", row(sum))
+	if s == nil {
+		return
+	}
 	for w, v := range sum {
-		if slack > 0 && v > boundMean[w]*slack {
-			t.Errorf("mean of all, jobs %d to %d: %.3f times the optimum, more than %.3f", windows[w], windows[w+1], v, boundMean[w]*slack)
+		bound := boundMean[w] * s.mean[w]
+		if how != polled {
+			bound *= within
+		}
+		if v > bound {
+			t.Errorf("mean of all, jobs %d to %d: %.3f times the optimum, more than %.3f", windows[w], windows[w+1], v, bound)
 		}
 	}
 }
@@ -329,23 +401,35 @@ func row(v []float64) string {
 	return s
 }
 
-// TestAdaptiveFigures asserts the bounds on the means. Its short form has few
-// replicas and allows for their noise.
-func TestAdaptiveFigures(t *testing.T) {
-	switch {
-	case long:
-		figures(t, listed(), 2000, 40, polled, 1)
-	case testing.Short():
-		figures(t, listed(), 50, 6, polled, 1.25)
-	default:
-		figures(t, listed(), 200, 12, polled, 1.06)
-		// The last window on the two that are hardest in the long run.
-		for _, d := range []dist{listed()[1], listed()[5]} {
-			if rs := ratios(d, 5, 1000, 4, polled); rs[3] > boundEach[3]*1.03 {
-				t.Errorf("%s, c=5, jobs 200 to 1000: %.3f times the optimum", d.name, rs[3])
-			}
-		}
+// within is how near to the table it must be if the ends are known from hints only,
+// or if a third of the waits are given up.
+const within = 1.1
+
+var (
+	longEffort = effort{replicas: 40, jobs: 2000}
+	someSlack  = &slack{each: []float64{1.12, 1.06, 1.05, 1.06}, mean: []float64{1.05, 1.03, 1.02, 1.02}}
+	fewSlack   = &slack{each: []float64{1.4, 1.12, 1.08, 1.08}, mean: []float64{1.1, 1.04, 1.03, 1.03}}
+)
+
+// noRace skips what simulates in single goroutines, where the race detector
+// finds nothing and takes ten times as long.
+func noRace(t *testing.T) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("nothing here for the race detector")
 	}
+}
+
+// TestAdaptiveFigures asserts the bounds on the means. Its short form has few
+// replicas and allows for their noise. The durations are seeded, the shifts of
+// the polls are not; in repeated runs the worst figure of all was 2 % above its bound.
+func TestAdaptiveFigures(t *testing.T) {
+	noRace(t)
+	if long {
+		figures(t, listed(), longEffort, polled, exact)
+		return
+	}
+	figures(t, listed(), effort{replicas: 8, jobs: 200, far: 2, farJobs: 600}, polled, someSlack)
 }
 
 // TestAdaptiveFiguresHeldOut reports on distributions that are not on the
@@ -355,31 +439,35 @@ func TestAdaptiveFiguresHeldOut(t *testing.T) {
 	if !long {
 		t.Skip("only with VTCLIENT_FIGURES=1")
 	}
-	figures(t, heldOut(), 2000, 20, polled, 0)
+	figures(t, heldOut(), longEffort, polled, nil)
 }
 
 // TestAdaptiveFiguresHinted and GivenUp: what is learnt from exact durations
-// only, or with a third of the waits given up, is within 1.10 of the table.
+// only, or with a third of the waits given up, is near the table too.
 func TestAdaptiveFiguresHinted(t *testing.T) {
-	if !long {
-		t.Skip("only with VTCLIENT_FIGURES=1")
+	noRace(t)
+	if long {
+		figures(t, listed(), longEffort, hinted, exact)
+		return
 	}
-	figures(t, listed(), 2000, 20, hinted, 1.1)
+	figures(t, listed(), effort{replicas: 3, jobs: 200, far: 1, farJobs: 400}, hinted, fewSlack)
 }
 
 func TestAdaptiveFiguresGivenUp(t *testing.T) {
-	if !long {
-		t.Skip("only with VTCLIENT_FIGURES=1")
+	noRace(t)
+	if long {
+		figures(t, listed(), longEffort, givenUp, exact)
+		return
 	}
-	figures(t, listed(), 2000, 20, givenUp, 1.1)
+	figures(t, listed(), effort{replicas: 3, jobs: 200, far: 1, farJobs: 400}, givenUp, fewSlack)
 }
 
 // regime returns the figures of jobs 0-50, 50-150 and 150-300 after a change
 // from a to b that happens after 300 jobs, against b's optimum.
 func regime(a, b dist, c float64, replicas int) (ratio [3]float64) {
 	opt := solve(b, c)
-	var n [3]float64
-	for k := range replicas {
+	diff := make([][3]float64, replicas)
+	each(replicas, func(k int) {
 		r := rand.New(rand.NewPCG(uint64(k), 9))
 		l := vtclient.NewAdaptive(time.Duration(c * 1e9))
 		for range 300 {
@@ -392,20 +480,20 @@ func regime(a, b dist, c float64, replicas int) (ratio [3]float64) {
 			} else if i >= 50 {
 				w = 1
 			}
-			ratio[w] += run(l, x, c, polled, r) - opt.of(x, c)
-			n[w]++
+			diff[k][w] += run(l, x, c, polled, r) - opt.of(x, c)
 		}
-	}
-	for w := range ratio {
-		ratio[w] = 1 + ratio[w]/n[w]/opt.cost
+	})
+	for w, jobs := range []float64{50, 100, 150} {
+		for k := range diff {
+			ratio[w] += diff[k][w]
+		}
+		ratio[w] = 1 + ratio[w]/jobs/float64(replicas)/opt.cost
 	}
 	return ratio
 }
 
 func TestAdaptiveFiguresChange(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a few seconds")
-	}
+	noRace(t)
 	normal, sixty := lognormal("log-normal 3 min", 180, .3), uniform("constant 60 s", 60, 60.5)
 	for _, g := range []struct {
 		a, b     dist
@@ -440,64 +528,115 @@ func TestAdaptiveFiguresChange(t *testing.T) {
 	}
 }
 
-// meanCost returns what strategy b costs on durations xs.
-func meanCost(b vtclient.Backoff, xs []float64, c float64) float64 {
-	sum := 0.0
-	for _, x := range xs {
-		var at vtclient.Attempt
-		for at.Elapsed.Seconds() < x {
-			d, _ := b.Next(at)
-			at.Elapsed += d
-			at.PendingAt = at.Elapsed
-			at.Number++
-			sum += c
-		}
-		sum += at.Elapsed.Seconds() - x
-	}
-	return sum / float64(len(xs))
+// A fixed says how the gaps between the polls of a schedule grow: first,
+// first·factor, first·factor², but never more than most.
+type fixed struct{ first, factor, most float64 }
+
+// hindsight is what the cost of a fixed schedule follows from.
+type hindsight struct {
+	d          dist
+	c          float64
+	mean       float64 // of the durations
+	last, tail float64 // an age that hardly any job outlasts, and ∫(1-F) from there
 }
 
-// A geometric polls at ages that are sums of first·factorⁱ, at most most each.
-type geometric struct{ first, factor, most float64 }
+func newHindsight(d dist, c float64) *hindsight {
+	h := &hindsight{d: d, c: c, last: d.quantile(1 - 1e-6)}
+	const n = 200000
+	lo, hi := 1e-3, 1e9
+	h.mean = lo
+	for i := range n {
+		a, b := lo*math.Pow(hi/lo, float64(i)/n), lo*math.Pow(hi/lo, float64(i+1)/n)
+		p := (b - a) * (1 - d.cdf((a+b)/2))
+		h.mean += p
+		if a > h.last {
+			h.tail += p
+		}
+	}
+	return h
+}
 
-func (g geometric) Next(at vtclient.Attempt) (time.Duration, bool) {
-	return time.Duration(1e9 * min(g.most, g.first*math.Pow(g.factor, float64(at.Number)))), true
+// cost returns the mean cost of a job, from the true distribution:
+// the sum over the gaps g of (c+g)(1-F) at their beginnings, less the mean duration.
+func (h *hindsight) cost(f fixed) float64 {
+	cost, at, gap := -h.mean, 0.0, f.first
+	for at < h.last {
+		g := min(gap, f.most)
+		cost += (h.c + g) * (1 - h.d.cdf(at))
+		at += g
+		gap = g * f.factor
+	}
+	return cost + (1+h.c/min(gap, f.most))*h.tail
+}
+
+// best returns the least cost that fixed schedules reach, and the schedule.
+// Gaps far below that of the best constant are not worth a look.
+func (h *hindsight) best(factors []float64) (least float64, at fixed) {
+	least = math.Inf(1)
+	try := func(f fixed) {
+		if v := h.cost(f); v < least {
+			least, at = v, f
+		}
+	}
+	from, to := math.Sqrt(2*h.c*h.mean)/6, 2*h.d.quantile(.99)
+	atom := h.d.quantile(.99999)
+	for _, q := range factors {
+		step := 1.3
+		if q == 1 {
+			step = 1.03
+		}
+		for first := from; first < to; first *= step {
+			if q == 1 {
+				try(fixed{first, 1, first})
+				continue
+			}
+			for most := first; most < 2*to; most *= 1.5 {
+				try(fixed{first, q, most})
+			}
+		}
+		for k := 1; k <= 8; k++ { // some poll falls right behind an atom
+			sum := 0.0
+			for i := range k {
+				sum += math.Pow(q, float64(i))
+			}
+			try(fixed{atom / sum, q, atom})
+		}
+	}
+	for step := 1.1; step > 1.002; step = math.Sqrt(step) {
+		for better := true; better; {
+			before := least
+			for _, m := range []float64{step, 1 / step} {
+				b := at
+				if b.factor == 1 {
+					try(fixed{b.first * m, 1, b.first * m})
+					continue
+				}
+				try(fixed{b.first * m, b.factor, b.most})
+				try(fixed{b.first, b.factor, b.most * m})
+				try(fixed{b.first, max(1, b.factor*m), b.most})
+			}
+			better = least < before
+		}
+	}
+	return least, at
 }
 
 // TestAdaptiveFiguresHindsight compares Adaptive after 200 jobs with the best
-// constant and the best exponential that a search finds for the very durations.
+// constant and the best exponential that a search finds for the very distribution.
 func TestAdaptiveFiguresHindsight(t *testing.T) {
 	if !long {
 		t.Skip("only with VTCLIENT_FIGURES=1")
 	}
 	for _, d := range listed() {
 		for _, c := range costs {
-			r := rand.New(rand.NewPCG(1, 3))
-			xs := make([]float64, 1000)
-			for i := range xs {
-				xs[i] = d.draw(r)
-			}
-			constant, exponential := math.Inf(1), math.Inf(1)
-			for g := .2; g < 4*d.quantile(.9); g *= 1.04 {
-				constant = min(constant, meanCost(geometric{g, 1, g}, xs, c))
-			}
-			// A constant whose k-th poll falls right behind an atom.
-			for k := 1.; k <= 4; k++ {
-				g := d.quantile(.9999) / k
-				constant = min(constant, meanCost(geometric{g, 1, g}, xs, c))
-			}
-			for first := .2; first < 2*d.quantile(.9); first *= 1.3 {
-				for _, factor := range []float64{1.1, 1.25, 1.5, 2, 3} {
-					for most := first; most < d.quantile(.99); most *= 1.6 {
-						exponential = min(exponential, meanCost(geometric{first, factor, most}, xs, c))
-					}
-				}
-			}
 			opt := solve(d, c)
-			a := ratios(d, c, 1000, 20, polled)[3] * opt.cost
-			t.Logf("%-24s c=%-4v optimum %7.2f  adaptive %7.2f  constant %7.2f (%.3f)  exponential %7.2f (%.3f)",
-				d.name, c, opt.cost, a, constant, a/constant, exponential, a/exponential)
-			if m := min(constant, exponential); a > 1.05*m*1.02 { // 1000 durations are a sample
+			h := newHindsight(d, c)
+			constant, cf := h.best([]float64{1})
+			exponential, ef := h.best([]float64{1.05, 1.1, 1.25, 1.5, 2, 3})
+			a := ratios(d, c, effort{replicas: 20, jobs: 1000}, polled)[3] * opt.cost
+			t.Logf("%-24s c=%-4v optimum %7.3f  adaptive %7.3f  constant %7.3f (%.3f) %.1f s  exponential %7.3f (%.3f) %.1f s x %.2f <= %.0f s",
+				d.name, c, opt.cost, a, constant, a/constant, cf.first, exponential, a/exponential, ef.first, ef.factor, ef.most)
+			if m := min(constant, exponential); a > 1.05*m {
 				t.Errorf("%s, c=%v: %.3f times the best of hindsight", d.name, c, a/m)
 			}
 		}
