@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
@@ -56,6 +57,7 @@ type poll struct {
 	message   string
 	fault     error // the last one met
 
+	ticket   int // its number in poller.order
 	requests int32
 	number   int32 // of the last request, those counted that a fault kept from being sent
 	faults   int32 // since the last answer
@@ -90,7 +92,6 @@ type event struct {
 	fault    error
 	err      error
 	panicked any
-	lesson   *Completion // to be told to the Learner on the goroutine of whoever takes this
 }
 
 func (ev *event) ends() bool {
@@ -169,30 +170,101 @@ type poller struct {
 	workers int
 	timer   *time.Timer
 	armed   int64 // when the timer fires
+
+	learner Learner       // nil: the polling does not learn
+	order   []ticket      // of the jobs, in the order in which their polls began
+	first   int           // the number of order[0]
+	held    int           // how many in order are over
+	longest time.Duration // that any job was seen to take
+	lessons []Completion  // that may be told now
 }
 
-func (e *poller) init(c *Client, maxWorkers int) { e.c, e.maxWorkers = c, maxWorkers }
-
-// tell tells the Learner, which is the caller's code: on the goroutine of
-// somebody who waited, where a panic belongs, and never under our lock.
-func (e *poller) tell(lesson *Completion) {
-	if lesson != nil {
-		e.c.polling.(Learner).Learn(*lesson)
-	}
+func (e *poller) init(c *Client, maxWorkers int) {
+	e.c, e.maxWorkers = c, maxWorkers
+	e.learner, _ = c.polling.(Learner)
 }
 
-// lesson is what the end of a poll teaches, or nil. Not told are jobs of which
-// nothing is known but that they were over at the first look: with no start
-// known, that says nothing about how long they took. Told as given up, and so
-// as lasting longer than that, are waits that ended for any other reason. A
-// caller who waits for one job again and again, each time for a short while
-// and without StartedAt, so tells of many jobs where there is one: the client
-// cannot know.
-func (e *poller) lesson(p *poll, doneBy time.Duration) *Completion {
-	if _, ok := e.c.polling.(Learner); !ok || !p.seen && (doneBy == 0 || !p.known) {
-		return nil
+// A ticket keeps a job's place until its lesson may be told.
+//
+// Lessons are told in the order in which the jobs began and not in that in
+// which they ended. Of jobs that run at the same time the short ones end first:
+// a Learner that is told of the ends as they come takes all for short at first,
+// and for long in the end, and one that forgets remembers only the long.
+type ticket struct {
+	p      *poll       // nil: over
+	lesson *Completion // nil: there is none
+}
+
+// A job holds up the lessons of those that began after it until it has taken
+// overdue times as long as the longest seen, or holds up maxHeld of them. It is
+// then told as given up, and told once more in the unlikely case that it ends.
+const (
+	overdue = 4
+	maxHeld = 1 << 14
+)
+
+// conclude notes what the end of a poll teaches. doneBy is the age at which the
+// job was seen to be over; 0: it was not. Not told are jobs of which nothing is
+// known but that they were over at the first look: with no start known, that
+// says nothing about how long they took. Told as given up, and so as lasting
+// longer than that, are waits that ended for any other reason. A caller who
+// waits for one job again and again, each time for a short while and without
+// StartedAt, so tells of many jobs where there is one: the client cannot know.
+func (e *poller) conclude(p *poll, doneBy time.Duration) {
+	if e.learner == nil {
+		return
 	}
-	return &Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}
+	e.longest = max(e.longest, doneBy)
+	var lesson *Completion
+	if p.seen || doneBy > 0 && p.known {
+		lesson = &Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}
+	}
+	if p.ticket >= e.first {
+		e.order[p.ticket-e.first] = ticket{lesson: lesson}
+		e.held++
+	} else if lesson != nil {
+		e.lessons = append(e.lessons, *lesson)
+	}
+	for len(e.order) > 0 {
+		switch t := e.order[0]; {
+		case t.lesson != nil:
+			e.lessons = append(e.lessons, *t.lesson)
+		case t.p == nil:
+		case e.held < maxHeld && (e.longest == 0 || time.Duration(e.c.now()-t.p.began)/overdue <= e.longest):
+			return
+		case t.p.seen:
+			e.lessons = append(e.lessons, Completion{PendingAt: t.p.pendingAt, Expected: t.p.expected})
+		}
+		if e.order[0].p == nil {
+			e.held--
+		}
+		e.order[0] = ticket{}
+		e.order = e.order[1:]
+		e.first++
+	}
+	e.order = nil
+}
+
+// lessonsAtOnce bounds how long telling holds up whoever takes an answer.
+const lessonsAtOnce = 64
+
+// tell tells the Learner of at most limit jobs. It is the caller's code: called
+// on the goroutine of somebody who waited, where a panic belongs, and never
+// under our lock.
+func (e *poller) tell(limit int) {
+	for ; limit > 0; limit-- {
+		e.mu.Lock()
+		if len(e.lessons) == 0 {
+			e.mu.Unlock()
+			return
+		}
+		lesson := e.lessons[0]
+		if e.lessons = e.lessons[1:]; len(e.lessons) == 0 {
+			e.lessons = nil
+		}
+		e.mu.Unlock()
+		e.learner.Learn(lesson)
+	}
 }
 
 // join subscribes an inbox to a job, whose first poll is due at due if there
@@ -211,6 +283,10 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 			e.polls = make(map[string]*poll)
 		}
 		e.polls[job.ID] = p
+		if e.learner != nil {
+			p.ticket = e.first + len(e.order)
+			e.order = append(e.order, ticket{p: p})
+		}
 	} else if p.cancel == nil && (p.requests == 0 && p.tries == 0 || p.next == never) {
 		if p.next = min(p.next, due); pace == nil {
 			p.pace = nil
@@ -282,7 +358,7 @@ func (e *poller) take(in *inbox) (event, bool) {
 	e.mu.Lock()
 	ev, ok := e.pull(in, 0)
 	e.mu.Unlock()
-	e.tell(ev.lesson)
+	e.tell(lessonsAtOnce)
 	return ev, ok
 }
 
@@ -313,7 +389,7 @@ func (e *poller) abandon(in *inbox) (event, bool) {
 	e.mu.Lock()
 	ev, ok := e.giveUp(in)
 	e.mu.Unlock()
-	e.tell(ev.lesson)
+	e.tell(lessonsAtOnce)
 	return ev, ok
 }
 
@@ -327,7 +403,7 @@ func (e *poller) giveUp(in *inbox) (event, bool) {
 		return event{}, false
 	}
 	ev := e.failure(in.subs.poll, contextCause(in.ctx))
-	ev.lesson = e.drop(in.subs)
+	e.drop(in.subs)
 	return ev, true
 }
 
@@ -340,21 +416,15 @@ func (e *poller) empty(in *inbox) bool {
 
 // leaveAll closes an inbox: its jobs are no longer polled on its behalf.
 func (e *poller) leaveAll(in *inbox) {
-	var lessons []*Completion
 	e.mu.Lock()
 	in.closed = true
 	signal(in.room)
-	for i := range in.events {
-		lessons = append(lessons, in.events[i].lesson)
-	}
 	in.events, in.parked = nil, nil
 	for in.subs != nil {
-		lessons = append(lessons, e.drop(in.subs))
+		e.drop(in.subs)
 	}
 	e.mu.Unlock()
-	for _, lesson := range lessons {
-		e.tell(lesson)
-	}
+	e.tell(math.MaxInt) // whoever is the last to leave leaves nothing untold
 }
 
 // failure is the event that ends a wait for p with cause.
@@ -374,20 +444,18 @@ func (e *poller) lastSeen(p *poll) Status {
 	}
 }
 
-// drop ends a subscription, and with the last one the poll, whose lesson it
-// returns.
-func (e *poller) drop(s *sub) *Completion {
+// drop ends a subscription, and with the last one the poll.
+func (e *poller) drop(s *sub) {
 	e.unlink(s)
 	p := s.poll
 	at := &p.subs
 	for *at != s {
 		at = &(*at).next
 	}
-	if *at = s.next; p.subs != nil {
-		return nil
+	if *at = s.next; p.subs == nil {
+		e.conclude(p, 0)
+		e.end(p)
 	}
-	e.end(p)
-	return e.lesson(p, 0)
 }
 
 // unlink takes a subscription out of its inbox's list.
@@ -426,11 +494,10 @@ func (e *poller) end(p *poll) {
 // finish delivers the end of a poll to all who wait for it. doneBy is the age
 // at which the job was seen to be over; 0: it was not.
 func (e *poller) finish(p *poll, ev event, doneBy time.Duration) {
-	ev.lesson = e.lesson(p, doneBy)
+	e.conclude(p, doneBy)
 	for s := p.subs; s != nil; s = s.next {
 		e.unlink(s)
 		s.to.put(ev)
-		ev.lesson = nil // told once
 	}
 	p.subs = nil
 	e.end(p)
@@ -568,7 +635,7 @@ func (e *poller) expire(p *poll, now int64) {
 		e.unlink(s)
 		ev := e.failure(p, context.DeadlineExceeded)
 		if p.subs == nil {
-			ev.lesson = e.lesson(p, 0)
+			e.conclude(p, 0)
 			e.end(p)
 		}
 		s.to.put(ev)

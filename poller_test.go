@@ -885,13 +885,10 @@ func TestPluggedInPartThatDoesNotReturn(t *testing.T) {
 						})
 					}
 					wg.Wait()
-					// All who wait for a job are hit, but for a lesson, which is told to one of them.
-					want := 30
-					if strings.HasPrefix(name, "Learn") {
-						want = 15
-					}
-					if hit != want {
-						t.Errorf("%d of 30 learnt of it, want %d", hit, want)
+					// All who wait for a job are hit. Its lesson is told by one
+					// of those who come by, and one may tell several.
+					if lesson := strings.HasPrefix(name, "Learn"); !lesson && hit != 30 || lesson && (hit < 1 || hit > 15) {
+						t.Errorf("%d of 30 learnt of it", hit)
 					}
 					// No lock is held, no place in flight is taken.
 					for range 10 {
