@@ -55,13 +55,13 @@ type Forecast struct {
 //
 //	requests × requestCost + time from "finished" to "we know"
 //
-// With no history it takes two minutes for likely, a second or a day for
-// possible, and polls in slowly growing gaps. After some tens of jobs it is
-// typically within a few per cent of the best schedule for the distribution that
-// the durations come from. It remembers the last few hundred jobs and follows a
-// backend that becomes slower or faster within some jobs: to notice the latter
-// where one poll a job would do, about one job in 25, later one in 80, gets an
-// additional, earlier poll.
+// With no history it assumes that a job takes about two minutes, and perhaps as
+// little as a second or as much as a day, and polls in slowly growing gaps.
+// After some tens of jobs it is typically within a few per cent of the best
+// schedule for the distribution that the durations come from. It remembers the
+// last few hundred jobs and follows a backend that becomes slower or faster
+// within some jobs: to notice that jobs became faster, it polls about one job
+// in 25, later one in 80, once more, earlier.
 //
 // Jobs that carry an estimate (Attempt.Expected, Completion.Expected) are
 // learnt apart from those that do not: of them it learns the ratio of the

@@ -1,6 +1,8 @@
 package vtclient
 
 import (
+	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -106,17 +108,18 @@ func (e Exponential) Next(a Attempt) (time.Duration, bool) {
 }
 
 func (e Exponential) validate() error {
-	switch {
-	case e.Base < 0:
-		return badArgument("Exponential.Base", e.Base, "a positive duration, or 0 for 500ms")
-	case e.Max < 0:
-		return badArgument("Exponential.Max", e.Max, "a positive duration, or 0 for 1m")
-	case e.Multiplier != 0 && !(e.Multiplier >= 1 && e.Multiplier <= math.MaxFloat64):
-		return badArgument("Exponential.Multiplier", e.Multiplier, "a finite number of at least 1, or 0 for 2")
-	case !(e.Jitter >= 0 && e.Jitter <= 1):
-		return badArgument("Exponential.Jitter", e.Jitter, "a number from 0 to 1")
-	case e.Limit < 0:
-		return badArgument("Exponential.Limit", e.Limit, "a positive number of attempts, or 0 for no limit")
+	var errs []error
+	refuse := func(bad bool, field string, value any, expected string) {
+		if bad {
+			errs = append(errs, badArgument("Exponential."+field, value, expected))
+		}
 	}
-	return nil
+	refuse(e.Base < 0, "Base", e.Base, "a positive duration, or 0 for 500ms")
+	refuse(e.Max < 0, "Max", e.Max, "a positive duration, or 0 for 1m")
+	refuse(e.Max > 0 && e.Base > e.Max, "Base", e.Base, fmt.Sprintf("at most Max, %v", e.Max))
+	refuse(e.Multiplier != 0 && !(e.Multiplier >= 1 && e.Multiplier <= math.MaxFloat64),
+		"Multiplier", e.Multiplier, "a finite number of at least 1, or 0 for 2")
+	refuse(!(e.Jitter >= 0 && e.Jitter <= 1), "Jitter", e.Jitter, "a number from 0 to 1")
+	refuse(e.Limit < 0, "Limit", e.Limit, "a positive number of attempts, or 0 for no limit")
+	return errors.Join(errs...)
 }

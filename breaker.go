@@ -27,7 +27,7 @@ import (
 //   - any other error if the backend is unwell: a network fault, a timeout of
 //     the client's own or a 5xx.
 //
-// The shape is that of the two-step breaker of github.com/sony/gobreaker,
+// The shape is that of the two-step breaker of github.com/sony/gobreaker/v2,
 // which fits as it is. A Breaker must be safe for concurrent use.
 type Breaker interface {
 	Allow() (done func(error), err error)
@@ -84,7 +84,7 @@ func (e *BreakerOpenError) RetryAfter() time.Duration {
 
 // Error says the state, what led to it, and how long to wait.
 func (e *BreakerOpenError) Error() string {
-	return fmt.Sprintf("vtclient: circuit breaker is %v (%s): retry in %v", e.State, e.reason, e.RetryAfter())
+	return fmt.Sprintf("vtclient: circuit breaker is %v (%s): try again in %v", e.State, e.reason, e.RetryAfter().Round(time.Millisecond))
 }
 
 // Is reports whether target is [ErrBreakerOpen].

@@ -293,23 +293,23 @@ func TestBreakerRefusalSaysStateReasonAndWhen(t *testing.T) {
 			}
 		}
 		b := newOpen(t, vtclient.BreakerConfig{OpenPeriod: 1500 * time.Millisecond})
-		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (failures in a row: 1): retry in 1.5s")
+		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (failures in a row: 1): try again in 1.5s")
 		time.Sleep(time.Second)
-		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (failures in a row: 1): retry in 500ms")
+		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (failures in a row: 1): try again in 500ms")
 		old := refuse(t, b)
 		time.Sleep(time.Second)
 		if got := old.RetryAfter(); got != 0 {
 			t.Errorf("RetryAfter() after the open period = %v, want 0", got)
 		}
 		probe := allow(t, b)
-		check(refuse(t, b), vtclient.BreakerHalfOpen, "vtclient: circuit breaker is half-open (probes are under way): retry in 1s")
+		check(refuse(t, b), vtclient.BreakerHalfOpen, "vtclient: circuit breaker is half-open (probes are under way): try again in 1s")
 		probe(errDown)
-		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (a probe failed): retry in 3s")
+		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (a probe failed): try again in 3s")
 
 		b = vtclient.NewCircuitBreaker(vtclient.BreakerConfig{ConsecutiveFailures: -1, MinCalls: 2, Jitter: -1})
 		allow(t, b)(nil)
 		allow(t, b)(errDown)
-		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (failed calls: 1 of 2): retry in 5s")
+		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (failed calls: 1 of 2): try again in 5s")
 	})
 }
 

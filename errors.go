@@ -48,7 +48,7 @@ var (
 // of headers that the client sends are removed from what the server echoes.
 type Details struct {
 	JobID      string
-	Attempt    int           // the number of the request, from 1, those counted that WithRequest or the limiter kept from being sent
+	Attempt    int           // 1 for the first request of the wait or Status call; one kept from being sent counts
 	StatusCode int           // of the answer; 0: there was no answer
 	RequestID  string        // the answer's X-Request-Id or the like; may be empty
 	Excerpt    string        // the start of the answer's body on one line, at most 200 bytes
@@ -195,8 +195,9 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string {
-	s := fmt.Sprintf("vtclient: job %s: no request made: %v", quoteID(e.JobID), e.Err)
-	if d := e.RetryAfter(); d > 0 {
+	s := fmt.Sprintf("vtclient: job %s: no request made: %s", quoteID(e.JobID), strings.TrimPrefix(e.Err.Error(), "vtclient: "))
+	// Our own breaker's text says it.
+	if d := e.RetryAfter(); d > 0 && !errors.Is(e.Err, ErrBreakerOpen) {
 		s += fmt.Sprintf("; try again in %v", d.Round(time.Millisecond))
 	}
 	return s
@@ -222,7 +223,7 @@ func (e *RefusedError) RetryAfter() time.Duration {
 // time was up and errors.As finds the *HTTPError that was met last.
 type WaitError struct {
 	JobID    string
-	Requests int    // requests made for the job by this wait; in Status of tries
+	Requests int    // requests of this wait or call that were answered or failed; one under way at the end does not count
 	Last     Status // the last answer; its State is empty if there was none
 	Cause    error  // the context's error, ErrOutage, ErrRetryAfter or ErrGaveUp
 	Fault    error  // the last fault met; nil: none

@@ -25,19 +25,19 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 	}{
 		{"final", testserver.Reply(404, `{"error": "no such job"}`, "X-Request-Id: r-1"), nil,
 			`vtclient: job "j\"1": request 1: 404 Not Found (request id r-1): "{\"error\": \"no such job\"}"; not retried: a 404 is final`},
-		{"a code without a name", testserver.Reply(599, ""), nil, `vtclient: job "j\"1": request 1: 599; gave up after 1 tries, as WithRetry says`},
+		{"a code without a name", testserver.Reply(599, ""), nil, `vtclient: job "j\"1": request 1: 599; not retried: WithRetry stops after try 1`},
 		{"with a pause", testserver.Reply(503, "busy", "Retry-After: 30", "Cf-Ray: 7"), nil,
-			`vtclient: job "j\"1": request 1: 503 Service Unavailable (request id 7): "busy"; the server asks to wait 30s; gave up after 1 tries, as WithRetry says`},
+			`vtclient: job "j\"1": request 1: 503 Service Unavailable (request id 7): "busy"; the server asks to wait 30s; not retried: WithRetry stops after try 1`},
 		{"too long a pause", testserver.Reply(503, "", "Retry-After: 3600"), nil,
 			`vtclient: job "j\"1": ended without a result after 1 request: the server asks for a longer pause than allowed: the bound is 10m0s; last fault: job "j\"1": request 1: 503 Service Unavailable; the server asks to wait 1h0m0s`},
 		{"unreadable", testserver.Reply(200, "<html>\r\n\tnew\x1b[31mred</html>"), nil,
-			`vtclient: job "j\"1": request 1: unreadable answer: invalid character '<' looking for beginning of value: "<html> new [31mred</html>"; gave up after 1 tries, as WithRetry says`},
+			`vtclient: job "j\"1": request 1: unreadable answer: invalid character '<' looking for beginning of value: "<html> new [31mred</html>"; not retried: WithRetry stops after try 1`},
 		{"too large", testserver.Reply(200, `{"result":"pending"}`), []vtclient.Option{vtclient.WithMaxBody(10)},
-			`vtclient: job "j\"1": request 1: unreadable answer: the body is larger than allowed: more than 10 bytes: "{\"result\":"; gave up after 1 tries, as WithRetry says`},
+			`vtclient: job "j\"1": request 1: unreadable answer: the body is larger than allowed: more than 10 bytes: "{\"result\":"; not retried: WithRetry stops after try 1`},
 		{"an unknown state", testserver.JSON(200, `{"result":"CANCELLED\n"}`, "Request-Id: q"), nil,
 			`vtclient: job "j\"1": request 1: unknown job state "CANCELLED" (request id q): "{\"result\":\"CANCELLED\\n\"}"; not retried: only a newer Endpoint can know it`},
 		{"no answer in time", testserver.Silence(), []vtclient.Option{vtclient.WithTimeout(time.Second)},
-			`vtclient: job "j\"1": request 1: no whole answer within 1s; gave up after 1 tries, as WithRetry says`},
+			`vtclient: job "j\"1": request 1: no whole answer within 1s; not retried: WithRetry stops after try 1`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

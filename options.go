@@ -95,7 +95,11 @@ func isNil(v any) bool {
 // with their fields.
 func (cfg *config) part(where string, v any) {
 	if isNil(v) {
-		cfg.refuse(where, words("nil"), "a value that is not nil")
+		what := "nil"
+		if v != nil {
+			what = fmt.Sprintf("a nil %T", v)
+		}
+		cfg.refuse(where, words(what), "a value that is not nil")
 		return
 	}
 	if p, ok := v.(interface{ validate() error }); ok {
@@ -210,7 +214,7 @@ func WithPolling(b Backoff) Option {
 // WithRetry sets the delay after a fault: for Status it also says how often to
 // try; a wait goes on whatever it says, until WithOutageTolerance. The default
 // is Exponential{Base: 500 ms, Max: 30 s, Multiplier: 2, Jitter: 0.5, Limit:
-// 4}: a Status call rides out about two to three seconds of trouble, and after
+// 4}: a Status call rides out about 2 to 3.5 s of trouble, and after
 // an outage the waits come back spread over 15 s. Exponential{Limit: 1} turns
 // retrying of Status off.
 func WithRetry(b Backoff) Option {
@@ -219,9 +223,9 @@ func WithRetry(b Backoff) Option {
 
 // WithOutageTolerance sets how long a wait bears faults in a row: it survives
 // every outage that is shorter, counted from the first fault since the last
-// answer. While other jobs of the client are answered, one job alone is given
-// at least 16 tries, too. The default is 5 min, which covers a deployment or a
-// restart. Zero ends a wait at its first fault.
+// answer. While other jobs of the client are answered, a job that alone meets
+// faults is also given at least 16 tries. The default is 5 min, which covers a
+// deployment or a restart. Zero ends a wait at its first fault.
 func WithOutageTolerance(d time.Duration) Option {
 	return func(cfg *config) {
 		if cfg.outageTolerance = d; d < 0 {
@@ -232,7 +236,9 @@ func WithOutageTolerance(d time.Duration) Option {
 
 // WithMaxRetryAfter bounds the pauses that the server may ask for with
 // Retry-After. A longer one on a pending answer is cut to the bound; on a
-// fault it ends the check with an error that matches [ErrRetryAfter]. The
+// fault it ends the check with an error that matches [ErrRetryAfter]. The pause
+// that a 429 asks for holds for all requests of the client: while more of it is
+// left than this bound, whatever comes up ends in the same way. The
 // default is 10 min: longer pauses are mostly mistakes, and the caller should know.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return func(cfg *config) {
@@ -385,11 +391,11 @@ func Expect(d time.Duration) WaitOption {
 	}
 }
 
-// StartedAt says when the job began, and with that that it is known to exist:
-// the schedule runs from the job's age, so the first poll is made when the
-// schedule says and not at once (at once if that moment is past). A time in the
-// future counts as now; the zero time means unknown. For WaitAll it holds for
-// the jobs that bring none of their own.
+// StartedAt says when the job began, and so that it exists: the schedule runs
+// from the job's age, so the first poll is made when the schedule says and not
+// at once (at once if that moment is past). A time in the future counts as now;
+// the zero time means unknown. For WaitAll it holds for the jobs that bring
+// none of their own.
 func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.startedAt = t } }
 
 func newWaitConfig(opts []WaitOption) (wc waitConfig, err error) {

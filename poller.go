@@ -56,6 +56,7 @@ type poll struct {
 	progress  float64
 	message   string
 	fault     error // the last one met
+	refusal   error // what the breaker said last, if nothing was sent since
 
 	ticket   int // its number in poller.order
 	requests int32
@@ -433,7 +434,15 @@ func (e *poller) failure(p *poll, cause error) event {
 	if p.seen {
 		last = e.lastSeen(p)
 	}
-	return event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: p.fault}}
+	fault := p.fault
+	if fault != nil {
+		fault = snapshot(fault)
+		details(fault).Next, details(fault).then = 0, "" // nothing follows
+	}
+	if p.refusal != nil {
+		cause = fmt.Errorf("%w, while the breaker let nothing through (%w)", cause, p.refusal)
+	}
+	return event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: fault}}
 }
 
 // lastSeen is the pending answer that came last.
@@ -659,9 +668,10 @@ func (e *poller) pop(now int64) *poll {
 			e.plan(p, now)
 		case held > e.c.maxRetryAfter:
 			p.fault = e.c.holdFault.Load()
-			e.finish(p, e.failure(p, e.c.errTooLong()), 0)
+			e.finish(p, e.failure(p, e.c.errHeld(held)), 0)
 		case held > 0:
-			p.next = later(now, held+e.spread())
+			// More slowly than otherwise: the server has just had too much.
+			p.next = later(now, held+min(held, 4*e.spread()))
 			p.floor = later(now, held)
 			e.plan(p, now)
 		case p.allFull():
@@ -845,7 +855,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 	p.number = int32(out.number)
 	switch out.verdict {
 	case answered:
-		p.tries, p.faults, p.faultAt, p.refusedAt = 0, 0, 0, 0
+		p.tries, p.faults, p.faultAt, p.refusedAt, p.refusal = 0, 0, 0, 0, nil
 		if out.status.State.Terminal() {
 			e.finish(p, event{status: out.status}, max(1, age))
 			return n, false
@@ -862,15 +872,16 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		if out.hint > c.maxRetryAfter {
 			n.cause = c.errTooLong()
 		} else if e.outageOver(p, now) {
-			n.cause = fmt.Errorf("%w of %v", ErrOutage, c.outageTolerance)
+			n.cause = e.errOutage()
 		}
 	case refused:
+		p.refusal = errors.Unwrap(out.err)
 		p.tries++
 		if p.refusedAt == 0 {
 			p.refusedAt = now
 		}
 		if p.tries > 1 && e.outageOver(p, now) {
-			n.cause = fmt.Errorf("%w of %v; now the breaker refuses: %w", ErrOutage, c.outageTolerance, out.err)
+			n.cause = e.errOutage()
 		}
 	case final:
 		ev := event{status: Status{JobID: p.id}, err: out.err}
@@ -889,6 +900,10 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		n.retrying.Elapsed = time.Duration(now - p.troubledSince())
 	}
 	return n, true
+}
+
+func (e *poller) errOutage() error {
+	return fmt.Errorf("%w of %v", ErrOutage, e.c.outageTolerance)
 }
 
 // troubledSince is the time of the first fault or refusal since the last answer.

@@ -263,7 +263,7 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 			return none, ownError{c.ended(ctx, jobID, t)}
 		case held:
 			if out.hint > c.maxRetryAfter {
-				return none, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errTooLong(), Fault: c.holdFault.Load()}
+				return none, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errHeld(out.hint), Fault: c.holdFault.Load()}
 			}
 			t.notBefore = time.Now().Add(out.hint)
 			if t.fault == nil {
@@ -282,7 +282,7 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 		d := details(out.err)
 		delay, ok := c.retry.Next(Attempt{Number: t.made, Elapsed: time.Since(t.first)})
 		if !ok {
-			d.then = fmt.Sprintf("gave up after %d tries, as WithRetry says", t.made)
+			d.then = fmt.Sprintf("not retried: WithRetry stops after try %d", t.made)
 			return none, out.err
 		}
 		delay = max(delay, out.hint, pollFloor)
@@ -328,6 +328,13 @@ func (c *Client) sleepUntil(ctx context.Context, jobID string, t *tries) error {
 // ended reports that the caller's context is done.
 func (c *Client) ended(ctx context.Context, jobID string, t *tries) error {
 	return &WaitError{JobID: jobID, Requests: t.made, Cause: contextCause(ctx), Fault: t.fault}
+}
+
+// errHeld reports that a 429 holds the client for longer than WithMaxRetryAfter
+// allows.
+func (c *Client) errHeld(left time.Duration) error {
+	return fmt.Errorf("%w: a 429 holds all requests of this client for another %v, and the bound is %v",
+		ErrRetryAfter, left.Round(time.Second), c.maxRetryAfter)
 }
 
 // errTooLong reports that the server asks for a longer pause than
