@@ -33,13 +33,13 @@ Try "vt wait": it needs nothing else and takes about ten seconds.
 
 const exitCodes = `
 Exit codes:
-	0    all jobs completed (serve: it was stopped)
-	1    a job failed
+	0    all went well: the jobs completed, the plan is made, serve was stopped
+	1    wait: a job failed
 	2    an error: bad usage, no such job, backend unreachable, time is up
 	130  interrupted (Ctrl-C or SIGTERM)
 
 Environment:
-	VT_TOKEN  the token that wait sends as "Authorization: Bearer", and that the
+	VT_TOKEN  wait, serve: the token that wait sends as "Authorization: Bearer", and that the
 	          simulated backend asks for; there is no flag for it, since other
 	          users of a machine can read a command line
 `
