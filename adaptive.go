@@ -30,6 +30,8 @@ type Learner interface {
 	Backoff
 	// Learn takes one completion into account. A completion that makes no
 	// sense is ignored.
+	// A client tells of its jobs in the order in which they began, so of some
+	// a while after they ended, and on the goroutine of somebody who waited.
 	Learn(Completion)
 }
 
