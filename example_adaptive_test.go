@@ -17,14 +17,18 @@ func ExampleAdaptive() {
 		cadence.Learn(vtclient.Completion{PendingAt: duration - 2*time.Second, DoneBy: duration})
 	}
 
-	delay, _ := cadence.Next(vtclient.Attempt{}) // a job begins now
-	fmt.Println("the first poll is made after a minute or more:", delay > 55*time.Second)
-
-	forecast := cadence.Explain(vtclient.Attempt{})
+	forecast := cadence.Explain(vtclient.Attempt{}) // a job begins now
 	fmt.Println("half of the jobs are over after about", forecast.Median.Round(30*time.Second))
+	fmt.Println("the first poll is made after about", forecast.Polls[0].Round(20*time.Second))
+
+	// Now and then a poll is made earlier than that, to notice when jobs have
+	// become shorter.
+	delay, _ := cadence.Next(vtclient.Attempt{})
+	fmt.Println("and never at once:", delay > 30*time.Second)
 	// Output:
-	// the first poll is made after a minute or more: true
 	// half of the jobs are over after about 1m30s
+	// the first poll is made after about 1m20s
+	// and never at once: true
 }
 
 // What one process has learnt serves the next, and replicas can pool what they
