@@ -2,6 +2,7 @@ package simserver
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -95,8 +96,9 @@ type Exchange struct {
 	Time   time.Time     // when the request arrived
 	Took   time.Duration // until the answer was handed to net/http, or given up
 	Method string
-	Path   string   // as sent, percent-encoded
-	JobIDs []string // the jobs it asked about; nil when it was no status request
-	Code   int      // the status code sent; 0 when there was no answer
-	Fault  Fault    // what was done to it; empty when nothing was
+	Path   string      // as sent, percent-encoded
+	Header http.Header // of the request; not to be changed
+	JobIDs []string    // the jobs it asked about; nil when it was no status request
+	Code   int         // the status code sent; 0 when there was no answer
+	Fault  Fault       // what was done to it; empty when nothing was
 }

@@ -38,7 +38,7 @@ type answer struct {
 // ServeHTTP serves the API described above. Faults that break the connection hijack
 // it, or else panic with [http.ErrAbortHandler], which net/http takes for the same wish.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := Exchange{Time: time.Now(), Method: r.Method, Path: r.URL.EscapedPath()}
+	x := Exchange{Time: time.Now(), Method: r.Method, Path: r.URL.EscapedPath(), Header: r.Header}
 	a, o := find(r)
 	x.JobIDs = o.ids
 	n, ok := s.begin(x.Time, o.ids)
