@@ -1,0 +1,5 @@
+package storm
+
+type clientConfig struct{}
+
+func waitFor(clientConfig) error { return nil }
