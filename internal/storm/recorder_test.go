@@ -58,7 +58,7 @@ type exchange struct {
 	sent, ended time.Time
 	outcome     string
 	wire        int
-	latency     time.Duration
+	text        string // of a timeout
 }
 
 // A recorder keeps what a client tells of itself.
@@ -149,7 +149,10 @@ func (r *recorder) onAnswered(_ context.Context, info vtclient.TraceInfo) {
 		return
 	}
 	delete(r.open, info.JobID)
-	x.ended, x.outcome, x.wire, x.latency = time.Now(), outcome, info.Wire, info.Latency
+	x.ended, x.outcome, x.wire = time.Now(), outcome, info.Wire
+	if outcome == timedOut {
+		x.text = text
+	}
 	if !r.asked[info.JobID] {
 		r.asked[info.JobID] = true
 		r.onAsked(len(r.asked))

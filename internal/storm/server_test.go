@@ -53,7 +53,7 @@ func (c *serverConfig) options() []simserver.Option {
 			Status:     map[int]float64{500: 0.02, 502: 0.005, 503: 0.01, 429: 0.0005},
 			RetryAfter: time.Second,
 			Drop:       0.02, Reset: 0.01, Cut: 0.02, Garbage: 0.02,
-			Silence: 0.003, Drip: 0.01, DripEvery: 5 * time.Millisecond,
+			Silence: 0.002, Drip: 0.01, DripEvery: 5 * time.Millisecond,
 			Latency: 5 * time.Millisecond, Jitter: 20 * time.Millisecond,
 		}))
 	}
