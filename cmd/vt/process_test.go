@@ -358,7 +358,7 @@ func TestProcessKilledUnderSeveralWaits(t *testing.T) {
 			binary(t) // before the clock of the jobs starts
 			began := time.Now().UTC()
 			args := []string{"-auto-create", "-seed", "7", "-epoch", began.Format(time.RFC3339Nano),
-				"-duration", "uniform:4s-5s", "-fail-rate", "50%", "-fault", "503:5%,cut:5%", "-addr"}
+				"-duration", "uniform:5s-6s", "-fail-rate", "50%", "-fault", "503:5%,cut:5%", "-addr"}
 			truth := simserver.New(simserver.WithSeed(7), simserver.WithFailureRate(0.5))
 			defer truth.Close()
 			server, url := serve(t, append(args, "127.0.0.1:0")...)
@@ -410,7 +410,7 @@ func TestProcessKilledUnderSeveralWaits(t *testing.T) {
 				if ev.Outcome == completed && !strings.Contains(string(ev.Result), "/"+ev.Job+".mp4") {
 					t.Errorf("the result of %s is %s", ev.Job, ev.Result)
 				}
-				if at := began.Add(4 * time.Second); ev.Time.Before(at) {
+				if at := began.Add(5 * time.Second); ev.Time.Before(at) {
 					t.Errorf("%s ended at %v, and no job is over before %v", ev.Job, ev.Time, at)
 				}
 			}

@@ -69,7 +69,7 @@ func TestClientKilled(t *testing.T) {
 	began := time.Now()
 	cfg := serverConfig{
 		Addr: "127.0.0.1:0", Seed: 2, Epoch: time.Now().Round(0), Short: time.Second, Long: 4 * time.Second,
-		FailureRate: 0.2, Token: "storm-token", Storm: true,
+		FailureRate: 0.2, Token: "storm-token", Storm: true, TooMany: 0.0005,
 	}
 	srv := startServer(t, cfg)
 	var ids []string

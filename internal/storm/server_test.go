@@ -37,7 +37,8 @@ type serverConfig struct {
 	Short, Long time.Duration
 	FailureRate float64
 	Token       string
-	Storm       bool // with faults
+	Storm       bool    // with faults
+	TooMany     float64 // the rate of 429s; each holds the whole client for a second
 }
 
 func (c *serverConfig) options() []simserver.Option {
@@ -48,9 +49,7 @@ func (c *serverConfig) options() []simserver.Option {
 	}
 	if c.Storm {
 		opts = append(opts, simserver.WithFaults(simserver.Faults{
-			// A 429 holds the whole client: a second each. More of them would be a
-			// test of patience.
-			Status:     map[int]float64{500: 0.02, 502: 0.005, 503: 0.01, 429: 0.0005},
+			Status:     map[int]float64{500: 0.02, 502: 0.005, 503: 0.01, 429: c.TooMany},
 			RetryAfter: time.Second,
 			Drop:       0.02, Reset: 0.01, Cut: 0.02, Garbage: 0.02,
 			Silence: 0.002, Drip: 0.01, DripEvery: 5 * time.Millisecond,
