@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/leak"
 )
 
 // The tests in this file run vt as processes of their own, in real time.
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	binDir = dir
-	code := m.Run()
+	code := leak.Check(m.Run())
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
