@@ -528,6 +528,51 @@ func TestBreakingOutOfWaitAll(t *testing.T) {
 	}
 }
 
+// A loop body that takes long keeps a WaitAll from leaving when it is cancelled.
+// What is queued on its behalf by then is not sent all the same.
+func TestNoRequestForACancelledWaitAllThatIsBusy(t *testing.T) {
+	for _, tt := range []struct {
+		queue string
+		want  int
+		opts  []Option
+	}{
+		{"gate", 2, []Option{WithMaxInFlight(1)}}, // "a" and what Status asks
+		{"limiter", 1, []Option{WithLimiter(limiterFunc(func(context.Context) error {
+			if time.Now().Nanosecond() != 0 { // "a" passes
+				time.Sleep(5 * time.Second)
+			}
+			return nil
+		}))}},
+	} {
+		t.Run(tt.queue, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				c, f := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
+					if id == "slow" {
+						return fakeReply{takes: 5 * time.Second}
+					}
+					return completed
+				}, tt.opts...)
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(3*time.Second, cancel)
+				for range c.WaitAll(ctx, func(yield func(Job) bool) {
+					yield(Job{ID: "a"})
+					time.Sleep(time.Second + 1)
+					if tt.queue == "gate" {
+						go c.Status(t.Context(), "slow")
+						synctest.Wait()
+					}
+					yield(Job{ID: "b"})
+				}) {
+					time.Sleep(10 * time.Second)
+				}
+				if n := f.total(); n != tt.want {
+					t.Errorf("%d requests at %v, want %d", n, f.all, tt.want)
+				}
+			})
+		})
+	}
+}
+
 // The same in real time: no goroutine of the client is left, whatever was abandoned.
 func TestAbandonedWaitsLeaveNoGoroutine(t *testing.T) {
 	c, _ := startFake(t, always(pending), WithPolling(Constant(time.Millisecond)))

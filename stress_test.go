@@ -627,7 +627,7 @@ func (s *storm) waitAll(r *rand.Rand) {
 	}
 	var mu sync.Mutex
 	var gave []*given
-	jobs := make([]vtclient.Job, 1+r.IntN(16))
+	jobs, times := make([]vtclient.Job, 1+r.IntN(16)), map[string]int{}
 	for i := range jobs {
 		j := &jobs[i]
 		j.ID = s.ids[r.IntN(len(s.ids))]
@@ -646,6 +646,7 @@ func (s *storm) waitAll(r *rand.Rand) {
 		case 5:
 			j.Expect = time.Duration(r.IntN(40)) * time.Second
 		}
+		times[j.ID]++
 	}
 	pause, feed := r.IntN(3), rand.New(rand.NewPCG(r.Uint64(), 4))
 	sequence := iter.Seq[vtclient.Job](func(yield func(vtclient.Job) bool) {
@@ -655,7 +656,7 @@ func (s *storm) waitAll(r *rand.Rand) {
 			}
 			s.mishap("a sequence")
 			until := k.done()
-			if !j.Deadline.IsZero() && j.Deadline.Before(until) {
+			if !j.Deadline.IsZero() && j.Deadline.Before(until) && times[j.ID] == 1 {
 				until = j.Deadline
 			}
 			g := &given{Job: j, w: s.begin(j.ID, until)}
