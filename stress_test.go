@@ -291,8 +291,9 @@ func (s *storm) run() {
 	s.all = all
 	time.AfterFunc(time.Until(s.end), cancel)
 	var wg sync.WaitGroup
-	wg.Go(func() { // what the world does
-		r := rand.New(rand.NewPCG(s.rnd.Uint64(), 2))
+	world := rand.New(rand.NewPCG(s.rnd.Uint64(), 2))
+	wg.Go(func() {
+		r := world
 		for time.Now().Before(s.end) {
 			s.weather(r)
 			time.Sleep(time.Duration(r.Int64N(15e9)))
