@@ -82,7 +82,8 @@ type Adaptive struct {
 
 	plainNow atomic.Pointer[schedule]
 	ratioNow atomic.Pointer[ratioTable]
-	explore  atomic.Uint32 // what is left of the last exploration; see [schedule.next]
+	explore  atomic.Uint32  // what is left of the last exploration; see [schedule.next]
+	chance   func() float64 // where the random shifts come from; nil: rand.Float64
 
 	mu     sync.Mutex // guards what follows; never held while waiting for anything
 	plain  model      // ages in seconds
@@ -158,7 +159,11 @@ func (a *Adaptive) Next(at Attempt) (delay time.Duration, ok bool) {
 		pend = now
 	}
 	s, unit := a.schedule(at.Expected)
-	t := unit * s.next(pend.Seconds()/unit, &a.explore)
+	chance := a.chance
+	if chance == nil {
+		chance = rand.Float64
+	}
+	t := unit * s.next(pend.Seconds()/unit, &a.explore, chance)
 	return toDuration(t-now.Seconds(), minDelay, math.MaxInt64/2), true
 }
 

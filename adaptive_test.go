@@ -22,9 +22,16 @@ var (
 
 const maxDuration = time.Duration(math.MaxInt64)
 
+// seeded returns an Adaptive that does the same in each run.
+func seeded(cost time.Duration, seed uint64) *vtclient.Adaptive {
+	a := vtclient.NewAdaptive(cost)
+	a.Seed(seed)
+	return a
+}
+
 // taught returns an Adaptive that has waited for n jobs of d.
 func taught(cost time.Duration, n int, d dist, seed uint64) *vtclient.Adaptive {
-	a := vtclient.NewAdaptive(cost)
+	a := seeded(cost, seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	for range n {
 		run(a, d.draw(r), cost.Seconds(), polled, r)
@@ -125,7 +132,7 @@ func TestAdaptiveOverdueIsNow(t *testing.T) {
 }
 
 func TestAdaptiveExpect(t *testing.T) {
-	a := vtclient.NewAdaptive(time.Second)
+	a := seeded(time.Second, 1)
 	for _, e := range []time.Duration{time.Minute, time.Hour} {
 		f := a.Explain(vtclient.Attempt{Expected: e})
 		if f.Median < e*8/10 || f.Median > e*12/10 || f.Jobs != 0 {

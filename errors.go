@@ -27,8 +27,8 @@ var (
 	ErrGaveUp = errors.New("vtclient: the polling backoff said stop")
 
 	// ErrRetryAfter is the Cause of a [*WaitError] when the server asked, with
-	// a fault, for a longer pause than [WithMaxRetryAfter] allows; the
-	// *HTTPError in the same error carries the pause.
+	// a fault, for a longer pause than [WithMaxRetryAfter] allows; the fault in
+	// the same error, mostly an *HTTPError, carries the pause.
 	ErrRetryAfter = errors.New("vtclient: the server asks for a longer pause than allowed")
 
 	// ErrBodyTooLarge is matched by a [*DecodeError] when an answer had more

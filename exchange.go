@@ -44,14 +44,15 @@ type outcome struct {
 }
 
 // exchange asks for one job once: gate, limiter, breaker, timeout, send,
-// bound, classify. number is that of the request, for errors and traces.
+// bound, classify. number is that of the request, for errors and traces; p is
+// the poll that it is made for, nil for Status.
 //
 // A 401 is asked about once more where WithRequest can bring a fresh token.
-func (c *Client) exchange(ctx context.Context, id string, number int) outcome {
-	out := c.exchangeOnce(ctx, id, number)
+func (c *Client) exchange(ctx context.Context, id string, number int, p *poll) outcome {
+	out := c.exchangeOnce(ctx, id, number, p)
 	var h *HTTPError
 	if out.verdict == final && len(c.prepare) > 0 && errors.As(out.err, &h) && h.StatusCode == http.StatusUnauthorized {
-		again := c.exchangeOnce(ctx, id, out.number+1)
+		again := c.exchangeOnce(ctx, id, out.number+1, p)
 		again.requests += out.requests
 		out = again
 	}
@@ -64,7 +65,7 @@ func (c *Client) exchange(ctx context.Context, id string, number int) outcome {
 	return out
 }
 
-func (c *Client) exchangeOnce(ctx context.Context, id string, number int) (out outcome) {
+func (c *Client) exchangeOnce(ctx context.Context, id string, number int, p *poll) (out outcome) {
 	defer func() {
 		if out.number = number; out.requests == 0 && out.verdict != fault {
 			out.number-- // free for the next
@@ -90,8 +91,10 @@ func (c *Client) exchangeOnce(ctx context.Context, id string, number int) (out o
 		report = func(err error) { health = err }
 	}
 	// Last look before the wire: the engine's timers and those of the
-	// caller's context may fire in the same instant, in any order.
-	if expired(ctx) {
+	// caller's context may fire in the same instant, in any order. And while
+	// this one queued, all who wait may have been cancelled without having
+	// left: a loop body or a callback keeps them.
+	if expired(ctx) || p != nil && !c.poller.wanted(p) {
 		return outcome{verdict: left}
 	}
 	out, health := c.send(ctx, id, number)

@@ -710,6 +710,13 @@ func (p *poll) alive(now int64) bool {
 	return false
 }
 
+// wanted is alive for who does not hold the lock.
+func (e *poller) wanted(p *poll) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return p.alive(e.c.now())
+}
+
 func (p *poll) allFull() bool {
 	for s := p.subs; s != nil; s = s.next {
 		if !s.to.full() {
@@ -817,7 +824,7 @@ func (e *poller) work(ctx context.Context, p *poll) {
 
 // run makes one exchange for a poll and acts on what it brought.
 func (e *poller) run(ctx context.Context, p *poll) {
-	out := e.c.exchange(ctx, p.id, int(p.number)+1)
+	out := e.c.exchange(ctx, p.id, int(p.number)+1, p)
 	if out.verdict == answered {
 		e.c.remember(ctx, out.status)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math/rand/v2"
 	"net/http"
 	"runtime"
 	"slices"
@@ -524,6 +523,51 @@ func TestBreakingOutOfWaitAll(t *testing.T) {
 			if f.total() != before {
 				t.Errorf("left at %d: %d requests after that", leave, f.total()-before)
 			}
+		})
+	}
+}
+
+// A loop body that takes long keeps a WaitAll from leaving when it is cancelled.
+// What is queued on its behalf by then is not sent all the same.
+func TestNoRequestForACancelledWaitAllThatIsBusy(t *testing.T) {
+	for _, tt := range []struct {
+		queue string
+		want  int
+		opts  []Option
+	}{
+		{"gate", 2, []Option{WithMaxInFlight(1)}}, // "a" and what Status asks
+		{"limiter", 1, []Option{WithLimiter(limiterFunc(func(context.Context) error {
+			if time.Now().Nanosecond() != 0 { // "a" passes
+				time.Sleep(5 * time.Second)
+			}
+			return nil
+		}))}},
+	} {
+		t.Run(tt.queue, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				c, f := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
+					if id == "slow" {
+						return fakeReply{takes: 5 * time.Second}
+					}
+					return completed
+				}, tt.opts...)
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(3*time.Second, cancel)
+				for range c.WaitAll(ctx, func(yield func(Job) bool) {
+					yield(Job{ID: "a"})
+					time.Sleep(time.Second + 1)
+					if tt.queue == "gate" {
+						go c.Status(t.Context(), "slow")
+						synctest.Wait()
+					}
+					yield(Job{ID: "b"})
+				}) {
+					time.Sleep(10 * time.Second)
+				}
+				if n := f.total(); n != tt.want {
+					t.Errorf("%d requests at %v, want %d", n, f.all, tt.want)
+				}
+			})
 		})
 	}
 }
@@ -1168,103 +1212,5 @@ func TestClientAcrossBubbles(t *testing.T) {
 	}
 	if _, err := c.Wait(t.Context(), "in bubble 0"); err != nil {
 		t.Error(err)
-	}
-}
-
-// Everything at once, under random cancellation: each job ends exactly once, with the right result.
-func TestWaitingUnderStress(t *testing.T) {
-	for seed := range uint64(6) {
-		bubble(t, func(t *testing.T) {
-			lasts := func(id string) time.Duration { return time.Duration(len(id)*7+int(id[len(id)-1])) * time.Second }
-			c, f := startFake(t, func(id string, n int, at time.Duration) fakeReply {
-				switch h := (n*7 + len(id) + int(id[0])) % 11; {
-				case h == 0:
-					return fakeReply{code: 503, takes: 300 * time.Millisecond}
-				case h == 1:
-					return fakeReply{err: errors.New("lost")}
-				case h == 2 && n%3 == 0:
-					return fakeReply{code: 429, retryAfter: time.Second}
-				case at < lasts(id):
-					return fakeReply{takes: time.Duration(h) * 50 * time.Millisecond}
-				case id[len(id)-1]%4 == 0:
-					return fakeReply{state: "error"}
-				}
-				return completed
-			}, WithPolling(Exponential{Base: time.Second, Max: 8 * time.Second, Jitter: .5}), WithMaxInFlight(8),
-				WithCache(NewMemoryCache[Status](20)), WithBreaker(NewCircuitBreaker(BreakerConfig{})))
-			check := func(ctx context.Context, id string, st Status, err error) {
-				t.Helper()
-				switch {
-				case st.JobID != id:
-					t.Errorf("job %s got the status of %s", id, st.JobID)
-				case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-				case errors.Is(err, ErrJobFailed) != (id[len(id)-1]%4 == 0):
-					t.Errorf("job %s: %v, %v", id, st.State, err)
-				case time.Since(f.start) < lasts(id):
-					t.Errorf("job %s ended too soon: %v, %v", id, st.State, err)
-				}
-			}
-			var wg sync.WaitGroup
-			for g := range 60 {
-				rnd := rand.New(rand.NewPCG(seed, uint64(g)))
-				wg.Go(func() {
-					for range 8 {
-						time.Sleep(time.Duration(rnd.IntN(5000)) * time.Millisecond)
-						ctx, cancel := context.WithCancel(t.Context())
-						if rnd.IntN(2) == 0 {
-							ctx, cancel = context.WithTimeout(ctx, time.Duration(rnd.IntN(60_000))*time.Millisecond)
-						}
-						if rnd.IntN(3) == 0 {
-							time.AfterFunc(time.Duration(rnd.IntN(60_000))*time.Millisecond, cancel)
-						}
-						id := fmt.Sprint("j", rnd.IntN(30))
-						switch rnd.IntN(5) {
-						case 0:
-							st, err := c.Wait(ctx, id)
-							check(ctx, id, st, err)
-						case 1:
-							n, limit := 0, rnd.IntN(8)
-							for st, err := range c.Watch(ctx, id) {
-								if err != nil || st.State.Terminal() {
-									check(ctx, id, st, err)
-								}
-								if n++; n > limit {
-									break
-								}
-							}
-						case 2:
-							left := map[string]int{}
-							var jobs []Job
-							for range 20 {
-								j := Job{ID: fmt.Sprint("j", rnd.IntN(30))}
-								if rnd.IntN(4) == 0 {
-									j.StartedAt = time.Now().Add(-time.Duration(rnd.IntN(20)) * time.Second)
-								}
-								jobs = append(jobs, j)
-								left[j.ID]++
-							}
-							for st, err := range c.WaitAll(ctx, slices.Values(jobs), OnProgress(func(Status) {})) {
-								check(ctx, st.JobID, st, err)
-								if left[st.JobID]--; left[st.JobID] == 0 {
-									delete(left, st.JobID)
-								}
-							}
-							if len(left) != 0 {
-								t.Errorf("seed %d: not once each: %v", seed, left)
-							}
-						case 3:
-							c.Hint(id)
-						case 4:
-							c.Status(ctx, id)
-						}
-						cancel()
-					}
-				})
-			}
-			wg.Wait()
-			if f.late != 0 || f.peak > 8 {
-				t.Errorf("%d requests too late, %d in flight", f.late, f.peak)
-			}
-		})
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/leak"
 	"github.com/vtclient/vtclient/simserver"
 )
 
@@ -44,7 +45,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	binDir = dir
-	code := m.Run()
+	code := leak.Check(m.Run())
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
