@@ -101,7 +101,8 @@ func (d *Details) text(what string) string {
 	return b.String()
 }
 
-// quoteID quotes a job id so that it cannot break out of a log line, and bounds it.
+// quoteID quotes a job id, or another word from outside, so that it cannot
+// break out of a log line, and bounds it.
 func quoteID(id string) string {
 	if len(id) > 128 {
 		return strconv.QuoteToASCII(id[:128]) + "…"
@@ -183,7 +184,9 @@ type StateError struct {
 }
 
 func (e *StateError) Error() string {
-	return e.text(fmt.Sprintf("unknown job state %q", oneLine(e.Word, 64)))
+	// Quoted as it is, and not cleaned: what makes the word an unknown one may
+	// be just what cannot be seen.
+	return e.text("unknown job state " + quoteID(e.Word))
 }
 
 // A RefusedError reports that the circuit breaker let no request through. With

@@ -228,13 +228,15 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		defer body.release()
 		details.StatusCode = resp.StatusCode
 		details.RequestID = oneLine(c.redact(requestID(resp.Header), req), 64)
-		limit := c.maxBody
-		if resp.StatusCode/100 != 2 {
-			limit = min(limit, errorBody)
-		}
-		err = body.read(resp, limit)
-		if err != nil && resp.StatusCode/100 != 2 {
-			err = nil // the status code says enough
+		switch {
+		case resp.StatusCode == http.StatusSwitchingProtocols:
+			// Its body is the bare connection, whose reads no context ends: a
+			// server that then says nothing would hold the exchange for ever.
+			resp.Body.Close()
+		case resp.StatusCode/100 == 2:
+			err = body.read(resp, c.maxBody)
+		default:
+			body.read(resp, min(c.maxBody, errorBody)) // whether or not it can be: the status code says enough
 		}
 	}
 	latency := time.Since(began)

@@ -1,0 +1,426 @@
+package vtclient_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/vtclient/vtclient"
+)
+
+// What a hostile backend can cost, at the defaults. The tests below hold the
+// client to these bounds; README and the options' comments name those that can
+// be set.
+const (
+	// headBound is what is read of one answer's head, informational answers
+	// before it included: MaxResponseHeaderBytes of the default transport, and
+	// net/http's read buffer.
+	headBound = 64<<10 + ioBuffer
+	// bodyBound is what is read of the body of a good answer: WithMaxBody.
+	bodyBound = headBound + 1<<20 + ioBuffer
+	// errorBound is the same for any other answer.
+	errorBound = headBound + 64<<10 + ioBuffer
+	// lineBound is for what net/http's own limits of a line or of a trailer
+	// stop: two buffers.
+	lineBound = headBound + 2*ioBuffer
+
+	ioBuffer = 4 << 10
+
+	// allocBound is what one exchange may allocate in all, garbage included: a
+	// buffer that grows to WithMaxBody, the answer decoded, its copies for the
+	// error, and the test's own server.
+	allocBound = 16 << 20
+
+	// timeBound is what one exchange may last: WithTimeout.
+	timeBound = 10 * time.Second
+
+	// textBound is the longest text of an error.
+	textBound = 4 << 10
+)
+
+// An attacker is a server that writes whatever it likes.
+type attacker struct {
+	url      string
+	took     atomic.Int64 // bytes that the client has taken, over all connections
+	requests atomic.Int32
+	refs     sync.WaitGroup
+}
+
+// A wire is the attacker's end of a connection.
+type wire struct {
+	net.Conn
+	by      *attacker
+	request *http.Request // the one to answer
+	number  int           // of the request, from 1
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	w.by.took.Add(int64(n))
+	return n, err
+}
+
+// say writes, and reports whether the client still takes it.
+func (w *wire) say(format string, args ...any) bool {
+	_, err := fmt.Fprintf(w, format, args...)
+	return err == nil
+}
+
+// flood repeats s until the client hangs up, and fails the test if it has taken
+// far more than any bound.
+func (w *wire) flood(t *testing.T, s string) {
+	chunk := strings.Repeat(s, max(1, ioBuffer/len(s)))
+	for w.by.took.Load() < 64<<20 {
+		if _, err := io.WriteString(w, chunk); err != nil {
+			return
+		}
+	}
+	t.Errorf("the client has taken %d bytes of a flood", w.by.took.Load())
+	w.Close()
+}
+
+// drip repeats s, a byte a second, until the client hangs up.
+func (w *wire) drip(s string) {
+	for i := 0; ; i++ {
+		time.Sleep(time.Second)
+		if !w.say("%c", s[i%len(s)]) {
+			return
+		}
+	}
+}
+
+// attacked returns a client whose default transport, as New makes it, leads to
+// an attacker over pipes: they have no buffer, so that what the attacker has
+// written is what the client has read. play answers a request; then the
+// connection stays open, unless play has closed it. To be called in a bubble.
+func attacked(t *testing.T, play func(*wire), opts ...vtclient.Option) (*vtclient.Client, *attacker) {
+	t.Helper()
+	a := &attacker{url: "http://api.test"}
+	old := http.DefaultTransport
+	http.DefaultTransport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		client, server := net.Pipe()
+		a.refs.Go(func() { a.serve(server, play) })
+		return client, nil
+	}}
+	c, err := vtclient.New(a.url, opts...)
+	http.DefaultTransport = old
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.CloseIdleConnections()
+		a.refs.Wait() // a connection that the client has leaked keeps the test from ending
+	})
+	return c, a
+}
+
+func (a *attacker) serve(conn net.Conn, play func(*wire)) {
+	defer conn.Close()
+	for r := bufio.NewReader(conn); ; {
+		req, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		play(&wire{conn, a, req, int(a.requests.Add(1))})
+	}
+}
+
+const (
+	goodBody = `{"result":"completed"}`
+	goodHead = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+)
+
+// good answers as a backend should.
+func (w *wire) good() {
+	w.say("%sContent-Length: %d\r\n\r\n%s", goodHead, len(goodBody), goodBody)
+}
+
+// body answers with a body as it should be sent.
+func (w *wire) body(head, body string) {
+	w.say("HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", head, len(body), body)
+}
+
+func gzipped(s string) string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	io.WriteString(z, s)
+	z.Close()
+	return b.String()
+}
+
+// A kind is the type that an attack's error has.
+type kind int
+
+const (
+	transport kind = iota
+	decode
+	status
+	state
+	none // no error at all
+)
+
+func kindOf(err error) kind {
+	var (
+		te *vtclient.TransportError
+		de *vtclient.DecodeError
+		he *vtclient.HTTPError
+		se *vtclient.StateError
+	)
+	switch {
+	case errors.As(err, &te):
+		return transport
+	case errors.As(err, &de):
+		return decode
+	case errors.As(err, &he):
+		return status
+	case errors.As(err, &se):
+		return state
+	}
+	return none
+}
+
+// checkText holds the texts of err and of all errors in it that are ours to
+// one printable line of bounded length.
+func checkText(t *testing.T, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	text := err.Error()
+	if len(text) > textBound || !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		t.Errorf("not one printable line of at most %d bytes, but %d: %.300q", textBound, len(text), text)
+	}
+	if w, ok := err.(*vtclient.WaitError); ok {
+		checkText(t, w.Fault)
+	}
+}
+
+// Issue: hostile backend. Whatever one answer does, it is refused with a typed
+// error within the bounds above, and the wait goes on to the next answer, or
+// ends at once where that would be no better.
+func TestHostileAnswers(t *testing.T) {
+	deep := strings.Repeat("[", 100_000)
+	bomb := gzipped(`{"result":"completed","pad":"` + strings.Repeat("a", 32<<20) + `"}`)
+	for _, tt := range []struct {
+		name  string
+		play  func(t *testing.T, w *wire)
+		kind  kind
+		bytes int64         // bound of what the client takes
+		lasts time.Duration // how long the exchange lasts, exactly
+		final bool          // the wait ends
+		is    error         // what the error matches, too
+	}{
+		// Heads.
+		{"endless headers", func(t *testing.T, w *wire) {
+			w.say("HTTP/1.1 200 OK\r\n")
+			w.flood(t, "X-Filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n")
+		}, transport, headBound, 0, false, nil},
+		{"a header line without end", func(t *testing.T, w *wire) {
+			w.say("HTTP/1.1 200 OK\r\nX-Filler: ")
+			w.flood(t, "a")
+		}, transport, headBound, 0, false, nil},
+		{"a status line without end", func(t *testing.T, w *wire) { w.say("HTTP/1.1 200 "); w.flood(t, "a") }, transport, headBound, 0, false, nil},
+		{"a header of megabytes", func(t *testing.T, w *wire) {
+			w.say("%sX-Big: %s\r\nContent-Length: 22\r\n\r\n%s", goodHead, strings.Repeat("a", 4<<20), goodBody)
+		}, transport, headBound, 0, false, nil},
+		{"thousands of cookies", func(t *testing.T, w *wire) {
+			w.say("%s%sContent-Length: 22\r\n\r\n%s", goodHead, strings.Repeat("Set-Cookie: a=b; Path=/\r\n", 10_000), goodBody)
+		}, transport, headBound, 0, false, nil},
+		{"endless informational answers", func(t *testing.T, w *wire) { w.flood(t, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n") }, transport, headBound, 0, false, nil},
+		{"endless bare 100s", func(t *testing.T, w *wire) { w.flood(t, "HTTP/1.1 100 Continue\r\n\r\n") }, transport, headBound, 0, false, nil},
+		{"a head that drips", func(t *testing.T, w *wire) { w.drip("HTTP/1.1 200 OK\r\nX-Filler: aaaaaaaaa") }, transport, headBound, timeBound, false, nil},
+		{"no answer", func(t *testing.T, w *wire) {}, transport, 0, timeBound, false, nil},
+		{"an empty line", func(t *testing.T, w *wire) { w.say("\r\n"); w.Close() }, transport, lineBound, 0, false, nil},
+		{"no HTTP", func(t *testing.T, w *wire) { w.say("SSH-2.0-\x1b[2JOpenSSH\r\n"); w.Close() }, transport, lineBound, 0, false, nil},
+		{"a code that is none", func(t *testing.T, w *wire) { w.say("HTTP/1.1 2\x1b[2J OK\r\n\r\n") }, transport, lineBound, 0, false, nil},
+		{"a negative code", func(t *testing.T, w *wire) { w.say("HTTP/1.1 -20 OK\r\n\r\n") }, transport, lineBound, 0, false, nil},
+		{"a code below all", func(t *testing.T, w *wire) { w.body("000 OK", goodBody) }, status, lineBound, 0, true, nil},
+		{"a code above all", func(t *testing.T, w *wire) { w.body("999 \x1b[2J", "x") }, status, lineBound, 0, false, nil},
+		{"a broken header line", func(t *testing.T, w *wire) { w.say("HTTP/1.1 200 OK\r\nno colon \x1b[2J\r\n\r\n") }, transport, lineBound, 0, false, nil},
+		{"NUL in a header", func(t *testing.T, w *wire) { w.say("HTTP/1.1 200 OK\r\nX-A\x00: \x00\r\n\r\n") }, transport, lineBound, 0, false, nil},
+
+		// Codes that change the protocol, or have no body.
+		{"101, then silence", func(t *testing.T, w *wire) {
+			w.say("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+		}, status, lineBound, 0, true, nil},
+		{"101, then a flood", func(t *testing.T, w *wire) {
+			w.say("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+			w.flood(t, "x")
+		}, status, lineBound, 0, true, nil},
+		{"101 to nothing", func(t *testing.T, w *wire) { w.say("HTTP/1.1 101 Switching Protocols\r\n\r\n") }, status, lineBound, 0, true, nil},
+		{"204", func(t *testing.T, w *wire) { w.say("HTTP/1.1 204 No Content\r\n\r\n") }, decode, lineBound, 0, false, nil},
+		{"204 with a body after all", func(t *testing.T, w *wire) { w.body("204 No Content", goodBody); w.Close() }, decode, lineBound, 0, false, nil},
+		{"206", func(t *testing.T, w *wire) { w.body("206 Partial Content", goodBody) }, none, lineBound, 0, true, nil},
+		{"206 of a part", func(t *testing.T, w *wire) {
+			w.body("206 Partial Content\r\nContent-Range: bytes 0-9/22", goodBody[:10])
+		}, decode, lineBound, 0, false, nil},
+		{"304", func(t *testing.T, w *wire) { w.say("HTTP/1.1 304 Not Modified\r\n\r\n") }, status, lineBound, 0, true, nil},
+
+		// Bodies.
+		{"an endless body", func(t *testing.T, w *wire) {
+			w.say("%sConnection: close\r\n\r\n{\"result\":\"completed\",\"x\":\"", goodHead)
+			w.flood(t, "a")
+		}, decode, bodyBound, 0, false, vtclient.ErrBodyTooLarge},
+		{"an endless space after the answer", func(t *testing.T, w *wire) {
+			w.say("%sConnection: close\r\n\r\n%s", goodHead, goodBody)
+			w.flood(t, " ")
+		}, decode, bodyBound, 0, false, vtclient.ErrBodyTooLarge},
+		{"an endless body of a fault", func(t *testing.T, w *wire) {
+			w.say("HTTP/1.1 503 Busy\r\nConnection: close\r\n\r\n")
+			w.flood(t, "a")
+		}, status, errorBound, 0, false, nil},
+		{"an endless body of a refusal", func(t *testing.T, w *wire) {
+			w.say("HTTP/1.1 404 No\r\nConnection: close\r\n\r\n")
+			w.flood(t, "a")
+		}, status, errorBound, 0, true, nil},
+		{"a body that drips", func(t *testing.T, w *wire) { w.say("%sConnection: close\r\n\r\n", goodHead); w.drip(" ") }, transport, lineBound, timeBound, false, nil},
+		{"a body that drips, of a fault", func(t *testing.T, w *wire) {
+			w.say("HTTP/1.1 503 Busy\r\nConnection: close\r\n\r\n")
+			w.drip("x")
+		}, status, lineBound, timeBound, false, nil},
+		{"endless chunks", func(t *testing.T, w *wire) {
+			w.say("%sTransfer-Encoding: chunked\r\n\r\n", goodHead)
+			w.flood(t, "100\r\n"+strings.Repeat("a", 256)+"\r\n")
+		}, decode, bodyBound * 17 / 16, 0, false, vtclient.ErrBodyTooLarge},
+		{"endless chunks of a byte", func(t *testing.T, w *wire) {
+			w.say("%sTransfer-Encoding: chunked\r\n\r\n", goodHead)
+			w.flood(t, "1;"+strings.Repeat("a", 100)+"\r\n \r\n")
+		}, transport, bodyBound, 0, false, nil},
+		{"a chunk extension without end", func(t *testing.T, w *wire) {
+			w.say("%sTransfer-Encoding: chunked\r\n\r\n1;", goodHead)
+			w.flood(t, "a")
+		}, transport, lineBound, 0, false, nil},
+		{"a chunk of 8 EiB", func(t *testing.T, w *wire) {
+			w.say("%sTransfer-Encoding: chunked\r\n\r\n7fffffffffffffff\r\n", goodHead)
+			w.flood(t, "a")
+		}, decode, bodyBound, 0, false, vtclient.ErrBodyTooLarge},
+		{"a chunk size that overflows", func(t *testing.T, w *wire) {
+			w.say("%sTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", goodHead)
+			w.flood(t, "a")
+		}, transport, lineBound, 0, false, nil},
+		{"trailers without end", func(t *testing.T, w *wire) {
+			w.say("%sTransfer-Encoding: chunked\r\n\r\n16\r\n%s\r\n0\r\n", goodHead, goodBody)
+			w.flood(t, "X-Filler: a\r\n")
+		}, transport, lineBound, 0, false, nil},
+		{"an unknown transfer encoding", func(t *testing.T, w *wire) { w.say("%sTransfer-Encoding: x\x1b[2J\r\n\r\n", goodHead) }, transport, lineBound, 0, false, nil},
+
+		// Lies about the length.
+		{"a length too large, then silence", func(t *testing.T, w *wire) { w.say("%sContent-Length: 100\r\n\r\n%s", goodHead, goodBody) }, transport, lineBound, timeBound, false, nil},
+		{"a length too large, then the end", func(t *testing.T, w *wire) {
+			w.say("%sContent-Length: 100\r\n\r\n%s", goodHead, goodBody)
+			w.Close()
+		}, transport, lineBound, 0, false, nil},
+		{"a length of exabytes", func(t *testing.T, w *wire) {
+			w.say("%sContent-Length: 9223372036854775807\r\n\r\n", goodHead)
+			w.flood(t, "a")
+		}, decode, bodyBound, 0, false, vtclient.ErrBodyTooLarge},
+		{"a length too small", func(t *testing.T, w *wire) { w.say("%sContent-Length: 10\r\n\r\n%s", goodHead, goodBody) }, decode, lineBound, 0, false, nil},
+		{"a length of zero", func(t *testing.T, w *wire) { w.say("%sContent-Length: 0\r\n\r\n%s", goodHead, goodBody) }, decode, lineBound, 0, false, nil},
+		{"a negative length", func(t *testing.T, w *wire) { w.say("%sContent-Length: -1\r\n\r\n%s", goodHead, goodBody) }, transport, lineBound, 0, false, nil},
+		{"a length that overflows", func(t *testing.T, w *wire) {
+			w.say("%sContent-Length: 99999999999999999999\r\n\r\n%s", goodHead, goodBody)
+		}, transport, lineBound, 0, false, nil},
+		{"two lengths", func(t *testing.T, w *wire) {
+			w.say("%sContent-Length: 22\r\nContent-Length: 10\r\n\r\n%s", goodHead, goodBody)
+		}, transport, lineBound, 0, false, nil},
+
+		// Encodings.
+		{"a gzip bomb", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: gzip", bomb) }, decode, bodyBound, 0, false, vtclient.ErrBodyTooLarge},
+		{"a gzip bomb of a fault", func(t *testing.T, w *wire) { w.body("500 Oops\r\nContent-Encoding: gzip", bomb) }, status, errorBound, 0, false, nil},
+		{"a gzip bomb in gzip", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: gzip", gzipped(bomb)) }, decode, bodyBound, 0, false, nil},
+		{"gzip that is none", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: gzip", goodBody) }, transport, lineBound, 0, false, nil},
+		{"half of gzip", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: gzip", gzipped(goodBody)[:20]) }, transport, lineBound, 0, false, nil},
+		{"an encoding that nobody asked for", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: br", "\x0b\x0a\x80{}\x03") }, decode, lineBound, 0, false, nil},
+		{"gzip declared twice", func(t *testing.T, w *wire) {
+			w.body("200 OK\r\nContent-Encoding: gzip, gzip", gzipped(gzipped(goodBody)))
+		}, decode, lineBound, 0, false, nil},
+
+		// JSON.
+		{"arrays 100,000 deep", func(t *testing.T, w *wire) { w.body("200 OK", deep) }, decode, bodyBound, 0, false, nil},
+		{"a message 100,000 deep", func(t *testing.T, w *wire) { w.body("200 OK", `{"result":"completed","message":`+deep) }, decode, bodyBound, 0, false, nil},
+		{"objects 100,000 deep", func(t *testing.T, w *wire) { w.body("200 OK", strings.Repeat(`{"result":`, 100_000)) }, decode, bodyBound, 0, false, nil},
+		{"a number of megabytes", func(t *testing.T, w *wire) {
+			w.body("200 OK", `{"result":`+strings.Repeat("9", 1<<20-100)+`}`)
+		}, decode, bodyBound, 0, false, nil},
+		{"a progress of megabytes", func(t *testing.T, w *wire) {
+			w.body("200 OK", `{"result":"completed","progress":`+strings.Repeat("9", 1<<20-100)+`}`)
+		}, none, bodyBound, 0, true, nil},
+		{"a state of megabytes", func(t *testing.T, w *wire) {
+			w.body("200 OK", `{"result":"`+strings.Repeat("\u202e", 300_000)+`"}`)
+		}, state, bodyBound, 0, true, nil},
+		{"a string above the bound", func(t *testing.T, w *wire) {
+			w.body("200 OK", `{"result":"completed","x":"`+strings.Repeat("a", 1<<20)+`"}`)
+		}, decode, bodyBound, 0, false, vtclient.ErrBodyTooLarge},
+		{"NUL", func(t *testing.T, w *wire) { w.body("200 OK", "{\"result\":\"comp\x00leted\"}") }, decode, lineBound, 0, false, nil},
+		{"NUL after the answer", func(t *testing.T, w *wire) { w.body("200 OK", goodBody+"\x00") }, decode, lineBound, 0, false, nil},
+		{"an escaped NUL", func(t *testing.T, w *wire) { w.body("200 OK", `{"result":"completed\u0000"}`) }, state, lineBound, 0, true, nil},
+		{"no UTF-8", func(t *testing.T, w *wire) { w.body("200 OK", "{\"result\":\"completed\xff\"}") }, state, lineBound, 0, true, nil},
+		{"a byte order mark", func(t *testing.T, w *wire) { w.body("200 OK", "\ufeff"+goodBody) }, decode, lineBound, 0, false, nil},
+		{"two answers in one", func(t *testing.T, w *wire) { w.body("200 OK", goodBody+goodBody) }, decode, lineBound, 0, false, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var took, alloc int64
+				var lasted time.Duration
+				var before, after runtime.MemStats
+				c, a := attacked(t, func(w *wire) {
+					if w.number == 1 {
+						tt.play(t, w)
+					} else {
+						w.good()
+					}
+				}, every(time.Second, 2))
+				record := func() {
+					synctest.Wait() // until the attacker, too, can do no more
+					runtime.ReadMemStats(&after)
+					took, alloc = a.took.Load(), int64(after.TotalAlloc-before.TotalAlloc)
+				}
+				runtime.ReadMemStats(&before)
+				began := time.Now()
+				var met []error
+				st, err := c.Wait(t.Context(), "j", vtclient.OnError(func(err error) {
+					record()
+					met, lasted = append(met, err), time.Since(began)
+				}))
+				if tt.final {
+					record()
+					met, lasted = append(met, err), time.Since(began)
+				} else if err != nil || st.State != vtclient.StateCompleted {
+					t.Errorf("the wait ended with %+v, %v", st, err)
+				}
+				if n := a.requests.Load(); len(met) != 1 || tt.final != (n == 1) {
+					t.Fatalf("%d requests, and met %q", n, met)
+				}
+				first := met[0]
+				if kindOf(first) != tt.kind || tt.is != nil && !errors.Is(first, tt.is) {
+					t.Errorf("%T: %v", first, first)
+				}
+				if errors.Is(first, context.DeadlineExceeded) || errors.Is(first, context.Canceled) {
+					t.Errorf("matches a context error, and the caller's context lives: %v", first)
+				}
+				checkText(t, first)
+				if took > tt.bytes || alloc > allocBound || lasted != tt.lasts {
+					t.Errorf("took %d bytes, want at most %d; allocated %d, want at most %d; lasted %v, want %v", took, tt.bytes, alloc, allocBound, lasted, tt.lasts)
+				}
+				if testing.Verbose() {
+					t.Logf("%d bytes, %d allocated, %v: %.200s", took, alloc, lasted, fmt.Sprint(first))
+				}
+			})
+		})
+	}
+}
