@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -213,10 +215,9 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		}
 	}
 
-	if u := req.URL; u == nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if err := sendable(req); err != nil {
 		details.then = "not retried: WithRequest made it so"
-		err := &TransportError{Details: details, Err: errors.New("the request has no http or https URL")}
-		return outcome{verdict: final, err: err}, errNeutral
+		return outcome{verdict: final, err: &TransportError{Details: details, Err: err}}, errNeutral
 	}
 
 	c.emit(parent, traceSent, TraceInfo{JobID: id, Attempt: number})
@@ -270,6 +271,26 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	return out, health
 }
 
+// sendable reports what WithRequest did that makes a request one that net/http
+// cannot send, or must not: it would refuse it, too, but as if the network had
+// failed.
+func sendable(req *http.Request) error {
+	if u := req.URL; u == nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("the request has no http or https URL")
+	}
+	for k, values := range req.Header {
+		if k == "" || strings.ContainsFunc(k, notToken) {
+			return fmt.Errorf("%s is no name for a header", quoteID(k))
+		}
+		for _, v := range values {
+			if strings.ContainsFunc(v, notText) {
+				return fmt.Errorf("the value of header %s has a control character", k)
+			}
+		}
+	}
+	return nil
+}
+
 // classify says what an answer that arrived whole means.
 func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details) (outcome, error) {
 	d.RetryAfter = retryAfter(resp.Header, time.Now())
@@ -289,6 +310,13 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 			return out, nil
 		}
 		err.then = fmt.Sprintf("not retried: a %d is final", code)
+		if code == http.StatusUnauthorized || code == http.StatusForbidden {
+			if bare(req) {
+				err.then += "; WithHeader, WithRequest and the base URL bring no credentials"
+			} else {
+				err.then += "; are the credentials right?"
+			}
+		}
 		out.verdict = final
 		return out, nil
 	}
@@ -306,14 +334,27 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 	default:
 		d.Excerpt = c.excerpt(body, req)
 		d.then = "not retried: only a newer Endpoint can know it"
-		return outcome{verdict: final, err: &StateError{Details: d, Word: c.redact(string(st.State), req)}}, nil
+		return outcome{verdict: final, err: &StateError{Details: d, Word: clip(c.redact(string(st.State), req))}}, nil
 	}
 	st.JobID, st.CheckedAt, st.Cached = d.JobID, time.Now(), false
 	st.Progress = clampProgress(st.Progress)
-	if st.State == StateFailed {
-		st.Message = c.redact(st.Message, req) // JobError shows it
+	st.Message = c.redact(st.Message, req) // JobError shows it, and so may the caller
+	if st.State == StatePending {
+		st.Message = clip(st.Message)
 	}
 	return outcome{verdict: answered, status: st, hint: d.RetryAfter}, nil
+}
+
+// keptText bounds in bytes each text from outside that is kept for as long as
+// a wait lasts: there may be very many waits.
+const keptText = 4 << 10
+
+// clip cuts what is longer than keptText, without holding on to the rest of it.
+func clip(s string) string {
+	if len(s) <= keptText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:keptText], "") + "…"
 }
 
 func clampProgress(p float64) float64 {
@@ -366,16 +407,23 @@ func (c *Client) classifyTransport(err error, req *http.Request, d Details) (out
 	return out, t
 }
 
-// clean makes an error that came from outside fit to be shown and matched: no
-// URL (it may hold a password), no secret, and no match with the context
-// errors, which belong to the caller's own context.
+// clean makes an error that came from outside fit to be kept, shown and
+// matched: no URL (it may hold a password), no secret, no answer of a server's
+// as a whole, and no match with the context errors, which belong to the caller's
+// own context.
 func (c *Client) clean(err error, req *http.Request) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
 	}
 	text := err.Error()
-	if shown := c.redact(text, req); shown != text {
+	shown := c.redact(text, req)
+	switch {
+	case len(shown) > keptText:
+		// net/http and encoding/json repeat a line or a number that they cannot
+		// read. With it goes the error that has it.
+		return opaqueError{text: oneLine(shown, 500)}
+	case shown != text:
 		return opaqueError{shown, err}
 	}
 	return opaque(err)
@@ -529,14 +577,14 @@ func (c *Client) excerpt(body []byte, req *http.Request) string {
 }
 
 // redact takes out of a text from outside what the client sent as a secret: the
-// value of every header that is not known to be harmless, and the base URL's
-// user and password. As the text may have been cut, the beginning of a secret
-// at its end is taken out, too.
+// value of every header that is not known to be harmless and of every query
+// parameter but the job id, and the base URL's user and password. As the text
+// may have been cut, the beginning of a secret at its end is taken out, too.
 func (c *Client) redact(text string, req *http.Request) string {
 	if text == "" {
 		return text
 	}
-	secrets := secretsOf(req)
+	secrets := c.route.secretsOf(req)
 	for _, s := range secrets {
 		text = strings.ReplaceAll(text, s, redacted)
 	}
@@ -558,15 +606,26 @@ const (
 )
 
 // secretsOf returns the secrets that req carries, in the forms in which a
-// server may repeat them, the longest first, as one may be a part of another.
-func secretsOf(req *http.Request) (secrets []string) {
+// server or net/http may repeat them, the longest first, as one may be a part of
+// another.
+func (r *route) secretsOf(req *http.Request) (secrets []string) {
 	hide := func(secret string) {
 		if len(secret) < minSecret {
 			return
 		}
 		quoted, _ := json.Marshal(secret) // a string always marshals
 		inJSON := string(quoted[1 : len(quoted)-1])
-		secrets = append(secrets, secret, inJSON, strings.ReplaceAll(inJSON, "/", `\/`), url.QueryEscape(secret), url.PathEscape(secret))
+		inGo := strconv.Quote(secret) // as net/http quotes a line that it cannot read, and many encode JSON
+		inGo = inGo[1 : len(inGo)-1]
+		inHTML := html.EscapeString(secret)
+		for _, form := range [...]string{
+			secret, inJSON, strings.ReplaceAll(inJSON, "/", `\/`), inGo, strings.ReplaceAll(inGo, "/", `\/`),
+			url.QueryEscape(secret), url.PathEscape(secret), inHTML, strings.ReplaceAll(inHTML, "&#34;", "&quot;"),
+		} {
+			if !slices.Contains(secrets, form) {
+				secrets = append(secrets, form)
+			}
+		}
 	}
 	basic := func(user, password string) {
 		hide(password)
@@ -577,8 +636,7 @@ func secretsOf(req *http.Request) (secrets []string) {
 		hide(base64.StdEncoding.EncodeToString([]byte(user + ":" + password)))
 	}
 	for k, values := range req.Header {
-		switch k {
-		case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "User-Agent", "Traceparent", "Tracestate":
+		if harmless(k) {
 			continue
 		}
 		for _, v := range values {
@@ -594,13 +652,42 @@ func secretsOf(req *http.Request) (secrets []string) {
 	if user, password, ok := req.BasicAuth(); ok {
 		basic(user, password)
 	}
-	if req.URL != nil && req.URL.User != nil {
-		password, _ := req.URL.User.Password()
-		basic(req.URL.User.Username(), password)
-		hide(req.URL.User.String())
+	if req.URL != nil {
+		if user := req.URL.User; user != nil {
+			password, _ := user.Password()
+			basic(user.Username(), password)
+			hide(user.String())
+		}
+		for pair := range strings.SplitSeq(req.URL.RawQuery, "&") {
+			if name, value, _ := strings.Cut(pair, "="); !slices.Contains(r.idParams, name) {
+				hide(value)
+				if plain, err := url.QueryUnescape(value); err == nil {
+					hide(plain)
+				}
+			}
+		}
 	}
 	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	return secrets
+}
+
+// harmless reports whether the header k is known to hold no secret.
+func harmless(k string) bool {
+	switch k {
+	case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "User-Agent", "Traceparent", "Tracestate":
+		return true
+	}
+	return false
+}
+
+// bare reports whether req carries nothing that could be a credential.
+func bare(req *http.Request) bool {
+	for k := range req.Header {
+		if !harmless(k) {
+			return false
+		}
+	}
+	return req.URL.User == nil && req.URL.RawQuery == ""
 }
 
 // latency keeps a smoothed round trip and its mean deviation, as TCP does for

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"runtime"
@@ -58,6 +59,7 @@ type attacker struct {
 	url      string
 	took     atomic.Int64 // bytes that the client has taken, over all connections
 	requests atomic.Int32
+	dials    sync.Map // the addresses that were dialled
 	refs     sync.WaitGroup
 }
 
@@ -112,7 +114,8 @@ func attacked(t *testing.T, play func(*wire), opts ...vtclient.Option) (*vtclien
 	t.Helper()
 	a := &attacker{url: "http://api.test"}
 	old := http.DefaultTransport
-	http.DefaultTransport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+	http.DefaultTransport = &http.Transport{DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
+		a.dials.Store(addr, true)
 		client, server := net.Pipe()
 		a.refs.Go(func() { a.serve(server, play) })
 		return client, nil
@@ -422,5 +425,243 @@ func TestHostileAnswers(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// noisy is text that must not reach a terminal or a log as it is: sequences of a
+// terminal, a title, C1 controls, all kinds of line breaks, overrides of the
+// writing direction, the invisible, and what is no UTF-8.
+const noisy = "\x1b[2J\x1b]8;;http://evil.test\x07\u009b31m\x7f\r\n2026/01/01 forged line\nlevel=ERROR msg=forged\u2028\u2029\u0085\u202e\u2066\u200b\ufeff\U000e0041\x00\xff end"
+
+// Issue: redirect to another host with credentials set, to a private scheme, a
+// thousand redirects. None is followed away from the backend, and none more
+// than redirectBound times.
+func TestHostileRedirects(t *testing.T) {
+	const redirectBound = 10 // requests for one exchange
+	for _, tt := range []struct {
+		name     string
+		location func(number int) string
+		requests int  // in all
+		final    bool // else a fault, and the wait goes on
+		follows  bool // to the end
+	}{
+		{"another host", to("http://evil.test/"), 1, true, false},
+		{"another host without a scheme", to("//evil.test/status/j"), 1, true, false},
+		{"another host with backslashes", to(`http:\\evil.test\`), 1, true, false},
+		{"the host as a user name", to("http://api.test@evil.test/"), 1, true, false},
+		{"the host as a user name and a port", to("http://api.test:80@evil.test/"), 1, true, false},
+		{"a host that begins alike", to("http://api.test.evil.test/"), 1, true, false},
+		{"a dot after the host", to("http://api.test./"), 1, true, false},
+		{"the metadata service", to("http://169.254.169.254/latest/meta-data/"), 1, true, false},
+		{"loopback", to("http://[::1]/"), 1, true, false},
+		{"another port", to("http://api.test:8080/"), 1, true, false},
+		{"https on another port", to("https://api.test:8443/"), 1, true, false},
+		{"with a user and a password", to("http://us3r:p4ssw0rd@evil.test/"), 1, true, false},
+		{"file", to("file:///etc/passwd"), 1, true, false},
+		{"file on the host", to("file://api.test/etc/passwd"), 1, true, false},
+		{"ftp", to("ftp://api.test/x"), 1, true, false},
+		{"gopher", to("gopher://api.test:80/_GET"), 1, true, false},
+		{"javascript", to("javascript:alert(1)"), 1, true, false},
+		{"data", to("data:application/json,{\"result\":\"completed\"}"), 1, true, false},
+		{"a scheme of one's own", to("x-vt+evil://api.test/"), 1, true, false},
+		{"noise", to("http://evil.test/\x1b[2J\u009b31m\u202e"), 2, false, false}, // cannot be read
+		{"noise in the host", to("http://e\u202evil.test/"), 1, true, false},
+		{"a port that is none", to("http://api.test:x\x1b/"), 2, false, false},
+		{"an escape that is none", to("http://api.test/%zz"), 2, false, false},
+		{"a bare carriage return", to("/x\rX-Evil: 1"), 2, false, false},
+		{"an escaped line break", to("/x%0d%0aX-Evil:%201"), 2, true, true},
+		{"more slashes than a host needs", to("///evil.test/"), 2, true, true},
+		{"a path of 32 KiB", to("/" + strings.Repeat("a", 32<<10)), 2, true, true},
+		{"a path above the bound", to("/" + strings.Repeat("a", 70<<10)), 2, false, false},
+		{"itself", func(int) string { return "/status/j" }, redirectBound, true, false},
+		{"to and fro", func(n int) string { return fmt.Sprint("/", n%2) }, redirectBound, true, false},
+		{"a thousand", func(n int) string { return fmt.Sprint("/", n) }, redirectBound, true, false},
+		{"a thousand that grow", func(n int) string { return "/" + strings.Repeat("a", n*1000) }, redirectBound, true, false},
+		{"a thousand, then away", func(n int) string {
+			if n < 9 {
+				return "/on"
+			}
+			return "http://evil.test/"
+		}, 9, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, a := attacked(t, func(w *wire) {
+					if strings.Contains(fmt.Sprint(w.request.Header, w.request.URL), "Evil") && !strings.Contains(w.request.RequestURI, "%0d%0a") {
+						t.Errorf("a header got in: %q", w.request.Header)
+					}
+					if where := tt.location(w.number); where != "" {
+						// Its body has no end, but who follows does not read on.
+						w.say("HTTP/1.1 302 Found\r\nLocation: %s\r\nConnection: close\r\n\r\n", where)
+						w.flood(t, "a")
+						return
+					}
+					w.good()
+				}, every(time.Second, 2), vtclient.WithHeader("X-Api-Key", "s3cr3t"))
+				var met []error
+				_, err := c.Wait(t.Context(), "j", vtclient.OnError(func(err error) { met = append(met, err) }))
+				synctest.Wait()
+				if n := a.requests.Load(); int(n) != tt.requests {
+					t.Errorf("%d requests, want %d", n, tt.requests)
+				}
+				if err == nil == (tt.final && !tt.follows) {
+					t.Errorf("the wait ended with %v", err)
+				}
+				if tt.final && err != nil {
+					met = append(met, err)
+				}
+				var te *vtclient.TransportError
+				switch {
+				case tt.follows && len(met) > 0:
+					t.Error(met)
+				case tt.follows:
+				case len(met) != 1 || !errors.As(met[0], &te) || tt.final != errors.Is(met[0], vtclient.ErrRedirect):
+					t.Errorf("met %q", met)
+				case strings.Contains(met[0].Error(), "p4ssw0rd") || strings.Contains(met[0].Error(), "s3cr3t"):
+					t.Errorf("shows a secret: %v", met[0])
+				default:
+					checkText(t, met[0])
+				}
+				if took := a.took.Load(); took > int64(tt.requests)*(headBound+2*ioBuffer) {
+					t.Errorf("took %d bytes", took)
+				}
+				a.dials.Range(func(addr, _ any) bool {
+					if addr != "api.test:80" {
+						t.Errorf("connected to %s", addr)
+					}
+					return true
+				})
+			})
+		})
+	}
+}
+
+// to redirects the first request.
+func to(location string) func(int) string {
+	return func(number int) string {
+		if number == 1 {
+			return location
+		}
+		return ""
+	}
+}
+
+// A pause that the server asks for ends a wait at once where it is out of all
+// reason, and on a pending answer it is cut: ten minutes by WithMaxRetryAfter.
+func TestHostilePauses(t *testing.T) {
+	const pauseBound = 10 * time.Minute
+	for _, value := range []string{"601", "86400", "9223372036854775807", strings.Repeat("9", 10_000), "Fri, 31 Dec 9999 23:59:59 GMT"} {
+		for _, head := range []string{"200 OK", "503 Busy", "429 Slow"} {
+			synctest.Test(t, func(t *testing.T) {
+				c, a := attacked(t, func(w *wire) {
+					if w.number > 1 {
+						w.good()
+						return
+					}
+					w.body(head+"\r\nRetry-After: "+value, `{"result":"pending"}`)
+				})
+				began := time.Now()
+				_, err := c.Wait(t.Context(), "j")
+				took := time.Since(began)
+				if head == "200 OK" {
+					if err != nil || took != pauseBound || a.requests.Load() != 2 {
+						t.Errorf("%.30s, %s: %v after %v, %d requests", value, head, err, took, a.requests.Load())
+					}
+					return
+				}
+				var h *vtclient.HTTPError
+				if !errors.Is(err, vtclient.ErrRetryAfter) || !errors.As(err, &h) || h.RetryAfter <= pauseBound || took != 0 || a.requests.Load() != 1 {
+					t.Errorf("%.30s, %s: %v after %v, %d requests", value, head, err, took, a.requests.Load())
+				}
+				checkText(t, err)
+			})
+		}
+	}
+}
+
+// Pauses that are none, or that no time.Duration can hold, are never negative
+// and never make a poll come sooner.
+func TestPausesThatAreNone(t *testing.T) {
+	for _, value := range []string{"-1", "-9223372036854775808", "1e9", "NaN", "0x10", "٣", noisyHeader, "Thu, 01 Jan 1970 00:00:00 GMT"} {
+		synctest.Test(t, func(t *testing.T) {
+			c, a := attacked(t, func(w *wire) {
+				if w.number > 1 {
+					w.good()
+					return
+				}
+				w.body("503 Busy\r\nRetry-After: "+value, "")
+			}, every(7*time.Second, 2))
+			began := time.Now()
+			if _, err := c.Wait(t.Context(), "j"); err != nil || time.Since(began) != 7*time.Second || a.requests.Load() != 2 {
+				t.Errorf("%q: %v after %v", value, err, time.Since(began))
+			}
+		})
+	}
+}
+
+// noisyHeader is what of noise gets through net/http in a header's value.
+const noisyHeader = "\u009b31m\u202e\u2066\u200b\ufeff\u2028\U000e0041\xff end"
+
+// Issue: header injection through ids and messages, log injection. What comes
+// from outside, by whatever way, becomes one printable line in every error, and
+// one line of a log.
+func TestNoiseFromOutsideStaysOnOneLine(t *testing.T) {
+	inJSON := fmt.Sprintf("%+q", strings.ToValidUTF8(noisy, ""))
+	inJSON = strings.NewReplacer(`\x1b`, `\u001b`, `\a`, `\u0007`, `\x7f`, `\u007f`, `\x00`, `\u0000`, `\U000e0041`, `\udb40\udc41`).Replace(inJSON)
+	oversized := strings.Repeat("\u202e ☃", 20_000)
+	for _, tt := range []struct {
+		name string
+		play func(w *wire)
+		kind kind
+	}{
+		{"status line", func(w *wire) { w.say("HTTP/1.1 403 %s\r\nContent-Length: 0\r\n\r\n", noisyHeader) }, status},
+		{"no status line", func(w *wire) { w.say("%s\r\n", noisy); w.Close() }, transport},
+		{"error page", func(w *wire) { w.body("403 No", noisy) }, status},
+		{"long error page", func(w *wire) { w.body("403 No", oversized) }, status},
+		{"request id", func(w *wire) { w.body("403 No\r\nX-Request-Id: "+noisyHeader, "") }, status},
+		{"long request id", func(w *wire) { w.body("403 No\r\nX-Request-Id: "+oversized[:60_000], "") }, status},
+		{"header", func(w *wire) { w.say("HTTP/1.1 200 OK\r\n%s\r\n\r\n", noisy) }, transport},
+		{"length", func(w *wire) { w.say("HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n", noisyHeader) }, transport},
+		{"transfer encoding", func(w *wire) { w.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n", noisyHeader) }, transport},
+		{"redirect", func(w *wire) { w.body("302 Found\r\nLocation: http://evil.test/"+noisyHeader, "") }, transport},
+		{"redirect's host", func(w *wire) {
+			w.body("302 Found\r\nLocation: http://e"+strings.ReplaceAll(noisyHeader, " ", "")+"/", "")
+		}, transport},
+		{"redirect that cannot be read", func(w *wire) { w.body("302 Found\r\nLocation: http://api.test:"+noisyHeader, "") }, transport},
+		{"unreadable answer", func(w *wire) { w.body("200 OK", noisy) }, decode},
+		{"state", func(w *wire) { w.body("200 OK", `{"result":`+inJSON+`}`) }, state},
+		{"long state", func(w *wire) { w.body("200 OK", `{"result":"`+oversized+`"}`) }, state},
+		{"message", func(w *wire) { w.body("200 OK", `{"result":"error","message":`+inJSON+`}`) }, none},
+		{"long message", func(w *wire) { w.body("200 OK", `{"result":"error","message":"`+oversized+`"}`) }, none},
+		{"chunk size", func(w *wire) { w.say("%sTransfer-Encoding: chunked\r\n\r\n%s\r\n", goodHead, noisyHeader) }, transport},
+	} {
+		for _, id := range []string{"j", "j" + noisy, strings.Repeat("\u202e", 600)} {
+			t.Run(tt.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var log bytes.Buffer
+					var r recorder
+					c, _ := attacked(t, tt.play, vtclient.WithOutageTolerance(3*time.Second), every(time.Second, 2), vtclient.WithTrace(r.trace()),
+						vtclient.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+					_, statusErr := c.Status(t.Context(), id)
+					_, err := c.Wait(t.Context(), id, vtclient.OnError(func(err error) { checkText(t, err) }))
+					if kindOf(err) != tt.kind {
+						t.Errorf("%T: %v", err, err)
+					}
+					checkText(t, statusErr)
+					checkText(t, err)
+					for _, info := range r.infos {
+						checkText(t, info.Err)
+					}
+					if n := strings.Count(log.String(), "\n"); n != len(r.infos)-strings.Count(r.String(), "sent") {
+						t.Errorf("%d lines of log for %v", n, &r)
+					}
+					for line := range strings.Lines(log.String()) {
+						if !strings.HasPrefix(line, "time=") || strings.ContainsFunc(strings.TrimSuffix(line, "\n"), func(r rune) bool { return !unicode.IsPrint(r) }) || len(line) > 2*textBound {
+							t.Errorf("%.200q", line)
+						}
+					}
+				})
+			})
+		}
 	}
 }
