@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -228,7 +229,6 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		body = bodies.Get().(*bodyBuffer)
 		defer body.release()
 		details.StatusCode = resp.StatusCode
-		details.RequestID = oneLine(c.redact(requestID(resp.Header), req), 64)
 		switch {
 		case resp.StatusCode == http.StatusSwitchingProtocols:
 			// Its body is the bare connection, whose reads no context ends: a
@@ -247,6 +247,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		c.latency.observe(latency)
 		out, health = c.classify(resp, req, body.b, details)
 	case errors.Is(err, ErrBodyTooLarge):
+		details.RequestID = c.requestID(resp, req)
 		details.Excerpt = c.excerpt(body.b, req)
 		out = outcome{verdict: fault, err: &DecodeError{Details: details, Err: err}}
 	case expired(parent): // also where the connection's timer fired before the context's
@@ -254,6 +255,9 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	default:
 		if ctx.Err() != nil {
 			err = timeoutError{c.timeout}
+		}
+		if body != nil {
+			details.RequestID = c.requestID(resp, req)
 		}
 		out, health = c.classifyTransport(err, req, details)
 	}
@@ -295,6 +299,7 @@ func sendable(req *http.Request) error {
 func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details) (outcome, error) {
 	d.RetryAfter = retryAfter(resp.Header, time.Now())
 	if code := resp.StatusCode; code/100 != 2 {
+		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		err := &HTTPError{Details: d}
 		out := outcome{verdict: fault, err: err, hint: d.RetryAfter}
@@ -323,6 +328,7 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 
 	st, err := c.route.decode(Answer{StatusCode: resp.StatusCode, Header: resp.Header, Body: body})
 	if err != nil {
+		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		return outcome{verdict: fault, err: &DecodeError{Details: d, Err: c.clean(err, req)}, hint: d.RetryAfter}, nil
 	}
@@ -332,6 +338,7 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 	case StateCompleted, StateFailed:
 		st.Body = append([]byte(nil), body...)
 	default:
+		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		d.then = "not retried: only a newer Endpoint can know it"
 		return outcome{verdict: final, err: &StateError{Details: d, Word: clip(c.redact(string(st.State), req))}}, nil
@@ -417,7 +424,8 @@ func (c *Client) clean(err error, req *http.Request) error {
 		err = u.Err
 	}
 	text := err.Error()
-	shown := c.redact(text, req)
+	secrets := c.route.secretsOf(req)
+	shown := redact(redactQuoted(text, secrets), secrets)
 	switch {
 	case len(shown) > keptText:
 		// net/http and encoding/json repeat a line or a number that they cannot
@@ -427,6 +435,31 @@ func (c *Client) clean(err error, req *http.Request) error {
 		return opaqueError{shown, err}
 	}
 	return opaque(err)
+}
+
+// redactQuoted does redact to each quoted part of an error's text. net/http and
+// net/url quote what they cannot read, and often only the beginning of it.
+func redactQuoted(text string, secrets []string) string {
+	var b strings.Builder
+	for {
+		i := strings.IndexByte(text, '"')
+		if i < 0 {
+			return b.String() + text
+		}
+		b.WriteString(text[:i])
+		quoted, err := strconv.QuotedPrefix(text[i:])
+		if err != nil {
+			quoted = `"`
+		} else if plain, err := strconv.Unquote(quoted); err == nil {
+			if shown := redact(plain, secrets); shown != plain {
+				b.WriteString(strconv.Quote(shown))
+				text = text[i+len(quoted):]
+				continue
+			}
+		}
+		b.WriteString(quoted)
+		text = text[i+len(quoted):]
+	}
 }
 
 // opaque hides the context errors in err.
@@ -563,10 +596,11 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 // maxHint is the longest pause that is told apart from longer ones: ten years.
 const maxHint = 10 * 365 * 24 * time.Hour
 
-func requestID(h http.Header) string {
+// requestID is what an answer says that it is called, for errors.
+func (c *Client) requestID(resp *http.Response, req *http.Request) string {
 	for _, k := range [...]string{"X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Amzn-Requestid", "X-Ms-Request-Id", "Cf-Ray"} {
-		if v := h.Get(k); v != "" {
-			return v
+		if v := resp.Header.Get(k); v != "" {
+			return oneLine(c.redact(v, req), 64)
 		}
 	}
 	return ""
@@ -584,7 +618,10 @@ func (c *Client) redact(text string, req *http.Request) string {
 	if text == "" {
 		return text
 	}
-	secrets := c.route.secretsOf(req)
+	return redact(text, c.route.secretsOf(req))
+}
+
+func redact(text string, secrets []string) string {
 	for _, s := range secrets {
 		text = strings.ReplaceAll(text, s, redacted)
 	}
@@ -613,17 +650,13 @@ func (r *route) secretsOf(req *http.Request) (secrets []string) {
 		if len(secret) < minSecret {
 			return
 		}
-		quoted, _ := json.Marshal(secret) // a string always marshals
-		inJSON := string(quoted[1 : len(quoted)-1])
-		inGo := strconv.Quote(secret) // as net/http quotes a line that it cannot read, and many encode JSON
-		inGo = inGo[1 : len(inGo)-1]
-		inHTML := html.EscapeString(secret)
-		for _, form := range [...]string{
-			secret, inJSON, strings.ReplaceAll(inJSON, "/", `\/`), inGo, strings.ReplaceAll(inGo, "/", `\/`),
-			url.QueryEscape(secret), url.PathEscape(secret), inHTML, strings.ReplaceAll(inHTML, "&#34;", "&quot;"),
-		} {
-			if !slices.Contains(secrets, form) {
-				secrets = append(secrets, form)
+		// Twice: an error page in JSON, an address in HTML. Most keys have one
+		// form or two in all.
+		for once := range written(secret) {
+			for twice := range written(once) {
+				if !slices.Contains(secrets, twice) {
+					secrets = append(secrets, twice)
+				}
 			}
 		}
 	}
@@ -669,6 +702,31 @@ func (r *route) secretsOf(req *http.Request) (secrets []string) {
 	}
 	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	return secrets
+}
+
+// written yields the forms in which a text stands in other texts: as it is, and
+// as JSON, Go, HTML and URLs have it.
+func written(s string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		inQuery := url.QueryEscape(s)
+		if inQuery == s { // and so do all others
+			yield(s)
+			return
+		}
+		quoted, _ := json.Marshal(s) // a string always marshals
+		inJSON := string(quoted[1 : len(quoted)-1])
+		inGo := strconv.Quote(s) // and JSON of encoders that leave <, > and & alone
+		inGo = inGo[1 : len(inGo)-1]
+		inHTML := html.EscapeString(s)
+		for _, form := range [...]string{
+			s, inJSON, strings.ReplaceAll(inJSON, "/", `\/`), inGo, strings.ReplaceAll(inGo, "/", `\/`),
+			inHTML, strings.ReplaceAll(inHTML, "&#34;", "&quot;"), inQuery, url.PathEscape(s),
+		} {
+			if !yield(form) {
+				return
+			}
+		}
+	}
 }
 
 // harmless reports whether the header k is known to hold no secret.

@@ -5,13 +5,19 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -662,6 +668,467 @@ func TestNoiseFromOutsideStaysOnOneLine(t *testing.T) {
 					}
 				})
 			})
+		}
+	}
+}
+
+// Issue: the API key in a header, in the base URL's user part or in the query
+// of the endpoint, repeated by the server wherever it can: it stands in no
+// error, no log, no trace and no message.
+func TestSecretsAreHiddenWhereverTheServerRepeatsThem(t *testing.T) {
+	const (
+		header   = `h3ad"er<&>'/+=k3y`
+		user     = "us3r-n4me"
+		password = `p4ss "w&rd/<`
+		query    = "qu3ry+k3y/&="
+		fresh    = "fr3sh-t0ken"
+		asked    = "4sked-f0r"
+	)
+	secrets := []string{header, password, query, fresh, asked, "h3ad", "p4ss", "qu3ry", "fr3sh", "4sked", "w&rd", "w&amp;rd"}
+	forms := map[string]func(string) string{
+		"as it is": func(s string) string { return s },
+		"JSON":     func(s string) string { b, _ := json.Marshal(s); return string(b) },
+		"JSON without HTML": func(s string) string {
+			var b strings.Builder
+			e := json.NewEncoder(&b)
+			e.SetEscapeHTML(false)
+			e.Encode(s)
+			return strings.TrimSpace(b.String())
+		},
+		"Go":    strconv.Quote,
+		"HTML":  html.EscapeString,
+		"XML":   func(s string) string { return strings.ReplaceAll(html.EscapeString(s), "&#34;", "&quot;") },
+		"query": url.QueryEscape,
+		"path":  url.PathEscape,
+	}
+	for where, play := range map[string]func(w *wire, s string){
+		"error body":        func(w *wire, s string) { w.body("403 No", s) },
+		"body of a fault":   func(w *wire, s string) { w.body("500 Oops", "<p>"+s) },
+		"zipped error body": func(w *wire, s string) { w.body("403 No\r\nContent-Encoding: gzip", gzipped(s)) },
+		"unreadable answer": func(w *wire, s string) { w.body("200 OK", s) },
+		"too large":         func(w *wire, s string) { w.body("200 OK", s+strings.Repeat(" ", 1<<20)) },
+		"cut off":           func(w *wire, s string) { w.body("404 No", strings.Repeat(" ", 64<<10-5)+s) },
+		"request id":        func(w *wire, s string) { w.body("403 No\r\nX-Request-Id: "+s, "") },
+		"status line":       func(w *wire, s string) { w.say("HTTP/1.1 403 %s\r\nContent-Length: 0\r\n\r\n", s) },
+		"no status line":    func(w *wire, s string) { w.say("%s\r\n\r\n", s); w.Close() },
+		"code":              func(w *wire, s string) { w.say("HTTP/1.1 %s OK\r\n\r\n", s) },
+		"header":            func(w *wire, s string) { w.say("HTTP/1.1 200 OK\r\n%s\r\n\r\n", s) },
+		"length":            func(w *wire, s string) { w.say("HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n", s) },
+		"transfer encoding": func(w *wire, s string) { w.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: %s\r\n\r\n", s) },
+		"redirect":          func(w *wire, s string) { w.body("302 Found\r\nLocation: http://evil.test/"+s, "") },
+		"redirect's user":   func(w *wire, s string) { w.body("302 Found\r\nLocation: http://"+s+"@evil.test/", "") },
+		"redirect's host":   func(w *wire, s string) { w.body("302 Found\r\nLocation: http://"+s+".evil.test/", "") },
+		"redirect's port":   func(w *wire, s string) { w.body("302 Found\r\nLocation: http://api.test:"+s+"/", "") },
+		"state": func(w *wire, s string) {
+			b, _ := json.Marshal(s)
+			w.body("200 OK", `{"result":`+string(b)+`}`)
+		},
+		"message of a failed job": func(w *wire, s string) {
+			b, _ := json.Marshal(s)
+			w.body("200 OK", `{"result":"error","message":`+string(b)+`}`)
+		},
+		"message of a pending job": func(w *wire, s string) {
+			b, _ := json.Marshal(s)
+			w.body("200 OK", `{"result":"pending","message":`+string(b)+`}`)
+		},
+		"message of a completed job": func(w *wire, s string) {
+			b, _ := json.Marshal(s)
+			w.body("200 OK", `{"result":"completed","message":`+string(b)+`}`)
+		},
+	} {
+		t.Run(where, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				for name, form := range forms {
+					var log bytes.Buffer
+					level := &slog.HandlerOptions{Level: slog.LevelDebug}
+					var r recorder
+					c, a := attacked(t, func(w *wire) {
+						// As it arrived, so that nothing here goes by what the test knows.
+						u, p, _ := strings.Cut(w.request.Header.Get("X-Userinfo"), ":")
+						q := w.request.URL.Query()
+						for _, s := range []string{w.request.Header.Get("X-Api-Key"), q.Get("key"), q.Get("asked"), strings.TrimPrefix(w.request.Header.Get("X-Auth"), "Bearer "), u + ":" + p, p} {
+							if len(s) < 5 {
+								t.Errorf("%q arrived: %v", s, w.request)
+							}
+						}
+						i := int(w.number-1) % 5
+						play(w, form([]string{w.request.Header.Get("X-Api-Key"), q.Get("key"), q.Get("asked"), strings.TrimPrefix(w.request.Header.Get("X-Auth"), "Bearer "), p}[i]))
+					}, vtclient.WithHeader("X-Api-Key", header), vtclient.WithCache(nil), vtclient.WithBreaker(nil), once(), vtclient.WithTrace(r.trace()),
+						vtclient.WithLogger(slog.New(slog.NewTextHandler(&log, level))), vtclient.WithLogger(slog.New(slog.NewJSONHandler(&log, level))),
+						vtclient.WithEndpoint(vtclient.Endpoint{Path: "/job?of={id}&key=" + url.QueryEscape(query)}),
+						vtclient.WithRequest(func(r *http.Request) error {
+							r.URL.User = url.UserPassword(user, password)
+							r.Header.Set("X-Auth", "Bearer "+fresh)
+							r.Header.Set("X-Userinfo", user+":"+password)
+							r.URL.RawQuery += "&asked=" + asked
+							return nil
+						}))
+					var said strings.Builder
+					for range 5 {
+						st, err := c.Status(t.Context(), "job-17")
+						fmt.Fprintln(&said, st.Message)
+						for ; err != nil; err = errors.Unwrap(err) {
+							fmt.Fprintf(&said, "%v %+v\n", err, err)
+						}
+					}
+					if a.requests.Load() != 5 {
+						t.Fatalf("%d requests", a.requests.Load())
+					}
+					for _, info := range r.infos {
+						fmt.Fprintf(&said, "%v\n", info)
+					}
+					said.Write(log.Bytes())
+					for _, secret := range secrets {
+						if i := strings.Index(said.String(), secret); i >= 0 {
+							t.Errorf("%s: %q stands in …%.300s", name, secret, said.String()[max(0, i-100):])
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// The id is asked for in the query and is no secret.
+func TestTheJobIDInAQueryIsShown(t *testing.T) {
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+		return respond(r, 404, "no job "+r.URL.Query().Get("of")), nil
+	},
+		vtclient.WithEndpoint(vtclient.Endpoint{Path: "/job?of={id}&key=s3cr3t"}))
+	if _, err := c.Status(t.Context(), "job-17"); err == nil || !strings.Contains(err.Error(), `"no job job-17"`) {
+		t.Error(err)
+	}
+}
+
+// Issue: header injection. What would begin a line of its own on the wire is
+// refused by New, or ends the call before anything is sent, or is escaped.
+func TestHeadersCannotBeInjected(t *testing.T) {
+	for _, inject := range []string{"\r\nX-Evil: 1", "\nX-Evil: 1", "\rX-Evil: 1", "\x00", "\r\n\r\nGET /evil HTTP/1.1\r\nX-Evil: 1", "\x7f"} {
+		synctest.Test(t, func(t *testing.T) {
+			var arg *vtclient.ArgumentError
+			for _, opt := range []vtclient.Option{
+				vtclient.WithHeader("X-Key", "s3cr3t"+inject), vtclient.WithHeader("X-Key", inject), vtclient.WithHeader("X-Key"+inject, "s3cr3t"),
+				vtclient.WithEndpoint(vtclient.Endpoint{Path: "/job?of={id}&x=" + inject}),
+			} {
+				_, err := vtclient.New("http://api.test", opt)
+				if !errors.As(err, &arg) || strings.Contains(err.Error(), "s3cr3t") {
+					t.Errorf("%q: %v", inject, err)
+				}
+				checkText(t, err)
+			}
+			if _, err := vtclient.New("http://api.test" + inject); !errors.As(err, &arg) {
+				t.Errorf("%q: %v", inject, err)
+			}
+
+			var wires []string
+			for name, change := range map[string]func(*http.Request){
+				"value": func(r *http.Request) { r.Header.Set("X-Key", "s3cr3t"+inject) },
+				"name":  func(r *http.Request) { r.Header["X-Key"+inject] = []string{"s3cr3t"} },
+				"agent": func(r *http.Request) { r.Header.Set("User-Agent", "s3cr3t"+inject) },
+				"none":  func(r *http.Request) { r.Header[""] = []string{"s3cr3t"} },
+			} {
+				b := &notingBreaker{}
+				c, a := attacked(t, func(w *wire) { w.good() }, vtclient.WithBreaker(b),
+					vtclient.WithRequest(func(r *http.Request) error { change(r); return nil }))
+				_, err := c.Wait(t.Context(), "j")
+				var te *vtclient.TransportError
+				if !errors.As(err, &te) || a.requests.Load() != 0 || strings.Contains(err.Error(), "s3cr3t") || !strings.Contains(err.Error(), "WithRequest made it so") {
+					t.Errorf("%s, %q: %v, %d requests", name, inject, err, a.requests.Load())
+				}
+				checkText(t, err)
+				if _, told := b.noted(); len(told) != 1 || !errors.Is(told[0], context.Canceled) {
+					t.Errorf("%s, %q: the breaker was told %v", name, inject, told)
+				}
+			}
+
+			for _, e := range []vtclient.Endpoint{{}, {Path: "/job?of={id}"}, {Path: "/job/{id}/status"}} {
+				c, a := attacked(t, func(w *wire) {
+					wires = append(wires, w.request.RequestURI)
+					if len(w.request.Header) != 3 || w.request.Host != "api.test" { // Accept, Accept-Encoding, User-Agent
+						t.Errorf("%q: %v", inject, w.request)
+					}
+					w.good()
+				}, vtclient.WithEndpoint(e))
+				if st, err := c.Wait(t.Context(), "j"+inject); err != nil || st.JobID != "j"+inject || a.requests.Load() != 1 {
+					t.Errorf("%q: %v, %v, %d requests", inject, st, err, a.requests.Load())
+				}
+			}
+			for _, uri := range wires {
+				if strings.ContainsFunc(uri, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+					t.Errorf("%q", uri)
+				}
+			}
+		})
+	}
+}
+
+// Messages and bodies of jobs are the caller's as they came: nothing in them is
+// taken for anything else. Of a key that is given twice the last value counts,
+// and an answer that says to be about another job is not believed in that.
+func TestAnswersThatContradictThemselves(t *testing.T) {
+	for _, tt := range []struct {
+		body    string
+		state   vtclient.State
+		message string
+	}{
+		{`{"result":"completed","result":"pending"}`, "pending", ""},
+		{`{"result":"pending","result":"error","message":"a","message":"b"}`, "error", "b"},
+		{`{"result":"pending","RESULT":"completed"}`, "completed", ""},
+		{`{"id":"other","job_id":"other","JobID":"other","result":"completed","State":"error","Cached":true}`, "completed", ""},
+		{"{\"result\":\"error\",\"message\":\"HTTP/1.1 200 OK\\r\\nX-Evil: 1\\u0000\xff\"}", "error", "HTTP/1.1 200 OK\r\nX-Evil: 1\x00\ufffd"},
+	} {
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 200, tt.body), nil })
+		st, err := c.Status(t.Context(), "mine")
+		if err != nil || st.JobID != "mine" || st.State != tt.state || st.Message != tt.message || st.Cached || st.State.Terminal() && string(st.Body) != tt.body {
+			t.Errorf("%s: %+v, %v", tt.body, st, err)
+		}
+	}
+}
+
+// What one hostile answer leaves in the client: keptBound a job, whether it is
+// waited for or cached, where a good one leaves a kilobyte or two.
+func TestWhatHostileAnswersLeaveInTheClient(t *testing.T) {
+	const (
+		jobs      = 20
+		size      = 256 << 10
+		keptBound = 40 << 10
+	)
+	filler := strings.Repeat("9", size)
+	for _, tt := range []struct {
+		name string
+		play func(w *wire)
+		wait bool
+	}{
+		{"messages of pending jobs", func(w *wire) { w.body("200 OK", `{"result":"pending","message":"`+filler+`"}`) }, true},
+		{"numbers that do not fit", func(w *wire) { w.body("200 OK", `{"result":`+filler+`}`) }, true},
+		{"lines that cannot be read", func(w *wire) { w.say("HTTP/1.1 200 OK\r\n%s\r\n\r\n", filler[:60_000]) }, true},
+		{"pages of errors", func(w *wire) { w.body("503 Busy", filler) }, true},
+		{"request ids", func(w *wire) { w.body("503 Busy\r\nX-Request-Id: "+filler[:60_000], "") }, true},
+		{"answers too large", func(w *wire) { w.body("200 OK", `{"result":"completed","x":"`+strings.Repeat(filler, 5)+`"}`) }, true},
+		{"answers in the cache", func(w *wire) { w.body("200 OK", `{"result":"completed","x":"`+filler+`"}`) }, false},
+		{"messages in the cache", func(w *wire) { w.body("200 OK", `{"result":"pending","message":"`+filler+`"}`) }, false},
+		{"states", func(w *wire) { w.body("200 OK", `{"result":"`+filler+`"}`) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var before, after runtime.MemStats
+				// Trickling in over the one connection, so that what is in flight does not count.
+				c, _ := attacked(t, tt.play, vtclient.WithMaxInFlight(1), vtclient.WithCacheTTL(time.Hour, time.Hour), vtclient.WithBreaker(nil), vtclient.WithRetry(vtclient.Exponential{Base: time.Minute, Limit: 1}))
+				runtime.GC()
+				runtime.ReadMemStats(&before)
+				var wg sync.WaitGroup
+				errs := make([]error, jobs) // a caller may keep them
+				ctx, leave := context.WithCancel(t.Context())
+				for i := range jobs {
+					wg.Go(func() {
+						if tt.wait {
+							c.Wait(ctx, fmt.Sprint(i))
+						} else {
+							_, errs[i] = c.Status(ctx, fmt.Sprint(i))
+						}
+					})
+				}
+				synctest.Wait()
+				runtime.GC()
+				runtime.GC() // what a pool holds goes with the second
+				runtime.ReadMemStats(&after)
+				if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); kept > jobs*keptBound {
+					t.Errorf("%d bytes a job are kept, want at most %d", kept/jobs, keptBound)
+				} else {
+					t.Logf("%d bytes a job", kept/jobs)
+				}
+				leave()
+				wg.Wait()
+				runtime.KeepAlive(errs)
+				runtime.KeepAlive(c)
+			})
+		})
+	}
+}
+
+// Compressed data that unpacks to nothing keeps within every bound in bytes: it
+// is the attempt's timeout that ends it. Over real sockets, since bytes that
+// never cease leave a bubble's clock no moment to go on.
+func TestEndlessCompressedNothing(t *testing.T) {
+	var before, after runtime.MemStats
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &attacker{}
+	a.refs.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			a.refs.Go(func() {
+				a.serve(conn, func(w *wire) {
+					w.say("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n")
+					for nothing := strings.Repeat(gzipped(""), 100); w.say("%s", nothing); {
+					}
+				})
+			})
+		}
+	})
+	defer a.refs.Wait()
+	defer ln.Close()
+	c, err := vtclient.New("http://"+ln.Addr().String(), vtclient.WithTimeout(100*time.Millisecond), once())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseIdleConnections()
+	runtime.ReadMemStats(&before)
+	_, err = c.Status(t.Context(), "j")
+	runtime.ReadMemStats(&after)
+	var te *vtclient.TransportError
+	if !errors.As(err, &te) || !te.Timeout() {
+		t.Error(err)
+	}
+	if alloc := after.TotalAlloc - before.TotalAlloc; alloc > allocBound {
+		t.Errorf("%d bytes allocated", alloc)
+	}
+}
+
+// Over HTTP/2 the same bounds hold.
+func TestHostileAnswersOverHTTP2(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		h    http.HandlerFunc
+		kind kind
+		is   error
+	}{
+		{"headers above the bound", func(w http.ResponseWriter, _ *http.Request) {
+			for i := range 100 {
+				w.Header().Set(fmt.Sprint("X-Filler-", i), strings.Repeat("a", 4000))
+			}
+			io.WriteString(w, goodBody)
+		}, transport, nil},
+		{"endless informational answers", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Link", strings.Repeat("a", 1000))
+			for range 10_000 {
+				if w.WriteHeader(103); r.Context().Err() != nil {
+					return
+				}
+			}
+			io.WriteString(w, goodBody)
+		}, transport, nil},
+		{"an endless body", func(w http.ResponseWriter, _ *http.Request) {
+			for filler := strings.Repeat("a", ioBuffer); ; {
+				if _, err := io.WriteString(w, filler); err != nil {
+					return
+				}
+			}
+		}, decode, vtclient.ErrBodyTooLarge},
+		{"a request id and a body full of noise", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Request-Id", noisyHeader)
+			w.WriteHeader(403)
+			io.WriteString(w, noisy)
+		}, status, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := httptest.NewUnstartedServer(tt.h)
+			s.EnableHTTP2 = true
+			s.Config.ErrorLog = log.New(io.Discard, "", 0)
+			s.StartTLS()
+			defer s.Close()
+			old := http.DefaultTransport
+			http.DefaultTransport = s.Client().Transport // the client clones it
+			c, err := vtclient.New(s.URL, vtclient.WithHeader("X-Api-Key", "s3cr3t"), vtclient.WithTimeout(time.Minute), once())
+			http.DefaultTransport = old
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.CloseIdleConnections()
+			_, err = c.Status(t.Context(), "j")
+			if kindOf(err) != tt.kind || tt.is != nil && !errors.Is(err, tt.is) {
+				t.Errorf("%T: %v", err, err)
+			}
+			checkText(t, err)
+			t.Log(err)
+		})
+	}
+}
+
+// Decode repeats no more than a line of what it was given.
+func TestDecodeErrorsAreOneLine(t *testing.T) {
+	for _, body := range []string{`{"n":` + strings.Repeat("9", 100_000) + `}`, "{\"n\":\"\u202e\x00\"}", `{"n":"x"}`, ""} {
+		_, err := vtclient.Decode[struct{ N int }](vtclient.Status{JobID: "j" + noisy + strings.Repeat("j", 5000), State: noisy, Body: []byte(body)})
+		if checkText(t, err); err == nil {
+			t.Errorf("%.20s: no error", body)
+		}
+	}
+	_, err := vtclient.Decode[struct{ N int }](vtclient.Status{JobID: "j", State: "completed", Body: []byte(`{"n":"x"}`)})
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		t.Errorf("%v does not match what it was", err)
+	}
+}
+
+// The texts of what the caller plugs in are held to one line, too: they may
+// repeat what some server said.
+func TestForeignErrorsStayOnOneLine(t *testing.T) {
+	loud := errors.New(noisy)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(loud)
+	answer := func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{"result":"pending"}`), nil }
+	for name, c := range map[string]*vtclient.Client{
+		"breaker":     stubbed(t, answer, vtclient.WithBreaker(&notingBreaker{refusal: loud})),
+		"limiter":     stubbed(t, answer, once(), vtclient.WithLimiter(&countingLimiter{err: loud})),
+		"WithRequest": stubbed(t, answer, once(), vtclient.WithRequest(func(*http.Request) error { return loud })),
+		"transport":   stubbed(t, func(*http.Request) (*http.Response, error) { return nil, loud }, once()),
+		"Decode": stubbed(t, answer, once(), vtclient.WithEndpoint(vtclient.Endpoint{Decode: func(vtclient.Answer) (vtclient.Status, error) {
+			return vtclient.Status{}, loud
+		}})),
+		"redirect": stubbed(t, func(r *http.Request) (*http.Response, error) {
+			return respond(r, 302, "", "Location: http://evil.test/"), nil
+		}),
+	} {
+		_, err := c.Status(t.Context(), "j")
+		if checkText(t, err); err == nil || name != "redirect" && !errors.Is(err, loud) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var r recorder
+	c := stubbed(t, answer, vtclient.WithCache(loudCache{loud}), vtclient.WithTrace(r.trace()))
+	_, err := c.Status(ctx, "j")
+	if checkText(t, err); !errors.Is(err, loud) {
+		t.Error(err)
+	}
+	c.Status(t.Context(), "j")
+	if err := r.last("cached").Err; !errors.Is(err, loud) {
+		t.Error(err)
+	} else {
+		checkText(t, err)
+	}
+}
+
+type loudCache struct{ err error }
+
+func (c loudCache) Get(context.Context, string) (vtclient.Status, bool, error) {
+	return vtclient.Status{}, false, c.err
+}
+func (c loudCache) Set(context.Context, string, vtclient.Status, time.Duration) error { return c.err }
+
+// Whoever is refused for its credentials is told where they come from.
+func TestRefusedCredentialsAreHintedAt(t *testing.T) {
+	for _, code := range []int{401, 403, 404} {
+		for _, tt := range []struct {
+			opt  vtclient.Option
+			want string
+		}{
+			{vtclient.WithHeader("X-Api-Key", "k"), "; are the credentials right?"},
+			{vtclient.WithEndpoint(vtclient.Endpoint{Path: "/{id}?key=k"}), "; are the credentials right?"},
+			{vtclient.WithHeader("Accept-Language", "de"), "; WithHeader, WithRequest and the base URL bring no credentials"},
+		} {
+			c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, code, ""), nil }, tt.opt)
+			want := fmt.Sprintf("not retried: a %d is final", code)
+			if code != 404 {
+				want += tt.want
+			}
+			if _, err := c.Status(t.Context(), "j"); err == nil || !strings.HasSuffix(err.Error(), want) {
+				t.Errorf("%v; want …%s", err, want)
+			}
 		}
 	}
 }
