@@ -43,7 +43,9 @@ type Answer struct {
 //
 //	{"result":"pending"|"completed"|"error"}
 //
-// and optionally "message", a string, and "progress", a number from 0 to 1.
+// and optionally "message", a string, and "progress", a number from 0 to 1. Of a
+// name that stands there twice the last counts, and what an answer says about
+// whose it is does not count at all.
 func PlainAPI() Endpoint {
 	return Endpoint{Path: "/status/{id}", EmptyPath: "/status", Decode: decodePlain}
 }

@@ -265,7 +265,9 @@ func WithMaxRetryAfter(d time.Duration) Option {
 }
 
 // WithMaxBody bounds an answer's body in bytes, after decompression. The
-// default is 1 MiB, far above any status answer.
+// default is 1 MiB, far above any status answer. A larger one is a *DecodeError
+// that matches [ErrBodyTooLarge]. Of an answer with a status code other than 2xx
+// at most 64 KiB are read, and what goes beyond is left out.
 func WithMaxBody(bytes int64) Option {
 	return func(cfg *config) {
 		if cfg.maxBody = bytes; bytes <= 0 || bytes == math.MaxInt64 {
@@ -335,6 +337,8 @@ func WithLimiter(l Limiter) Option {
 
 // WithLogger logs what the client does: faults, refusals by the breaker and cache
 // failures at level Warn, the rest at level Debug. There is no logging by default.
+// net/http has a log of its own, that of package log, where it quotes what a
+// server sends unasked, whatever that may repeat; log.SetOutput can stop it.
 func WithLogger(l *slog.Logger) Option {
 	return func(cfg *config) {
 		if l == nil {
