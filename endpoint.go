@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 )
 
 // An Endpoint says what a backend looks like: where a job's status is asked
@@ -42,7 +43,9 @@ type Answer struct {
 //
 //	{"result":"pending"|"completed"|"error"}
 //
-// and optionally "message", a string, and "progress", a number from 0 to 1.
+// and optionally "message", a string, and "progress", a number from 0 to 1. Of a
+// name that stands there twice the last counts, and what an answer says about
+// whose it is does not count at all.
 func PlainAPI() Endpoint {
 	return Endpoint{Path: "/status/{id}", EmptyPath: "/status", Decode: decodePlain}
 }
@@ -86,6 +89,7 @@ type route struct {
 	path      target
 	empty     target
 	takeEmpty bool
+	idParams  []string // the query parameters that hold the id, which is no secret
 	decode    func(Answer) (Status, error)
 }
 
@@ -117,26 +121,55 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 	if r.takeEmpty {
 		r.empty, eerr = parseTarget("Endpoint.EmptyPath", base, e.EmptyPath)
 	}
+	for pair := range strings.SplitSeq(r.path.query, "&") {
+		if name, value, _ := strings.Cut(pair, "="); strings.Contains(value, idMark) {
+			r.idParams = append(r.idParams, name)
+		}
+	}
 	return r, errors.Join(berr, perr, eerr)
 }
 
 func parseBase(s string) (*url.URL, error) {
-	// The errors name only the part that is wrong: a base URL may hold a
-	// password, and url.Parse's own error would repeat all of it.
+	// A base URL may hold a password, and url.Parse's own error would repeat all
+	// of it. What cannot be parsed is not shown at all: any part of it may be one.
 	u, err := url.Parse(s)
-	switch {
-	case err != nil:
+	if err != nil {
 		return &url.URL{}, badArgument("New: baseURL", words("a string that is no URL"), "a URL such as https://api.example.com")
+	}
+	refuse := func(what, where, expected string) (*url.URL, error) {
+		if shown := shownBase(u); shown != "" {
+			what += " " + where + " " + quoteID(shown)
+		}
+		return u, badArgument("New: baseURL", words(what), expected)
+	}
+	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return u, badArgument("New: baseURL", words("scheme "+quoteID(u.Scheme)), "scheme http or https, as in https://api.example.com")
+		return refuse("scheme "+quoteID(u.Scheme), "in", "scheme http or https, as in https://api.example.com")
 	case u.Opaque != "" || u.Hostname() == "":
-		return u, badArgument("New: baseURL", words("no host"), "a URL with a host, such as https://api.example.com")
+		return refuse("no host", "in", "a URL with a host, such as https://api.example.com")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return u, badArgument("New: baseURL", words("a query or a fragment"), "a URL without them; add parameters in Endpoint.Path or WithRequest")
+		return refuse("a query or a fragment", "after", "a URL without them; add parameters in Endpoint.Path or WithRequest")
+	case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }):
+		// Most likely left over from a file or from copying, and invisible in a 404.
+		return refuse("a space or an invisible character", "in", "a URL without any; %20 stands for a space that belongs there")
 	}
 	u.RawPath = strings.TrimRight(u.EscapedPath(), "/") // escaped slashes are part of a name
 	u.Path, _ = url.PathUnescape(u.RawPath)             // cannot fail: it was escaped just now
 	return u, nil
+}
+
+// shownBase is what of a refused base URL may stand in an error: not its user
+// and password, its query or its fragment, and nothing of a string in which
+// those cannot be told from the rest, as in that of somebody who forgot to
+// escape a password.
+func shownBase(u *url.URL) string {
+	if u.Opaque != "" || strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") {
+		return ""
+	}
+	if u.Scheme == "" {
+		return u.Host + u.Path
+	}
+	return u.Scheme + "://" + u.Host + u.Path
 }
 
 func parseTarget(where string, base *url.URL, pattern string) (target, error) {

@@ -8,13 +8,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -216,10 +219,9 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		}
 	}
 
-	if u := req.URL; u == nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if err := sendable(req); err != nil {
 		details.then = "not retried: WithRequest made it so"
-		err := &TransportError{Details: details, Err: errors.New("the request has no http or https URL")}
-		return outcome{verdict: final, err: err}, errNeutral
+		return outcome{verdict: final, err: &TransportError{Details: details, Err: err}}, errNeutral
 	}
 
 	c.emit(parent, traceSent, TraceInfo{JobID: id, Attempt: number})
@@ -230,14 +232,15 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		body = bodies.Get().(*bodyBuffer)
 		defer body.release()
 		details.StatusCode = resp.StatusCode
-		details.RequestID = oneLine(c.redact(requestID(resp.Header), req), 64)
-		limit := c.maxBody
-		if resp.StatusCode/100 != 2 {
-			limit = min(limit, errorBody)
-		}
-		err = body.read(resp, limit)
-		if err != nil && resp.StatusCode/100 != 2 {
-			err = nil // the status code says enough
+		switch {
+		case resp.StatusCode == http.StatusSwitchingProtocols:
+			// Its body is the bare connection, whose reads no context ends: a
+			// server that then says nothing would hold the exchange for ever.
+			resp.Body.Close()
+		case resp.StatusCode/100 == 2:
+			err = body.read(resp, c.maxBody)
+		default:
+			body.read(resp, min(c.maxBody, errorBody)) // whether or not it can be: the status code says enough
 		}
 	}
 	latency := time.Since(began)
@@ -247,6 +250,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		c.latency.observe(latency)
 		out, health = c.classify(resp, req, body.b, details)
 	case errors.Is(err, ErrBodyTooLarge):
+		details.RequestID = c.requestID(resp, req)
 		details.Excerpt = c.excerpt(body.b, req)
 		out = outcome{verdict: fault, err: &DecodeError{Details: details, Err: err}}
 	case expired(parent): // also where the connection's timer fired before the context's
@@ -254,6 +258,9 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	default:
 		if ctx.Err() != nil {
 			err = timeoutError{c.timeout}
+		}
+		if body != nil {
+			details.RequestID = c.requestID(resp, req)
 		}
 		out, health = c.classifyTransport(err, req, details)
 	}
@@ -271,10 +278,31 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	return out, health
 }
 
+// sendable reports what WithRequest did that makes a request one that net/http
+// cannot send, or must not: it would refuse it, too, but as if the network had
+// failed.
+func sendable(req *http.Request) error {
+	if u := req.URL; u == nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("the request has no http or https URL")
+	}
+	for k, values := range req.Header {
+		if k == "" || strings.ContainsFunc(k, notToken) {
+			return fmt.Errorf("%s is no name for a header", quoteID(k))
+		}
+		for _, v := range values {
+			if strings.ContainsFunc(v, notText) {
+				return fmt.Errorf("the value of header %s has a control character", k)
+			}
+		}
+	}
+	return nil
+}
+
 // classify says what an answer that arrived whole means.
 func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details) (outcome, error) {
 	d.RetryAfter = retryAfter(resp.Header, time.Now())
 	if code := resp.StatusCode; code/100 != 2 {
+		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		err := &HTTPError{Details: d}
 		out := outcome{verdict: fault, err: err, hint: d.RetryAfter}
@@ -290,12 +318,20 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 			return out, nil
 		}
 		err.then = fmt.Sprintf("not retried: a %d is final", code)
+		if code == http.StatusUnauthorized || code == http.StatusForbidden {
+			if bare(req) {
+				err.then += "; WithHeader, WithRequest and the base URL bring no credentials"
+			} else {
+				err.then += "; are the credentials right?"
+			}
+		}
 		out.verdict = final
 		return out, nil
 	}
 
 	st, err := c.route.decode(Answer{StatusCode: resp.StatusCode, Header: resp.Header, Body: body})
 	if err != nil {
+		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		return outcome{verdict: fault, err: &DecodeError{Details: d, Err: c.clean(err, req)}, hint: d.RetryAfter}, nil
 	}
@@ -305,16 +341,30 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 	case StateCompleted, StateFailed:
 		st.Body = append([]byte(nil), body...)
 	default:
+		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		d.then = "not retried: only a newer Endpoint can know it"
-		return outcome{verdict: final, err: &StateError{Details: d, Word: c.redact(string(st.State), req)}}, nil
+		return outcome{verdict: final, err: &StateError{Details: d, Word: clip(c.redact(string(st.State), req))}}, nil
 	}
 	st.JobID, st.CheckedAt, st.Cached = d.JobID, time.Now(), false
 	st.Progress = clampProgress(st.Progress)
-	if st.State == StateFailed {
-		st.Message = c.redact(st.Message, req) // JobError shows it
+	st.Message = c.redact(st.Message, req) // JobError shows it, and so may the caller
+	if st.State == StatePending {
+		st.Message = clip(st.Message)
 	}
 	return outcome{verdict: answered, status: st, hint: d.RetryAfter}, nil
+}
+
+// keptText bounds in bytes each text from outside that is kept for as long as
+// a wait lasts: there may be very many waits.
+const keptText = 4 << 10
+
+// clip cuts what is longer than keptText, without holding on to the rest of it.
+func clip(s string) string {
+	if len(s) <= keptText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:keptText], "") + "…"
 }
 
 func clampProgress(p float64) float64 {
@@ -367,19 +417,52 @@ func (c *Client) classifyTransport(err error, req *http.Request, d Details) (out
 	return out, t
 }
 
-// clean makes an error that came from outside fit to be shown and matched: no
-// URL (it may hold a password), no secret, and no match with the context
-// errors, which belong to the caller's own context.
+// clean makes an error that came from outside fit to be kept, shown and
+// matched: no URL (it may hold a password), no secret, no answer of a server's
+// as a whole, and no match with the context errors, which belong to the caller's
+// own context.
 func (c *Client) clean(err error, req *http.Request) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
 	}
 	text := err.Error()
-	if shown := c.redact(text, req); shown != text {
+	secrets := c.route.secretsOf(req)
+	shown := redact(redactQuoted(text, secrets), secrets)
+	switch {
+	case len(shown) > keptText:
+		// net/http and encoding/json repeat a line or a number that they cannot
+		// read. With it goes the error that has it.
+		return opaqueError{text: oneLine(shown, 500)}
+	case shown != text:
 		return opaqueError{shown, err}
 	}
 	return opaque(err)
+}
+
+// redactQuoted does redact to each quoted part of an error's text. net/http and
+// net/url quote what they cannot read, and often only the beginning of it.
+func redactQuoted(text string, secrets []string) string {
+	var b strings.Builder
+	for {
+		i := strings.IndexByte(text, '"')
+		if i < 0 {
+			return b.String() + text
+		}
+		b.WriteString(text[:i])
+		quoted, err := strconv.QuotedPrefix(text[i:])
+		if err != nil {
+			quoted = `"`
+		} else if plain, err := strconv.Unquote(quoted); err == nil {
+			if shown := redact(plain, secrets); shown != plain {
+				b.WriteString(strconv.Quote(shown))
+				text = text[i+len(quoted):]
+				continue
+			}
+		}
+		b.WriteString(quoted)
+		text = text[i+len(quoted):]
+	}
 }
 
 // opaque hides the context errors in err.
@@ -516,10 +599,11 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 // maxHint is the longest pause that is told apart from longer ones: ten years.
 const maxHint = 10 * 365 * 24 * time.Hour
 
-func requestID(h http.Header) string {
+// requestID is what an answer says that it is called, for errors.
+func (c *Client) requestID(resp *http.Response, req *http.Request) string {
 	for _, k := range [...]string{"X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Amzn-Requestid", "X-Ms-Request-Id", "Cf-Ray"} {
-		if v := h.Get(k); v != "" {
-			return v
+		if v := resp.Header.Get(k); v != "" {
+			return oneLine(c.redact(v, req), 64)
 		}
 	}
 	return ""
@@ -530,14 +614,17 @@ func (c *Client) excerpt(body []byte, req *http.Request) string {
 }
 
 // redact takes out of a text from outside what the client sent as a secret: the
-// value of every header that is not known to be harmless, and the base URL's
-// user and password. As the text may have been cut, the beginning of a secret
-// at its end is taken out, too.
+// value of every header that is not known to be harmless and of every query
+// parameter but the job id, and the base URL's user and password. As the text
+// may have been cut, the beginning of a secret at its end is taken out, too.
 func (c *Client) redact(text string, req *http.Request) string {
 	if text == "" {
 		return text
 	}
-	secrets := secretsOf(req)
+	return redact(text, c.route.secretsOf(req))
+}
+
+func redact(text string, secrets []string) string {
 	for _, s := range secrets {
 		text = strings.ReplaceAll(text, s, redacted)
 	}
@@ -559,15 +646,22 @@ const (
 )
 
 // secretsOf returns the secrets that req carries, in the forms in which a
-// server may repeat them, the longest first, as one may be a part of another.
-func secretsOf(req *http.Request) (secrets []string) {
+// server or net/http may repeat them, the longest first, as one may be a part of
+// another.
+func (r *route) secretsOf(req *http.Request) (secrets []string) {
 	hide := func(secret string) {
 		if len(secret) < minSecret {
 			return
 		}
-		quoted, _ := json.Marshal(secret) // a string always marshals
-		inJSON := string(quoted[1 : len(quoted)-1])
-		secrets = append(secrets, secret, inJSON, strings.ReplaceAll(inJSON, "/", `\/`), url.QueryEscape(secret), url.PathEscape(secret))
+		// Twice: an error page in JSON, an address in HTML. Most keys have one
+		// form or two in all.
+		for once := range written(secret) {
+			for twice := range written(once) {
+				if !slices.Contains(secrets, twice) {
+					secrets = append(secrets, twice)
+				}
+			}
+		}
 	}
 	basic := func(user, password string) {
 		hide(password)
@@ -578,8 +672,7 @@ func secretsOf(req *http.Request) (secrets []string) {
 		hide(base64.StdEncoding.EncodeToString([]byte(user + ":" + password)))
 	}
 	for k, values := range req.Header {
-		switch k {
-		case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "User-Agent", "Traceparent", "Tracestate":
+		if harmless(k) {
 			continue
 		}
 		for _, v := range values {
@@ -595,13 +688,67 @@ func secretsOf(req *http.Request) (secrets []string) {
 	if user, password, ok := req.BasicAuth(); ok {
 		basic(user, password)
 	}
-	if req.URL != nil && req.URL.User != nil {
-		password, _ := req.URL.User.Password()
-		basic(req.URL.User.Username(), password)
-		hide(req.URL.User.String())
+	if req.URL != nil {
+		if user := req.URL.User; user != nil {
+			password, _ := user.Password()
+			basic(user.Username(), password)
+			hide(user.String())
+		}
+		for pair := range strings.SplitSeq(req.URL.RawQuery, "&") {
+			if name, value, _ := strings.Cut(pair, "="); !slices.Contains(r.idParams, name) {
+				hide(value)
+				if plain, err := url.QueryUnescape(value); err == nil {
+					hide(plain)
+				}
+			}
+		}
 	}
 	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	return secrets
+}
+
+// written yields the forms in which a text stands in other texts: as it is, and
+// as JSON, Go, HTML and URLs have it.
+func written(s string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		inQuery := url.QueryEscape(s)
+		if inQuery == s { // and so do all others
+			yield(s)
+			return
+		}
+		quoted, _ := json.Marshal(s) // a string always marshals
+		inJSON := string(quoted[1 : len(quoted)-1])
+		inGo := strconv.Quote(s) // and JSON of encoders that leave <, > and & alone
+		inGo = inGo[1 : len(inGo)-1]
+		inHTML := html.EscapeString(s)
+		for _, form := range [...]string{
+			s, inJSON, strings.ReplaceAll(inJSON, "/", `\/`), inGo, strings.ReplaceAll(inGo, "/", `\/`),
+			inHTML, strings.ReplaceAll(inHTML, "&#34;", "&quot;"), inQuery, url.PathEscape(s),
+		} {
+			if !yield(form) {
+				return
+			}
+		}
+	}
+}
+
+// harmless reports whether the header k is known to hold no secret.
+func harmless(k string) bool {
+	switch k {
+	case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "User-Agent", "Traceparent", "Tracestate":
+		return true
+	}
+	return false
+}
+
+// bare reports whether req carries nothing that could be a credential.
+func bare(req *http.Request) bool {
+	for k := range req.Header {
+		if !harmless(k) {
+			return false
+		}
+	}
+	return req.URL.User == nil && req.URL.RawQuery == ""
 }
 
 // latency keeps a smoothed round trip and its mean deviation, as TCP does for

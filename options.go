@@ -133,6 +133,14 @@ func within(where string, err error) error {
 // *http.Transport with MaxConnsPerHost below WithMaxInFlight, that is the bound
 // in flight, so that no attempt's timeout runs while it queues for a
 // connection.
+//
+// The default transport reads at most 64 KiB of an answer's headers,
+// informational answers included. net/http's own default is 10 MiB: set
+// MaxResponseHeaderBytes in a transport of yours if you do not trust the
+// backend. All other bounds hold with any *http.Transport; one of another type
+// must itself end when the request's context does, and so must the reads of its
+// bodies. A cookie jar keeps what a backend sends: net/http/cookiejar has no
+// bound.
 func WithHTTPClient(hc *http.Client) Option {
 	return func(cfg *config) {
 		if cfg.httpClient = hc; hc == nil {
@@ -146,7 +154,8 @@ func WithEndpoint(e Endpoint) Option { return func(cfg *config) { cfg.endpoint =
 
 // WithHeader adds a header to every request, such as an API key. Given again
 // with the same key it adds a further value. The value never appears in an
-// error or a log line.
+// error or a log line, also where the backend repeats it: errors and messages
+// have [redacted] in its place, if it has four bytes or more.
 func WithHeader(key, value string) Option {
 	return func(cfg *config) {
 		k := textproto.TrimString(key)
@@ -158,7 +167,7 @@ func WithHeader(key, value string) Option {
 			cfg.refuse("WithHeader: key", key, "r.Host to be set by WithRequest, as net/http ignores a Host header")
 			return
 		}
-		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		if strings.ContainsFunc(value, notText) {
 			cfg.refuse("WithHeader: value of "+k, words("a control character"), "a value without any")
 			return
 		}
@@ -169,6 +178,9 @@ func WithHeader(key, value string) Option {
 	}
 }
 
+// notText reports whether r may not stand in a header's value (RFC 9110, 5.5).
+func notText(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+
 // notToken reports whether r may not stand in a header name (RFC 9110, 5.6.2).
 func notToken(r rune) bool {
 	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
@@ -178,7 +190,11 @@ func notToken(r rune) bool {
 // to sign it or to bring in a token that is renewed. It is called anew for each
 // try, so that a 401 is tried once more at once. Its time counts towards the
 // attempt's timeout, which r.Context() carries; an error from it is a fault of
-// the attempt, and nothing is sent. It must be safe for concurrent use. Given
+// the attempt, and nothing is sent. A request without an http or https URL, or
+// with a header that HTTP cannot carry, such as a token with a line break at its
+// end, is a final error. The headers and query parameters that it sets are kept
+// out of errors and logs like those of WithHeader. It must be safe for
+// concurrent use. Given
 // more than once, the functions are called in order. It must not ask this
 // client for the status of the same job, which would wait for itself.
 func WithRequest(f func(r *http.Request) error) Option {
@@ -249,7 +265,9 @@ func WithMaxRetryAfter(d time.Duration) Option {
 }
 
 // WithMaxBody bounds an answer's body in bytes, after decompression. The
-// default is 1 MiB, far above any status answer.
+// default is 1 MiB, far above any status answer. A larger one is a *DecodeError
+// that matches [ErrBodyTooLarge]. Of an answer with a status code other than 2xx
+// at most 64 KiB are read, and what goes beyond is left out.
 func WithMaxBody(bytes int64) Option {
 	return func(cfg *config) {
 		if cfg.maxBody = bytes; bytes <= 0 || bytes == math.MaxInt64 {
@@ -279,7 +297,9 @@ func WithBreaker(b Breaker) Option {
 
 // WithCache sets the cache of answers; nil turns it off. The default is
 // NewMemoryCache[Status](1024). A cache serves one backend and one tenant: its
-// keys are the bare job ids.
+// keys are the bare job ids. In a MemoryCache the client keeps no answer of more
+// than 32 KiB, so that a full one of 1024 entries is below 36 MiB whatever the
+// backend sends.
 func WithCache(cache Cache[Status]) Option {
 	return func(cfg *config) {
 		cfg.cacheSet, cfg.cache = true, cache
@@ -317,6 +337,8 @@ func WithLimiter(l Limiter) Option {
 
 // WithLogger logs what the client does: faults, refusals by the breaker and cache
 // failures at level Warn, the rest at level Debug. There is no logging by default.
+// net/http has a log of its own, that of package log, where it quotes what a
+// server sends unasked, whatever that may repeat; log.SetOutput can stop it.
 func WithLogger(l *slog.Logger) Option {
 	return func(cfg *config) {
 		if l == nil {

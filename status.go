@@ -31,7 +31,8 @@ type Status struct {
 	// in a WaitError before the first answer.
 	State State
 	// Message is the backend's own text, above all on a failed job. It is
-	// whatever the backend sent: do not print it to a terminal unescaped.
+	// whatever the backend sent, without the secrets of the request and, while
+	// the job is pending, cut at 4 KiB: do not print it to a terminal unescaped.
 	Message string
 	// Progress runs from 0 to 1. It is 0 when the backend does not say.
 	Progress float64
@@ -51,10 +52,11 @@ type Status struct {
 func Decode[T any](s Status) (T, error) {
 	var v T
 	if len(s.Body) == 0 {
-		return v, fmt.Errorf("vtclient: job %q (%s): the status has no body to decode into %T", s.JobID, s.State, v)
+		return v, fmt.Errorf("vtclient: job %s (%s): the status has no body to decode into %T", quoteID(s.JobID), oneLine(string(s.State), 64), v)
 	}
 	if err := json.Unmarshal(s.Body, &v); err != nil {
-		return v, fmt.Errorf("vtclient: job %q (%s): decode body into %T: %w", s.JobID, s.State, v, err)
+		// encoding/json repeats a number that does not fit, however long.
+		return v, fmt.Errorf("vtclient: job %s (%s): decode body into %T: %w", quoteID(s.JobID), oneLine(string(s.State), 64), v, briefError{err})
 	}
 	return v, nil
 }

@@ -344,6 +344,9 @@ func (c *Client) errTooLong() error {
 }
 
 const (
+	// cachedAnswer bounds in bytes an answer that a MemoryCache keeps: it counts
+	// entries, and a full one of the largest answers would take a gibibyte.
+	cachedAnswer = 32 << 10
 	// cacheTimeout bounds one call of a cache: what takes longer than a
 	// request would is no cache.
 	cacheTimeout = 250 * time.Millisecond
@@ -394,6 +397,9 @@ func (c *Client) remember(ctx context.Context, st Status) {
 		return
 	}
 	if m, ok := c.cache.(*MemoryCache[Status]); ok {
+		if len(st.Body)+len(st.Message) > cachedAnswer {
+			ttl = 0 // forgets what there is, which is out of date
+		}
 		m.Set(ctx, st.JobID, st, ttl)
 		return
 	}
@@ -419,5 +425,5 @@ func (c *Client) callCache(ctx context.Context, jobID string, call func(context.
 	if bounded.Err() != nil && bound == cacheTimeout {
 		c.cacheRest.Store(later(c.now(), cacheRest))
 	}
-	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, Err: fmt.Errorf("vtclient: job %s: cache: %w", quoteID(jobID), err)})
+	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, Err: fmt.Errorf("vtclient: job %s: cache: %w", quoteID(jobID), briefError{err})})
 }

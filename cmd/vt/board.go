@@ -209,6 +209,7 @@ func (b *board) done(st vtclient.Status, err error) {
 	j.see(st)
 	j.ended, j.err, j.outcome = time.Now(), err, outcomeOf(err)
 	b.out.done(j)
+	j.status.Body = nil // up to a mebibyte for each of the jobs, and of no more use
 }
 
 // frame is the time from one drawing to the next. What happens in between is
