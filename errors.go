@@ -238,7 +238,11 @@ func (e *WaitError) Error() string {
 	b.WriteString(": ")
 	b.WriteString(strings.TrimPrefix(e.Cause.Error(), "vtclient: "))
 	if e.Last.State != "" {
-		fmt.Fprintf(&b, "; last answer: %s at %s", e.Last.State, e.Last.CheckedAt.UTC().Format(time.RFC3339))
+		said := string(e.Last.State)
+		if e.Last.ResultMissing {
+			said = "completed, but without its result,"
+		}
+		fmt.Fprintf(&b, "; last answer: %s at %s", said, e.Last.CheckedAt.UTC().Format(time.RFC3339))
 	}
 	if e.Fault != nil {
 		b.WriteString("; last fault: ")

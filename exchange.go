@@ -308,6 +308,7 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 	}
 	st.JobID, st.CheckedAt, st.Cached = d.JobID, time.Now(), false
 	st.Progress = clampProgress(st.Progress)
+	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
 	if st.State == StateFailed {
 		st.Message = c.redact(st.Message, req) // JobError shows it
 	}

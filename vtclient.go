@@ -352,7 +352,8 @@ const (
 	cacheRest = 5 * time.Second
 )
 
-// recall returns the job's status from the cache, a pending one only if asked.
+// recall returns the job's status from the cache, one that is not the last word
+// only if asked for pending ones.
 // Whatever goes wrong there is reported to the traces and counts as a miss.
 func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status, bool) {
 	if c.cache == nil {
@@ -361,7 +362,7 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 	if m, ok := c.cache.(*MemoryCache[Status]); ok && len(c.traces) == 0 {
 		st, hit, _ := m.Get(ctx, jobID) // neither hangs nor fails
 		st.Cached = true
-		return st, hit && st.JobID == jobID && (st.State.Terminal() || pending && st.State == StatePending)
+		return st, hit && st.JobID == jobID && (st.settled() || pending && st.known())
 	}
 	var st Status
 	var hit bool
@@ -370,13 +371,13 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 			hit = false
 			return err
 		}
-		if st.JobID != jobID || st.State != StatePending && !st.State.Terminal() {
+		if st.JobID != jobID || !st.known() {
 			hit = false
 			return fmt.Errorf("the entry is not this job's status: job %s, state %q", quoteID(st.JobID), oneLine(string(st.State), 64))
 		}
 		return nil
 	})
-	if !hit || ctx.Err() != nil || !pending && !st.State.Terminal() {
+	if !hit || ctx.Err() != nil || !pending && !st.settled() {
 		return Status{}, false
 	}
 	st.Cached = true
@@ -387,7 +388,7 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 // remember puts an answer into the cache.
 func (c *Client) remember(ctx context.Context, st Status) {
 	ttl := c.pendingTTL
-	if st.State.Terminal() {
+	if st.settled() {
 		ttl = c.terminalTTL
 	}
 	if c.cache == nil || ttl <= 0 {
