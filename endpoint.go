@@ -136,6 +136,7 @@ type route struct {
 	path      target
 	empty     target
 	takeEmpty bool
+	anyID     bool // no URL is made of the id
 	decode    func(Answer) (Status, error)
 }
 
@@ -168,6 +169,15 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 		r.empty, eerr = parseTarget("Endpoint.EmptyPath", base, e.EmptyPath)
 	}
 	return r, errors.Join(berr, perr, eerr)
+}
+
+// fetchRoute is the route of a client that asks a function: it only checks ids.
+func fetchRoute(baseURL string) (*route, error) {
+	if baseURL == "" {
+		return &route{anyID: true}, nil
+	}
+	_, err := parseBase(baseURL)
+	return &route{anyID: true}, err
 }
 
 func parseBase(s string) (*url.URL, error) {
@@ -219,6 +229,8 @@ func (r *route) checkID(id string) error {
 		return badArgument("job id", id, "an id that is not empty")
 	case len(id) > maxIDLength:
 		return badArgument("job id", id, "an id of at most 2048 bytes")
+	case r.anyID:
+		return nil
 	}
 	// "." and ".." are path segments that servers and proxies resolve, escaped
 	// or not; between slashes too, as many decode %2F before they resolve.

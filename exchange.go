@@ -94,7 +94,11 @@ func (c *Client) exchangeOnce(ctx context.Context, id string, number int) (out o
 	if expired(ctx) {
 		return outcome{verdict: left}
 	}
-	out, health := c.send(ctx, id, number)
+	ask := c.send
+	if c.fetch != nil {
+		ask = c.call
+	}
+	out, health := ask(ctx, id, number)
 	if report != nil {
 		report(health)
 	}
@@ -306,13 +310,19 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 		d.then = "not retried: only a newer Endpoint can know it"
 		return outcome{verdict: final, err: &StateError{Details: d, Word: c.redact(string(st.State), req)}}, nil
 	}
-	st.JobID, st.CheckedAt, st.Cached = d.JobID, time.Now(), false
-	st.Progress = clampProgress(st.Progress)
-	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
+	st = received(st, d.JobID)
 	if st.State == StateFailed {
 		st.Message = c.redact(st.Message, req) // JobError shows it
 	}
 	return outcome{verdict: answered, status: st, hint: d.RetryAfter}, nil
+}
+
+// received fills in what the client knows better than whoever read the answer.
+func received(st Status, id string) Status {
+	st.JobID, st.CheckedAt, st.Cached = id, time.Now(), false
+	st.Progress = clampProgress(st.Progress)
+	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
+	return st
 }
 
 func clampProgress(p float64) float64 {

@@ -14,9 +14,9 @@ import (
 	"github.com/vtclient/vtclient"
 )
 
-// heyGen answers with the bodies of a script, the last one for ever, and notes
+// A playback answers with the bodies of a script, the last one for ever, and notes
 // when it was asked.
-type heyGen struct {
+type playback struct {
 	mu     sync.Mutex
 	began  time.Time
 	asked  []time.Duration
@@ -29,11 +29,11 @@ const (
 	hgDone    = `{"data":{"id":"j","status":"completed","video_url":"https://v.test/1"}}`
 )
 
-func newHeyGen(script ...string) *heyGen { return &heyGen{began: time.Now(), script: script} }
+func playing(script ...string) *playback { return &playback{began: time.Now(), script: script} }
 
 // RoundTrip takes an entry that begins with a number for a status code and what
 // follows it, after a line break, for a header.
-func (h *heyGen) RoundTrip(r *http.Request) (*http.Response, error) {
+func (h *playback) RoundTrip(r *http.Request) (*http.Response, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.asked = append(h.asked, time.Since(h.began))
@@ -56,13 +56,13 @@ func (h *heyGen) RoundTrip(r *http.Request) (*http.Response, error) {
 	return respond(r, 200, body), nil
 }
 
-func (h *heyGen) times() []time.Duration {
+func (h *playback) times() []time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.asked)
 }
 
-func (h *heyGen) client(t *testing.T, opts ...vtclient.Option) *vtclient.Client {
+func (h *playback) client(t *testing.T, opts ...vtclient.Option) *vtclient.Client {
 	t.Helper()
 	c, err := vtclient.New("https://api.heygen.test", append([]vtclient.Option{
 		vtclient.WithEndpoint(vtclient.HeyGenV3()), vtclient.WithHTTPClient(&http.Client{Transport: h}),
@@ -113,7 +113,7 @@ func TestWaitLooksAgainWhereTheResultIsMissing(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHeyGen(tt.script...)
+				h := playing(tt.script...)
 				began := time.Now()
 				st, err := h.client(t, vtclient.WithBreaker(nil)).Wait(t.Context(), "j")
 				took := time.Since(began)
@@ -142,7 +142,7 @@ func TestWatchShowsAMissingResultAsPending(t *testing.T) {
 			missing bool
 		}
 		var got []seen
-		for st, err := range newHeyGen(hgRunning, hgBare, hgDone).client(t).Watch(t.Context(), "j") {
+		for st, err := range playing(hgRunning, hgBare, hgDone).client(t).Watch(t.Context(), "j") {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -157,7 +157,7 @@ func TestWatchShowsAMissingResultAsPending(t *testing.T) {
 
 func TestStatusReportsAMissingResultAsItIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHeyGen(hgBare, hgBare, hgDone)
+		h := playing(hgBare, hgBare, hgDone)
 		c := h.client(t)
 		for i, want := range []struct {
 			after           time.Duration
@@ -187,7 +187,7 @@ func TestWaitTakesNoMissingResultFromTheCache(t *testing.T) {
 		}{vtclient.NewMemoryCache[vtclient.Status](8)},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			h := newHeyGen(hgBare, hgDone)
+			h := playing(hgBare, hgDone)
 			c := h.client(t, vtclient.WithCache(cache), vtclient.WithCacheTTL(time.Minute, time.Minute))
 			c.Status(t.Context(), "j")
 			if st, err := c.Wait(t.Context(), "j"); err != nil || st.ResultMissing || st.Cached {
@@ -229,7 +229,7 @@ func TestTheJobEndedWhenItWasFirstSeenCompleted(t *testing.T) {
 				l := &lessonNotes{Constant: vtclient.Constant(10 * time.Second)}
 				ctx, cancel := context.WithTimeout(t.Context(), tt.limit)
 				defer cancel()
-				newHeyGen(tt.script...).client(t, vtclient.WithPolling(l)).Wait(ctx, "j")
+				playing(tt.script...).client(t, vtclient.WithPolling(l)).Wait(ctx, "j")
 				want := []vtclient.Completion{{PendingAt: 0, DoneBy: 10 * time.Second}}
 				if !slices.Equal(l.lessons, want) {
 					t.Errorf("%+v, want %+v", l.lessons, want)
@@ -243,7 +243,7 @@ func TestAWaitThatEndsWithoutTheResultSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 		defer cancel()
-		st, err := newHeyGen(hgRunning, hgBare).client(t).Wait(ctx, "j")
+		st, err := playing(hgRunning, hgBare).client(t).Wait(ctx, "j")
 		var w *vtclient.WaitError
 		if !errors.As(err, &w) || !errors.Is(err, context.DeadlineExceeded) || !w.Last.ResultMissing || !st.ResultMissing || st.State != vtclient.StatePending ||
 			!strings.Contains(err.Error(), "last answer: completed, but without its result, at ") {
@@ -256,7 +256,7 @@ func TestAWaitThatEndsWithoutTheResultSaysSo(t *testing.T) {
 // pending; of this one it is known that it is completed.
 func TestNoOutageEndsTheWaitForAMissingResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHeyGen(hgBare, "503")
+		h := playing(hgBare, "503")
 		st, err := h.client(t, vtclient.WithOutageTolerance(0)).Wait(t.Context(), "j")
 		if err != nil || st.State != vtclient.StateCompleted || !st.ResultMissing {
 			t.Errorf("%+v, %v", st, err)
@@ -266,7 +266,7 @@ func TestNoOutageEndsTheWaitForAMissingResult(t *testing.T) {
 
 func TestAHintIsFollowedWhileTheResultIsMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHeyGen(hgBare, hgBare, hgBare, hgBare, hgDone)
+		h := playing(hgBare, hgBare, hgBare, hgBare, hgDone)
 		c := h.client(t)
 		time.AfterFunc(9*time.Second, func() { c.Hint("j") })
 		st, err := c.Wait(t.Context(), "j")
@@ -285,5 +285,24 @@ func TestOnlyACompletedAnswerCanLackItsResult(t *testing.T) {
 		if st, err := c.Status(t.Context(), "j"); err != nil || st.State != state || st.ResultMissing {
 			t.Errorf("%s: %+v, %v", state, st, err)
 		}
+	}
+}
+
+func TestA429ForAnotherJobOnlyStopsTheLooksForAMissingResult(t *testing.T) {
+	for _, pause := range []string{"100", "3600"} { // within and above WithMaxRetryAfter
+		synctest.Test(t, func(t *testing.T) {
+			h := playing(hgBare, "429\nRetry-After: "+pause)
+			c := h.client(t)
+			time.AfterFunc(500*time.Millisecond, func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+				defer cancel()
+				c.Status(ctx, "other")
+			})
+			began := time.Now()
+			st, err := c.Wait(t.Context(), "j")
+			if took := time.Since(began); err != nil || !st.ResultMissing || took != 30*time.Second || len(h.times()) != 2 {
+				t.Errorf("%s s: %+v, %v after %v and %d requests", pause, st, err, took, len(h.times()))
+			}
+		})
 	}
 }

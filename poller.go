@@ -962,9 +962,8 @@ func (e *poller) noteBare(p *poll, st Status, now int64) time.Duration {
 		e.finish(p, event{status: st}, 0)
 		return 0
 	}
-	gap := min(b.gap, time.Duration(b.until-now))
 	b.gap *= 2
-	return gap
+	return b.gap / 2
 }
 
 func (e *poller) errOutage() error {

@@ -22,7 +22,8 @@
 // become one request. The gate bounds the requests in flight, the limiter
 // their rate; both come before the breaker and the timeout, so that queueing
 // is never taken for a slow backend. The breaker keeps requests from a backend that
-// is down. The [Endpoint] reads the answer.
+// is down. The [Endpoint] reads the answer. With [WithFetch], a function of the
+// caller's stands in the place of HTTP and Endpoint.
 //
 // # Pending is not a fault
 //
@@ -44,7 +45,7 @@
 //	                context.Canceled, ErrOutage, ErrRetryAfter or ErrGaveUp,
 //	                and the last fault
 //	*HTTPError      a status code that is no success
-//	*TransportError no whole answer
+//	*TransportError no whole answer, or an error of WithFetch's function
 //	*DecodeError    an answer that cannot be read
 //	*StateError     a job state that the Endpoint does not know
 //	*RefusedError   the breaker let no request through
@@ -73,7 +74,8 @@ import (
 // goroutine while nobody waits and needs no closing.
 type Client struct {
 	route     *route
-	http      *http.Client
+	fetch     func(context.Context, string) (Status, error) // nil: over HTTP
+	http      *http.Client                                  // nil: not over HTTP
 	header    http.Header
 	prepare   []func(*http.Request) error
 	gate      chan struct{} // holds a token for each request in flight
@@ -100,16 +102,21 @@ type Client struct {
 }
 
 // New returns a client of the backend at baseURL, an http or https URL with
-// neither query nor fragment. It makes no request. The error names everything that
-// is wrong with the arguments, each as an [*ArgumentError].
+// neither query nor fragment; with [WithFetch] it may be empty. It makes no
+// request. The error names everything that is wrong with the arguments, each as
+// an [*ArgumentError].
 func New(baseURL string, opts ...Option) (*Client, error) {
 	cfg, err := newConfig(opts)
 	r, rerr := newRoute(baseURL, cfg.endpoint)
+	if cfg.fetch != nil {
+		r, rerr = fetchRoute(baseURL)
+	}
 	if err := errors.Join(rerr, err); err != nil {
 		return nil, err
 	}
 	c := &Client{
 		route:   r,
+		fetch:   cfg.fetch,
 		header:  http.Header{"Accept": {"application/json"}, "User-Agent": {"vtclient"}},
 		prepare: cfg.prepare,
 		limiter: cfg.limiter,
@@ -135,8 +142,10 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	if b, ok := cfg.breaker.(interface{ counts429() bool }); ok {
 		c.counts429 = b.counts429()
 	}
-	var inFlight int
-	c.http, inFlight = httpClient(cfg.httpClient, cfg.maxInFlight)
+	inFlight := cfg.maxInFlight
+	if c.fetch == nil {
+		c.http, inFlight = httpClient(cfg.httpClient, inFlight)
+	}
 	c.gate = make(chan struct{}, inFlight)
 	c.try = c.ask
 	c.poller.init(c, inFlight)
@@ -177,7 +186,11 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 
 // CloseIdleConnections closes the connections that wait for further use. The
 // client remains usable.
-func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+func (c *Client) CloseIdleConnections() {
+	if c.http != nil {
+		c.http.CloseIdleConnections()
+	}
+}
 
 // now is the time since the client's epoch, in nanoseconds: eight bytes where a
 // time.Time has twenty-four, and monotonic. Not by time.Since, which in a
