@@ -70,12 +70,12 @@ func decodePlain(a Answer) (Status, error) {
 //	{"data":{"id":…,"status":"pending"|"running"|"completed"|"failed","video_url":…,"failure_message":…,…}}
 //
 // The base URL is https://api.heygen.com, and the key goes in as
-// WithHeader("X-Api-Key", key) or WithHeader("Authorization", "Bearer "+token). The words
-// "success" and "succeeded", which HeyGen uses for the same state elsewhere,
-// count as completed. A completed answer without a video_url (of an audio-only
-// translation: with neither that nor an audio_url) is marked ResultMissing.
-// Message is the failure_message of a failed job. What went wrong with a request
-// is in an *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}.
+// WithHeader("X-Api-Key", key) or WithHeader("Authorization", "Bearer "+token).
+// The words "success" (version 2's) and "succeeded" count as completed, too. A
+// completed answer without a video_url (of an audio-only translation: with
+// neither that nor an audio_url) is marked ResultMissing. Message is the
+// failure_message of a failed job. What went wrong with a request is in an
+// *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}.
 //
 // The URLs expire: a Status from the cache is at most as old as WithCacheTTL says.
 //

@@ -46,10 +46,10 @@ type Status struct {
 	// ResultMissing says that the backend calls the job completed while the
 	// answer does not hold the result yet, such as the URL of the video. Status
 	// reports such an answer as it is, with StateCompleted. A wait takes it for
-	// pending, shows it so to OnProgress and Watch, and looks again after 1, 2, 4,
-	// 8 and 15 s; if the result is still missing 30 s after the first such
-	// answer, the wait ends with StateCompleted and ResultMissing. An answer without its
-	// result is cached no longer than a pending one.
+	// pending, shows it so to OnProgress and Watch, and looks again after 1, 2,
+	// 4, 8 and 15 s; if the result is still missing 30 s after the first such
+	// answer, the wait ends with StateCompleted and ResultMissing. The cache
+	// holds an answer without its result no longer than a pending one.
 	ResultMissing bool
 }
 
