@@ -25,8 +25,10 @@ type Endpoint struct {
 	// fills in the rest. An error means that the answer is unreadable, which
 	// is a fault and is retried. A State other than the three known ones means
 	// that the backend used a word which Decode does not know: the client ends
-	// the wait with a *StateError that names it. Decode must be safe for
-	// concurrent use and must not keep a.Body, which is reused.
+	// the wait with a *StateError that names it. Where a completed answer lacks
+	// the result that makes it worth having, it sets ResultMissing: a wait then
+	// looks again for a while. Decode must be safe for concurrent use and must
+	// not keep a.Body, which is reused.
 	Decode func(a Answer) (Status, error)
 }
 
@@ -65,6 +67,54 @@ func decodePlain(a Answer) (Status, error) {
 	return Status{State: v.Result, Message: v.Message.v, Progress: v.Progress.v}, nil
 }
 
+// HeyGenV3 returns the Endpoint of HeyGen's video translations, version 3 of its
+// API: GET /v3/video-translations/{id}, answering
+//
+//	{"data":{"id":…,"status":"pending"|"running"|"completed"|"failed","video_url":…,"failure_message":…,…}}
+//
+// The base URL is https://api.heygen.com, and the key goes in as
+// WithHeader("X-Api-Key", key) or WithHeader("Authorization", "Bearer "+token).
+// The words "success" (version 2's) and "succeeded" count as completed, too. A
+// completed answer without a video_url (of an audio-only translation: with
+// neither that nor an audio_url) is marked ResultMissing. Message is the
+// failure_message of a failed job. What went wrong with a request is in an
+// *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}.
+//
+// The URLs expire: a Status from the cache is at most as old as WithCacheTTL says.
+//
+// Source: https://developers.heygen.com/docs/video-translate
+func HeyGenV3() Endpoint {
+	return Endpoint{Path: "/v3/video-translations/{id}", Decode: decodeHeyGenV3}
+}
+
+func decodeHeyGenV3(a Answer) (Status, error) {
+	var v struct {
+		Data struct {
+			Status         string          `json:"status"`
+			FailureMessage lenient[string] `json:"failure_message"`
+			VideoURL       lenient[string] `json:"video_url"`
+			AudioURL       lenient[string] `json:"audio_url"`
+			AudioOnly      lenient[bool]   `json:"translate_audio_only"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(a.Body, &v); err != nil {
+		return Status{}, err
+	}
+	switch d := &v.Data; d.Status {
+	case "":
+		return Status{}, errors.New(`no "data.status" in the answer`)
+	case "pending", "running":
+		return Status{State: StatePending}, nil
+	case "completed", "success", "succeeded":
+		there := d.VideoURL.v != "" || d.AudioOnly.v && d.AudioURL.v != ""
+		return Status{State: StateCompleted, ResultMissing: !there}, nil
+	case "failed":
+		return Status{State: StateFailed, Message: d.FailureMessage.v}, nil
+	default:
+		return Status{State: State(d.Status)}, nil
+	}
+}
+
 // lenient takes a JSON value that merely decorates an answer: one of the wrong
 // type counts as absent, for it would be wrong to lose the result over it.
 type lenient[T any] struct{ v T }
@@ -90,6 +140,7 @@ type route struct {
 	empty     target
 	takeEmpty bool
 	idParams  []string // the query parameters that hold the id, which is no secret
+	anyID     bool     // no URL is made of the id
 	decode    func(Answer) (Status, error)
 }
 
@@ -127,6 +178,15 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 		}
 	}
 	return r, errors.Join(berr, perr, eerr)
+}
+
+// fetchRoute is the route of a client that asks a function: it only checks ids.
+func fetchRoute(baseURL string) (*route, error) {
+	if baseURL == "" {
+		return &route{anyID: true}, nil
+	}
+	_, err := parseBase(baseURL)
+	return &route{anyID: true}, err
 }
 
 func parseBase(s string) (*url.URL, error) {
@@ -202,6 +262,8 @@ func (r *route) checkID(id string) error {
 		return badArgument("job id", id, "an id that is not empty")
 	case len(id) > maxIDLength:
 		return badArgument("job id", id, "an id of at most 2048 bytes")
+	case r.anyID:
+		return nil
 	}
 	// "." and ".." are path segments that servers and proxies resolve, escaped
 	// or not; between slashes too, as many decode %2F before they resolve.

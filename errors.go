@@ -28,7 +28,8 @@ var (
 
 	// ErrRetryAfter is the Cause of a [*WaitError] when the server asked, with
 	// a fault, for a longer pause than [WithMaxRetryAfter] allows; the fault in
-	// the same error, mostly an *HTTPError, carries the pause.
+	// the same error, mostly an *HTTPError (with [WithFetch] a *TransportError),
+	// carries the pause.
 	ErrRetryAfter = errors.New("vtclient: the server asks for a longer pause than allowed")
 
 	// ErrBodyTooLarge is matched by a [*DecodeError] when an answer had more
@@ -142,9 +143,9 @@ func (e *HTTPError) Error() string {
 
 // A TransportError reports that no whole answer arrived: the connection could
 // not be made or broke, the attempt's timeout passed, a redirect was refused,
-// or what the caller plugged in before the exchange (WithRequest, WithLimiter)
-// failed. Certificate and URL errors and refused redirects are final; the rest are
-// faults, which are retried.
+// or what the caller plugged in (WithRequest, WithLimiter, WithFetch) failed.
+// Certificate and URL errors, refused redirects and errors of WithFetch's
+// function that wrap ErrFinal are final; the rest are faults, which are retried.
 type TransportError struct {
 	Details
 	Err error // the cause; never the end of the caller's own context
@@ -241,7 +242,11 @@ func (e *WaitError) Error() string {
 	b.WriteString(": ")
 	b.WriteString(inside(e.Cause))
 	if e.Last.State != "" {
-		fmt.Fprintf(&b, "; last answer: %s at %s", e.Last.State, e.Last.CheckedAt.UTC().Format(time.RFC3339))
+		said := string(e.Last.State)
+		if e.Last.ResultMissing {
+			said = "completed, but without its result,"
+		}
+		fmt.Fprintf(&b, "; last answer: %s at %s", said, e.Last.CheckedAt.UTC().Format(time.RFC3339))
 	}
 	if e.Fault != nil {
 		b.WriteString("; last fault: ")

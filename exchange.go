@@ -100,7 +100,11 @@ func (c *Client) exchangeOnce(ctx context.Context, id string, number int, p *pol
 	if expired(ctx) || p != nil && !c.poller.wanted(p) {
 		return outcome{verdict: left}
 	}
-	out, health := c.send(ctx, id, number)
+	ask := c.send
+	if c.fetch != nil {
+		ask = c.call
+	}
+	out, health := ask(ctx, id, number)
 	if report != nil {
 		report(health)
 	}
@@ -319,7 +323,7 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 		}
 		err.then = fmt.Sprintf("not retried: a %d is final", code)
 		if code == http.StatusUnauthorized || code == http.StatusForbidden {
-			if bare(req) {
+			if anonymous(req) {
 				err.then += "; WithHeader, WithRequest and the base URL bring no credentials"
 			} else {
 				err.then += "; are the credentials right?"
@@ -346,13 +350,8 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 		d.then = "not retried: only a newer Endpoint can know it"
 		return outcome{verdict: final, err: &StateError{Details: d, Word: clip(c.redact(string(st.State), req))}}, nil
 	}
-	st.JobID, st.CheckedAt, st.Cached = d.JobID, time.Now(), false
-	st.Progress = clampProgress(st.Progress)
 	st.Message = c.redact(st.Message, req) // JobError shows it, and so may the caller
-	if st.State == StatePending {
-		st.Message = clip(st.Message)
-	}
-	return outcome{verdict: answered, status: st, hint: d.RetryAfter}, nil
+	return outcome{verdict: answered, status: received(st, d.JobID), hint: d.RetryAfter}, nil
 }
 
 // keptText bounds in bytes each text from outside that is kept for as long as
@@ -365,6 +364,17 @@ func clip(s string) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:keptText], "") + "…"
+}
+
+// received fills in what the client knows better than whoever read the answer.
+func received(st Status, id string) Status {
+	st.JobID, st.CheckedAt, st.Cached = id, time.Now(), false
+	st.Progress = clampProgress(st.Progress)
+	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
+	if st.State == StatePending {
+		st.Message = clip(st.Message)
+	}
+	return st
 }
 
 func clampProgress(p float64) float64 {
@@ -741,8 +751,8 @@ func harmless(k string) bool {
 	return false
 }
 
-// bare reports whether req carries nothing that could be a credential.
-func bare(req *http.Request) bool {
+// anonymous reports whether req carries nothing that could be a credential.
+func anonymous(req *http.Request) bool {
 	for k := range req.Header {
 		if !harmless(k) {
 			return false

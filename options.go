@@ -48,6 +48,8 @@ type Option func(*config)
 type config struct {
 	httpClient      *http.Client
 	endpoint        Endpoint
+	fetch           func(context.Context, string) (Status, error)
+	overHTTP        []string // the options given that shape what goes over HTTP
 	header          http.Header
 	prepare         []func(*http.Request) error
 	timeout         time.Duration
@@ -65,6 +67,13 @@ type config struct {
 	limiter         Limiter
 	traces          []Trace
 	errs            []error
+}
+
+// forHTTP notes that an option was given that means nothing without HTTP.
+func (cfg *config) forHTTP(option string) {
+	if !slices.Contains(cfg.overHTTP, option) {
+		cfg.overHTTP = append(cfg.overHTTP, option)
+	}
 }
 
 func (cfg *config) refuse(where string, value any, expected string) {
@@ -143,6 +152,7 @@ func within(where string, err error) error {
 // bound.
 func WithHTTPClient(hc *http.Client) Option {
 	return func(cfg *config) {
+		cfg.forHTTP("WithHTTPClient")
 		if cfg.httpClient = hc; hc == nil {
 			cfg.refuse("WithHTTPClient", words("nil"), "an *http.Client")
 		}
@@ -150,7 +160,40 @@ func WithHTTPClient(hc *http.Client) Option {
 }
 
 // WithEndpoint sets what the backend looks like. The default is [PlainAPI].
-func WithEndpoint(e Endpoint) Option { return func(cfg *config) { cfg.endpoint = e } }
+func WithEndpoint(e Endpoint) Option {
+	return func(cfg *config) { cfg.forHTTP("WithEndpoint"); cfg.endpoint = e }
+}
+
+// WithFetch makes f the way to ask about a job, in the place of a request over
+// HTTP: for a backend that is spoken to through an SDK or over gRPC. All else
+// stays the same: waits and the sharing of polls, retries, breaker, cache,
+// limits, learning and traces. A call of f is a request to them.
+//
+// f fills in State and what it knows of Message, Progress, ResultMissing and
+// Body. A job that failed is a Status with StateFailed; an error means that
+// there is no answer. It is a fault, and retried, unless it wraps [ErrFinal].
+// If it has, or wraps an error that has, the method
+//
+//	RetryAfter() time.Duration
+//
+// the job is not asked about again for so long, as with a Retry-After header:
+// see WithMaxRetryAfter. The client wraps the error in a *TransportError,
+// through which errors.As finds it. The context ends with WithTimeout and when
+// nobody waits any more; f must return then, as nothing else can stop it. f
+// must be safe for concurrent use, and not ask this client about the same job,
+// which would wait for itself.
+//
+// New takes an empty base URL then, and makes no use of another one; a job id is
+// any string of 1 to 2048 bytes. WithHTTPClient, WithEndpoint, WithHeader,
+// WithRequest and WithMaxBody shape what goes over HTTP: New refuses them beside
+// WithFetch.
+func WithFetch(f func(ctx context.Context, jobID string) (Status, error)) Option {
+	return func(cfg *config) {
+		if cfg.fetch = f; f == nil {
+			cfg.refuse("WithFetch", words("nil"), "a function")
+		}
+	}
+}
 
 // WithHeader adds a header to every request, such as an API key. Given again
 // with the same key it adds a further value. The value never appears in an
@@ -158,6 +201,7 @@ func WithEndpoint(e Endpoint) Option { return func(cfg *config) { cfg.endpoint =
 // have [redacted] in its place, if it has four bytes or more.
 func WithHeader(key, value string) Option {
 	return func(cfg *config) {
+		cfg.forHTTP("WithHeader")
 		k := textproto.TrimString(key)
 		if k == "" || strings.ContainsFunc(k, notToken) {
 			cfg.refuse("WithHeader: key", key, "a header name, such as X-Api-Key")
@@ -199,6 +243,7 @@ func notToken(r rune) bool {
 // client for the status of the same job, which would wait for itself.
 func WithRequest(f func(r *http.Request) error) Option {
 	return func(cfg *config) {
+		cfg.forHTTP("WithRequest")
 		if f == nil {
 			cfg.refuse("WithRequest", words("nil"), "a function")
 			return
@@ -270,6 +315,7 @@ func WithMaxRetryAfter(d time.Duration) Option {
 // at most 64 KiB are read, and what goes beyond is left out.
 func WithMaxBody(bytes int64) Option {
 	return func(cfg *config) {
+		cfg.forHTTP("WithMaxBody")
 		if cfg.maxBody = bytes; bytes <= 0 || bytes == math.MaxInt64 {
 			cfg.refuse("WithMaxBody", bytes, "a positive number of bytes below the largest int64")
 		}
@@ -370,6 +416,11 @@ func newConfig(opts []Option) (*config, error) {
 			continue
 		}
 		opt(cfg)
+	}
+	if cfg.fetch != nil {
+		for _, option := range cfg.overHTTP {
+			cfg.refuse(option, words("WithFetch beside it"), "only one of the two: with WithFetch, nothing goes over HTTP")
+		}
 	}
 	if !cfg.breakerSet {
 		cfg.breaker = NewCircuitBreaker(BreakerConfig{})

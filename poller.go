@@ -27,6 +27,12 @@ const (
 	// made, and firstLead the one used while no round trip has been measured.
 	lastLead  = 20 * time.Millisecond
 	firstLead = 500 * time.Millisecond
+
+	// resultGap is the time until a job that is completed, but whose result is
+	// missing, is looked at again; it doubles from look to look. After
+	// resultBound from the first such answer the job is handed over as it is.
+	resultGap   = time.Second
+	resultBound = 30 * time.Second
 )
 
 // A poll is what the client knows about one job that somebody waits for. It
@@ -57,6 +63,7 @@ type poll struct {
 	message   string
 	fault     error // the last one met
 	refusal   error // what the breaker said last, if nothing was sent since
+	bare      *bare // completed, but without its result so far; nil: not that we know
 
 	ticket   int // its number in poller.order
 	requests int32
@@ -71,6 +78,27 @@ type poll struct {
 	queued bool // in the queue of those due
 	parked bool // due, but nobody has room for an answer
 	gone   bool // over: no longer the client's
+	taught bool // its lesson is noted
+}
+
+// A bare is a completed job whose result is missing.
+type bare struct {
+	status Status // as last answered
+	until  int64  // when it is handed over as it is
+	gap    time.Duration
+}
+
+// overdue reports whether p is a completed job that is handed over without its
+// result now.
+func (p *poll) overdue(now int64) bool { return p.bare != nil && now >= p.bare.until }
+
+// inTime returns t, or the time at which the result has been missing for long
+// enough, if that is earlier.
+func (p *poll) inTime(t int64) int64 {
+	if p.bare != nil {
+		return min(t, p.bare.until)
+	}
+	return t
 }
 
 // A sub is one subscription to a poll.
@@ -211,10 +239,14 @@ const (
 // longer than that, are waits that ended for any other reason. A caller who
 // waits for one job again and again, each time for a short while and without
 // StartedAt, so tells of many jobs where there is one: the client cannot know.
+//
+// Only the first call for a poll counts: a completed job whose result is missing
+// was over when it was first seen so, and not when the result came.
 func (e *poller) conclude(p *poll, doneBy time.Duration) {
-	if e.learner == nil {
+	if e.learner == nil || p.taught {
 		return
 	}
+	p.taught = true
 	e.longest = max(e.longest, doneBy)
 	var lesson *Completion
 	if p.seen || doneBy > 0 && p.known {
@@ -449,7 +481,7 @@ func (e *poller) failure(p *poll, cause error) event {
 func (e *poller) lastSeen(p *poll) Status {
 	return Status{
 		JobID: p.id, State: StatePending, Message: p.message, Progress: p.progress,
-		CheckedAt: e.c.at(p.checkedAt),
+		CheckedAt: e.c.at(p.checkedAt), ResultMissing: p.bare != nil,
 	}
 }
 
@@ -666,12 +698,14 @@ func (e *poller) pop(now int64) *poll {
 		case !p.alive(now): // whoever waits is about to leave
 			p.next = never
 			e.plan(p, now)
-		case held > e.c.maxRetryAfter:
+		case p.overdue(now) && (held > 0 || p.floor > now): // no look is allowed
+			e.finish(p, event{status: p.bare.status}, 0)
+		case held > e.c.maxRetryAfter && p.bare == nil:
 			p.fault = e.c.holdFault.Load()
 			e.finish(p, e.failure(p, e.c.errHeld(held)), 0)
 		case held > 0:
 			// More slowly than otherwise: the server has just had too much.
-			p.next = later(now, held+min(held, 4*e.spread()))
+			p.next = p.inTime(later(now, held+min(held, 4*e.spread())))
 			p.floor = later(now, held)
 			e.plan(p, now)
 		case p.allFull():
@@ -863,12 +897,19 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 	switch out.verdict {
 	case answered:
 		p.tries, p.faults, p.faultAt, p.refusedAt, p.refusal = 0, 0, 0, 0, nil
-		if out.status.State.Terminal() {
+		if out.status.settled() {
 			e.finish(p, event{status: out.status}, max(1, age))
 			return n, false
 		}
+		if !out.status.ResultMissing {
+			p.bare = nil
+			p.pendingAt = max(p.pendingAt, time.Duration(p.started-p.began))
+		} else if n.delay = e.noteBare(p, out.status, now); p.gone {
+			return n, false
+		} else {
+			out.status.State, out.status.Body = StatePending, nil // for those who watch: it is not over
+		}
 		p.seen = true
-		p.pendingAt = max(p.pendingAt, time.Duration(p.started-p.began))
 		p.checkedAt, p.progress, p.message = now, out.status.Progress, out.status.Message
 	case fault:
 		p.faults++
@@ -876,9 +917,11 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		if p.faultAt == 0 {
 			p.faultAt = now
 		}
-		if out.hint > c.maxRetryAfter {
+		switch {
+		case p.bare != nil: // has a bound of its own
+		case out.hint > c.maxRetryAfter:
 			n.cause = c.errTooLong()
-		} else if e.outageOver(p, now) {
+		case e.outageOver(p, now):
 			n.cause = e.errOutage()
 		}
 	case refused:
@@ -887,7 +930,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		if p.refusedAt == 0 {
 			p.refusedAt = now
 		}
-		if p.tries > 1 && e.outageOver(p, now) {
+		if p.tries > 1 && p.bare == nil && e.outageOver(p, now) {
 			n.cause = e.errOutage()
 		}
 	case final:
@@ -896,6 +939,10 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 			ev.status = e.lastSeen(p)
 		}
 		e.finish(p, ev, 0)
+		return n, false
+	}
+	if p.overdue(now) && out.verdict != left {
+		e.finish(p, event{status: p.bare.status}, 0)
 		return n, false
 	}
 	n.polling = Attempt{Number: int(p.requests), Elapsed: age, PendingAt: p.pendingAt, Expected: p.expected}
@@ -907,6 +954,23 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		n.retrying.Elapsed = time.Duration(now - p.troubledSince())
 	}
 	return n, true
+}
+
+// noteBare notes that a job is completed without its result, and returns the
+// time until the next look. When that has been so for long enough, the poll is over.
+func (e *poller) noteBare(p *poll, st Status, now int64) time.Duration {
+	if p.bare == nil {
+		e.conclude(p, max(1, time.Duration(now-p.began)))
+		p.bare = &bare{until: later(now, resultBound), gap: resultGap}
+	}
+	b := p.bare
+	b.status = st
+	if p.overdue(now) {
+		e.finish(p, event{status: st}, 0)
+		return 0
+	}
+	b.gap *= 2
+	return b.gap / 2
 }
 
 func (e *poller) errOutage() error {
@@ -944,7 +1008,7 @@ func (e *poller) outageOver(p *poll, now int64) bool {
 
 // ask asks the strategies for the delay until the next request.
 func (n *note) ask(c *Client, out *outcome) {
-	if n.cause != nil {
+	if n.cause != nil || n.delay > 0 {
 		return
 	}
 	ok := true
@@ -1008,6 +1072,9 @@ func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 		p.next = later(p.next, e.spread())
 	case out.verdict == answered && p.hinted:
 		p.next = min(p.next, e.hintDue(p, now))
+	}
+	if p.next != never {
+		p.next = p.inTime(p.next)
 	}
 	p.next = max(p.next, p.started+int64(pollFloor))
 	e.plan(p, now)

@@ -14,7 +14,7 @@ type State string
 // uses into these three.
 const (
 	StatePending   State = "pending"   // not finished: ask again later
-	StateCompleted State = "completed" // finished well; the result is in Status.Body
+	StateCompleted State = "completed" // finished well; the result is in Status.Body, but see Status.ResultMissing
 	StateFailed    State = "error"     // finished badly; Status.Message says why
 )
 
@@ -44,7 +44,21 @@ type Status struct {
 	// Cached says that this Status came from the Cache and not from a
 	// request made for this call.
 	Cached bool
+	// ResultMissing says that the backend calls the job completed while the
+	// answer does not hold the result yet, such as the URL of the video. Status
+	// reports such an answer as it is, with StateCompleted. A wait takes it for
+	// pending, shows it so to OnProgress and Watch, and looks again after 1, 2,
+	// 4, 8 and 15 s; if the result is still missing 30 s after the first such
+	// answer, the wait ends with StateCompleted and ResultMissing. The cache
+	// holds an answer without its result no longer than a pending one.
+	ResultMissing bool
 }
+
+// settled reports whether s is the last word on its job.
+func (s *Status) settled() bool { return s.State.Terminal() && !s.ResultMissing }
+
+// known reports whether s has one of the three states.
+func (s *Status) known() bool { return s.State == StatePending || s.State.Terminal() }
 
 // Decode unmarshals the body of a status, normally that of a completed job,
 // into a value of the caller's own type. It returns an error that names the

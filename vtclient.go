@@ -22,7 +22,8 @@
 // become one request. The gate bounds the requests in flight, the limiter
 // their rate; both come before the breaker and the timeout, so that queueing
 // is never taken for a slow backend. The breaker keeps requests from a backend that
-// is down. The [Endpoint] reads the answer.
+// is down. The [Endpoint] reads the answer. With [WithFetch], a function of the
+// caller's stands in the place of HTTP and Endpoint.
 //
 // # Pending is not a fault
 //
@@ -44,7 +45,7 @@
 //	                context.Canceled, ErrOutage, ErrRetryAfter or ErrGaveUp,
 //	                and the last fault
 //	*HTTPError      a status code that is no success
-//	*TransportError no whole answer
+//	*TransportError no whole answer, or an error of WithFetch's function
 //	*DecodeError    an answer that cannot be read
 //	*StateError     a job state that the Endpoint does not know
 //	*RefusedError   the breaker let no request through
@@ -73,7 +74,8 @@ import (
 // goroutine while nobody waits and needs no closing.
 type Client struct {
 	route     *route
-	http      *http.Client
+	fetch     func(context.Context, string) (Status, error) // nil: over HTTP
+	http      *http.Client                                  // nil: not over HTTP
 	header    http.Header
 	prepare   []func(*http.Request) error
 	gate      chan struct{} // holds a token for each request in flight
@@ -100,16 +102,21 @@ type Client struct {
 }
 
 // New returns a client of the backend at baseURL, an http or https URL with
-// neither query nor fragment. It makes no request. The error names everything that
-// is wrong with the arguments, each as an [*ArgumentError].
+// neither query nor fragment; with [WithFetch] it may be empty. It makes no
+// request. The error names everything that is wrong with the arguments, each as
+// an [*ArgumentError].
 func New(baseURL string, opts ...Option) (*Client, error) {
 	cfg, err := newConfig(opts)
 	r, rerr := newRoute(baseURL, cfg.endpoint)
+	if cfg.fetch != nil {
+		r, rerr = fetchRoute(baseURL)
+	}
 	if err := errors.Join(rerr, err); err != nil {
 		return nil, err
 	}
 	c := &Client{
 		route:   r,
+		fetch:   cfg.fetch,
 		header:  http.Header{"Accept": {"application/json"}, "User-Agent": {"vtclient"}},
 		prepare: cfg.prepare,
 		limiter: cfg.limiter,
@@ -135,8 +142,10 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	if b, ok := cfg.breaker.(interface{ counts429() bool }); ok {
 		c.counts429 = b.counts429()
 	}
-	var inFlight int
-	c.http, inFlight = httpClient(cfg.httpClient, cfg.maxInFlight)
+	inFlight := cfg.maxInFlight
+	if c.fetch == nil {
+		c.http, inFlight = httpClient(cfg.httpClient, inFlight)
+	}
 	c.gate = make(chan struct{}, inFlight)
 	c.try = c.ask
 	c.poller.init(c, inFlight)
@@ -177,7 +186,11 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 
 // CloseIdleConnections closes the connections that wait for further use. The
 // client remains usable.
-func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+func (c *Client) CloseIdleConnections() {
+	if c.http != nil {
+		c.http.CloseIdleConnections()
+	}
+}
 
 // now is the time since the client's epoch, in nanoseconds: eight bytes where a
 // time.Time has twenty-four, and monotonic. Not by time.Since, which in a
@@ -205,12 +218,12 @@ func later(t int64, d time.Duration) int64 {
 // the request with other calls for the same job that are under way, and
 // retries faults as [WithRetry] says.
 //
-// A job that failed is an answer, not an error: look at State. On an error the
-// Status holds the JobID and nothing else. The errors are *HTTPError,
-// *TransportError, *DecodeError and *StateError for what the backend did,
-// *RefusedError for the breaker's refusal, *ArgumentError for an id that cannot
-// be asked about, and *WaitError when ctx ended first, or is sure to end before
-// the next try may be made.
+// A job that failed is an answer, not an error: look at State, and for some
+// backends at ResultMissing. On an error the Status holds the JobID and nothing
+// else. The errors are *HTTPError, *TransportError, *DecodeError and
+// *StateError for what the backend did, *RefusedError for the breaker's
+// refusal, *ArgumentError for an id that cannot be asked about, and *WaitError
+// when ctx ended first, or is sure to end before the next try may be made.
 func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	if err := c.route.checkID(jobID); err != nil {
 		return Status{JobID: jobID}, err
@@ -355,7 +368,8 @@ const (
 	cacheRest = 5 * time.Second
 )
 
-// recall returns the job's status from the cache, a pending one only if asked.
+// recall returns the job's status from the cache, one that is not the last word
+// only if asked for pending ones.
 // Whatever goes wrong there is reported to the traces and counts as a miss.
 func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status, bool) {
 	if c.cache == nil {
@@ -364,7 +378,7 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 	if m, ok := c.cache.(*MemoryCache[Status]); ok && len(c.traces) == 0 {
 		st, hit, _ := m.Get(ctx, jobID) // neither hangs nor fails
 		st.Cached = true
-		return st, hit && st.JobID == jobID && (st.State.Terminal() || pending && st.State == StatePending)
+		return st, hit && st.JobID == jobID && (st.settled() || pending && st.known())
 	}
 	var st Status
 	var hit bool
@@ -373,13 +387,13 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 			hit = false
 			return err
 		}
-		if st.JobID != jobID || st.State != StatePending && !st.State.Terminal() {
+		if st.JobID != jobID || !st.known() {
 			hit = false
 			return fmt.Errorf("the entry is not this job's status: job %s, state %q", quoteID(st.JobID), oneLine(string(st.State), 64))
 		}
 		return nil
 	})
-	if !hit || ctx.Err() != nil || !pending && !st.State.Terminal() {
+	if !hit || ctx.Err() != nil || !pending && !st.settled() {
 		return Status{}, false
 	}
 	st.Cached = true
@@ -390,7 +404,7 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 // remember puts an answer into the cache.
 func (c *Client) remember(ctx context.Context, st Status) {
 	ttl := c.pendingTTL
-	if st.State.Terminal() {
+	if st.settled() {
 		ttl = c.terminalTTL
 	}
 	if c.cache == nil || ttl <= 0 {

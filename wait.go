@@ -12,16 +12,17 @@ import (
 // [StartedAt] for jobs that are known to exist), and then polls as
 // [WithPolling] says. However many wait for one job, it is polled once for all.
 //
-// It returns a nil error for a completed job only. A failed job is a *JobError,
-// with the Status filled in all the same. A fault of the network or the backend
-// does not end the wait until [WithOutageTolerance] is used up: then, and when
-// ctx is done, the error is a *WaitError that matches its cause
-// (context.DeadlineExceeded, ErrOutage, …) and the last fault, and the Status
-// is the last one seen. Answers that are final for any request, such as a 404,
-// end it at once with the error that Status would return. A host that cannot be
-// reached and an answer that cannot be read are faults: set OnError to hear of
-// them at once. When ctx has a deadline, a last poll is made just before it. No
-// request is sent after ctx is done.
+// It returns a nil error for a completed job only, and looks again for up to 30
+// s where the result of one is missing (see [Status.ResultMissing]). A failed
+// job is a *JobError, with the Status filled in all the same. A fault of the
+// network or the backend does not end the wait until [WithOutageTolerance] is
+// used up: then, and when ctx is done, the error is a *WaitError that matches
+// its cause (context.DeadlineExceeded, ErrOutage, …) and the last fault, and
+// the Status is the last one seen. Answers that are final for any request, such
+// as a 404, end it at once with the error that Status would return. A host that
+// cannot be reached and an answer that cannot be read are faults: set OnError
+// to hear of them at once. When ctx has a deadline, a last poll is made just
+// before it. No request is sent after ctx is done.
 func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (Status, error) {
 	wc, err := newWaitConfig(opts)
 	if err == nil {
