@@ -184,19 +184,28 @@ type sighting struct {
 func (h *Webhook) first(names []digest, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for len(h.order) > 0 && (now.Sub(h.order[0].at) > replayMemory || len(h.order) > replayNames-len(names)) {
-		delete(h.seen, h.order[0].name)
-		h.order = h.order[1:]
+	names = names[:min(len(names), replayNames)]
+	drop := func(n int) {
+		for _, s := range h.order[:n] {
+			delete(h.seen, s.name)
+		}
+		h.order = h.order[n:]
 	}
-	if len(h.order) == 0 {
-		h.seen, h.order = make(map[digest]struct{}), nil
+	old := 0
+	for old < len(h.order) && now.Sub(h.order[old].at) > replayMemory {
+		old++
 	}
+	drop(old)
 	for _, name := range names {
 		if _, again := h.seen[name]; again {
 			return false
 		}
 	}
-	for _, name := range names[:min(len(names), replayNames)] {
+	drop(max(0, len(h.order)+len(names)-replayNames))
+	if len(h.order) == 0 { // give back what a busy time took
+		h.seen, h.order = make(map[digest]struct{}), nil
+	}
+	for _, name := range names {
 		h.seen[name] = struct{}{}
 		h.order = append(h.order, sighting{name, now})
 	}
