@@ -183,6 +183,41 @@ func TestAdaptiveHintsMakePollsDearer(t *testing.T) {
 	}
 }
 
+// Hints that nearly all come make polls rare; when they cease, a few jobs are enough
+// to poll as if there had been none, and when they come back, to rely on them again.
+func TestAdaptiveHintsThatCeaseAndReturn(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	a, b := vtclient.NewAdaptive(time.Second), vtclient.NewAdaptive(time.Second)
+	learn := func(n int, hinted func(i int) bool) {
+		for i := range n {
+			x := time.Duration(600 * r.ExpFloat64() * 1e9)
+			c := vtclient.Completion{PendingAt: x - x/50, DoneBy: x}
+			a.Learn(c)
+			c.Hinted = hinted(i)
+			b.Learn(c)
+		}
+	}
+	gaps := func(what string, least, most float64) {
+		t.Helper()
+		at := vtclient.Attempt{Elapsed: 5 * time.Minute, PendingAt: 5 * time.Minute}
+		ga, gb := a.Explain(at).Polls[0]-at.Elapsed, b.Explain(at).Polls[0]-at.Elapsed
+		if q := float64(gb) / float64(ga); q < least || q > most {
+			t.Errorf("%s, gaps are %.2f times as long as without hints, want %v to %v", what, q, least, most)
+		}
+	}
+	never := func(int) bool { return false }
+	most := func(i int) bool { return i%50 != 30 }
+	learn(300, most)
+	gaps("with 49 of 50 hints", 4, 10) // √50 = 7.1
+	learn(1, never)
+	gaps("after one without", 1.5, 6)
+	// The schedule is not computed anew after each job, but the more for a surprise.
+	learn(12, never)
+	gaps("after twelve more", 0.8, 1.25)
+	learn(12, most)
+	gaps("when they are back", 4, 10)
+}
+
 func TestAdaptiveGarbageTeachesNothing(t *testing.T) {
 	a := taught(time.Second, 50, uniform("", 60, 61), 3)
 	before := text(t, a)

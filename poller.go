@@ -296,6 +296,9 @@ func (e *poller) tell(limit int) {
 			e.lessons = nil
 		}
 		e.mu.Unlock()
+		if l, ok := e.learner.(interface{ hintsCome() }); ok && lesson.Hinted {
+			l.hintsCome()
+		}
 		e.learner.Learn(lesson)
 	}
 }

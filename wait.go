@@ -301,5 +301,5 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 // begins after the hint is made as soon as the server's 429s and a gap of 1 s
 // between hinted checks of one job allow. The truth still comes from the
 // backend, so a forged hint costs a request and nothing else. For a job that
-// nobody waits for, Hint does nothing.
+// nobody waits for, Hint does nothing. It does not block. See [Webhook].
 func (c *Client) Hint(jobID string) { c.poller.hint(jobID) }

@@ -20,6 +20,9 @@ type config struct {
 	retryAfter  time.Duration
 	token       string
 	onExchange  func(Exchange)
+	webhook     Webhook
+	lateResult  time.Duration
+	bulkPage    int
 }
 
 func newConfig(opts []Option) config {
@@ -31,6 +34,9 @@ func newConfig(opts []Option) config {
 		panic(fmt.Sprintf("simserver: WithFailureRate(%v): not between 0 and 1", c.failureRate))
 	}
 	if err := c.faults.Validate(); err != nil {
+		panic(err.Error())
+	}
+	if err := c.webhook.Validate(); err != nil {
 		panic(err.Error())
 	}
 	return c
@@ -80,6 +86,14 @@ func WithDefaultJob(j Job) Option { return func(c *config) { c.defaultJob = j } 
 // seconds rounded up. The default, 0, sends none. [Faults.RetryAfter] is the one for
 // error answers.
 func WithRetryAfter(d time.Duration) Option { return func(c *config) { c.retryAfter = d } }
+
+// WithLateResult makes the answers of HeyGen's API about a completed job lack its
+// video_url until d after its end, as the real ones may. The default is 0.
+func WithLateResult(d time.Duration) Option { return func(c *config) { c.lateResult = d } }
+
+// WithBulkPage makes a bulk answer of HeyGen's API tell of n jobs at most; the rest is
+// on further pages. The default, 0, is no bound.
+func WithBulkPage(n int) Option { return func(c *config) { c.bulkPage = n } }
 
 // WithToken makes the server answer 401 to requests that do not carry the token, as
 // "Authorization: Bearer token" or as "X-Api-Key: token". The default, "", asks for
