@@ -42,7 +42,7 @@ type suite struct {
 
 // build compiles the test binary in tmp. extra are more arguments of go test -c.
 func build(dir, out string, extra ...string) error {
-	_, err := goTool(dir, append(append([]string{"test", "-c", "-o", out}, extra...), ".")...)
+	_, err := goTool(dir, append(append([]string{"test", "-c", "-vet=off", "-o", out}, extra...), ".")...)
 	return err
 }
 
