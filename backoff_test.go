@@ -130,6 +130,7 @@ func TestNewRefusesBackoffsThatMakeNoSense(t *testing.T) {
 		{&e{Multiplier: 1}, ""},
 		{vtclient.Constant(1), ""},
 		{e{Base: -1}, "Exponential.Base: got -1ns"},
+		{e{Base: time.Hour}, ""},
 		{e{Base: time.Second, Max: time.Second}, ""},
 		{e{Base: 2 * time.Second, Max: time.Second}, "Exponential.Base: got 2s, want at most Max, 1s"},
 		{e{Max: math.MinInt64}, "Exponential.Max: got -2562047h47m16.854775808s"},

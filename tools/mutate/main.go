@@ -35,7 +35,8 @@
 // once, for its time and its coverage; a mutant is then tried on the tests that
 // reach it, the quick ones first, and is killed by the first that fails, by a
 // crash, by 2 GiB of live memory, or by taking five times as long as the tests
-// take without it and 5 s more. Tests that fail without a mutant are named and
+// took without it and 5 s more; unless they would take so long without it too,
+// since the machine is busy. Tests that fail without a mutant are named and
 // left out.
 //
 // # Survivors
@@ -77,11 +78,12 @@ func main() {
 // A config is what the flags say.
 type config struct {
 	dir, log, judged string
+	tests            string
 	shard            string
 	sample           int
 	seed             uint64
 	workers, memory  int
-	limit            time.Duration
+	limit, grace     time.Duration
 	least            float64
 	again, list      bool
 	files            []string
@@ -94,10 +96,12 @@ func run(args []string, stdout io.Writer) error {
 	flags.StringVar(&c.log, "log", "", "a `file` to keep results in; what it has already is not tried again")
 	flags.StringVar(&c.judged, "judged", "mutate/judged.txt", "the `file` of survivors that are known to be harmless")
 	flags.StringVar(&c.shard, "shard", "", "try only part `i/n` of the mutants: 1/3, 2/3 and 3/3 are all")
+	flags.StringVar(&c.tests, "tests", "", "run only the tests that match this `regexp`")
 	flags.IntVar(&c.sample, "sample", 0, "try only `n` mutants, chosen at random; 0: all")
 	flags.Uint64Var(&c.seed, "seed", 1, "of the sample")
 	flags.IntVar(&c.workers, "j", runtime.GOMAXPROCS(0), "test processes at a time")
 	flags.IntVar(&c.memory, "memory", 2048, "kill a mutant that holds more than this many `MiB`")
+	flags.DurationVar(&c.grace, "grace", 5*time.Second, "the `time` that tests may take beyond five times their usual one")
 	flags.DurationVar(&c.limit, "limit", 0, "start no more mutants after this `time`; 0: no limit")
 	flags.Float64Var(&c.least, "least", 0, "fail if a smaller `percentage` of the mutants is killed or judged")
 	flags.BoolVar(&c.again, "again", false, "try those again that survived according to the log")
@@ -233,7 +237,7 @@ func tryAll(c config, s *subject, todo []*mutant, results map[string]string, wri
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	u, err := prepare(s, tmp, c.workers, c.memory, say)
+	u, err := prepare(s, tmp, c, say)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 
 func fixture(t *testing.T) config {
 	dir := t.TempDir()
-	return config{dir: "testdata/fixture", log: filepath.Join(dir, "log"), judged: filepath.Join(dir, "judged"), workers: 2, memory: 1024}
+	return config{dir: "testdata/fixture", log: filepath.Join(dir, "log"), judged: filepath.Join(dir, "judged"), workers: 2, memory: 1024, grace: time.Second}
 }
 
 // try runs the mutants and returns their results and what was said.

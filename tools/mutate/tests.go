@@ -34,8 +34,8 @@ type suite struct {
 	binary string // instrumented
 	tests  []string
 	took   []time.Duration
-	slow   float64 // how much slower the instrumented binary is, at least 1
-	memory int
+	memory int           // MiB
+	grace  time.Duration // that a mutant may take longer than five times as long
 
 	reached map[string]map[block][]int // by file and block, the tests
 }
@@ -49,8 +49,12 @@ func build(dir, out string, extra ...string) error {
 // prepare builds the instrumented tests, runs each test alone, and finds what
 // each reaches. A test that fails without any mutant is left out: it cannot
 // judge one.
-func prepare(s *subject, tmp string, workers, memory int, say func(string, ...any)) (*suite, error) {
-	u := &suite{dir: s.dir, binary: filepath.Join(tmp, "mutate.test"), memory: memory, reached: make(map[string]map[block][]int)}
+func prepare(s *subject, tmp string, c config, say func(string, ...any)) (*suite, error) {
+	only, err := regexp.Compile(c.tests)
+	if err != nil {
+		return nil, fmt.Errorf("-tests: %w", err)
+	}
+	u := &suite{dir: s.dir, binary: filepath.Join(tmp, "mutate.test"), memory: c.memory, grace: c.grace, reached: make(map[string]map[block][]int)}
 	overlay := struct{ Replace map[string]string }{make(map[string]string)}
 	dir, err := filepath.Abs(s.dir)
 	if err != nil {
@@ -81,19 +85,19 @@ func prepare(s *subject, tmp string, workers, memory int, say func(string, ...an
 	if err != nil {
 		return nil, fmt.Errorf("listing the tests: %w", err)
 	}
-	all := strings.Fields(string(out))
+	all := slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { return !only.MatchString(name) })
 	if len(all) == 0 {
-		return nil, errors.New("the package has no tests")
+		return nil, errors.New("there are no such tests")
 	}
 	say("%d tests, each alone", len(all))
 
 	type measured struct {
-		plain, instrumented time.Duration
-		profile             map[string][]block
-		err                 error
+		took    time.Duration
+		profile map[string][]block
+		err     error
 	}
 	results := make([]measured, len(all))
-	parallel(workers, len(all), func(i int) {
+	parallel(c.workers, len(all), func(i int) {
 		r := &results[i]
 		profile := filepath.Join(tmp, fmt.Sprint("cover.", i))
 		run := func(binary string, args ...string) (time.Duration, error) {
@@ -105,16 +109,17 @@ func prepare(s *subject, tmp string, workers, memory int, say func(string, ...an
 			}
 			return time.Since(began), err
 		}
-		if r.plain, r.err = run(cover, "-test.coverprofile", profile); r.err != nil {
+		if _, r.err = run(cover, "-test.coverprofile", profile); r.err != nil {
 			return
 		}
 		if r.profile, r.err = readProfile(profile); r.err != nil {
 			return
 		}
-		for range 2 { // twice, for what fails now and then
-			if r.instrumented, r.err = run(u.binary); r.err != nil {
-				return
-			}
+		if !slices.ContainsFunc(s.files, func(name string) bool { return r.profile[name] != nil }) {
+			return // it will not be needed
+		}
+		if r.took, r.err = run(u.binary); r.err == nil && r.took < time.Second {
+			r.took, r.err = run(u.binary) // once more, for what fails now and then
 		}
 	})
 	for i, r := range results {
@@ -124,7 +129,7 @@ func prepare(s *subject, tmp string, workers, memory int, say func(string, ...an
 		}
 		n := len(u.tests)
 		u.tests = append(u.tests, all[i])
-		u.took = append(u.took, r.instrumented)
+		u.took = append(u.took, r.took)
 		for file, blocks := range r.profile {
 			if u.reached[file] == nil {
 				u.reached[file] = make(map[block][]int)
@@ -137,14 +142,11 @@ func prepare(s *subject, tmp string, workers, memory int, say func(string, ...an
 	if len(u.tests) == 0 {
 		return nil, errors.New("no test passes")
 	}
-	var blocks = make(map[string][]block)
-	profile, err := os.ReadFile(filepath.Join(tmp, "cover.0"))
+	profile, err := os.ReadFile(filepath.Join(tmp, "cover.0")) // each holds all blocks
 	if err != nil {
 		return nil, err
 	}
-	for file, found := range parseProfile(profile, true) {
-		blocks[file] = found
-	}
+	blocks := parseProfile(profile, true)
 	for _, m := range s.mutants {
 		u.assign(m, blocks[m.file])
 	}
@@ -238,12 +240,17 @@ func (u *suite) try(m *mutant) (result, by string) {
 			n++
 		}
 		rest = rest[n:]
-		limit := 5*sum + 5*time.Second
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		out, err := u.command(ctx, u.binary, m.id, "-test.failfast", "-test.timeout", "0",
-			"-test.run", "^("+strings.Join(names, "|")+")$").CombinedOutput()
-		late := ctx.Err() != nil
-		cancel()
+		limit := 5*sum + u.grace
+		out, late, err := u.runTests(m.id, names, limit)
+		for late {
+			// Unless the machine is so busy that they would not make it anyway.
+			began := time.Now()
+			if _, late, _ := u.runTests(0, names, limit); !late && time.Since(began) < limit/3 {
+				break
+			}
+			limit *= 2
+			out, late, err = u.runTests(m.id, names, limit)
+		}
 		switch {
 		case late:
 			return timedOut, fmt.Sprintf("after %v", limit.Round(time.Second))
@@ -260,6 +267,15 @@ func (u *suite) try(m *mutant) (result, by string) {
 		}
 	}
 	return survived, ""
+}
+
+// runTests runs tests by name, and reports whether it took more than the limit.
+func (u *suite) runTests(id int, names []string, limit time.Duration) (out []byte, late bool, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	out, err = u.command(ctx, u.binary, id, "-test.failfast", "-test.timeout", "0",
+		"-test.run", "^("+strings.Join(names, "|")+")$").CombinedOutput()
+	return out, ctx.Err() != nil && err != nil, err
 }
 
 // parallel calls f for 0 to n-1 on that many workers, in order of their start.
