@@ -1067,6 +1067,8 @@ func TestLearnerIsTold(t *testing.T) {
 		{"but if its start is known", doneAt(0), 0, 0, []WaitOption{StartedAt(time.Date(1999, 12, 31, 23, 59, 0, 0, time.UTC))}, []Completion{{DoneBy: time.Minute}}},
 		{"what was given up", doneAt(time.Hour), 0, 25 * s, nil, []Completion{{PendingAt: 24980 * time.Millisecond}}},
 		{"nothing of what was given up unseen", always(fakeReply{code: 503}), 0, 25 * s, nil, nil},
+		{"nor where its start is known", always(fakeReply{code: 503}), 0, 25 * s, []WaitOption{StartedAt(time.Date(1999, 12, 31, 23, 59, 56, 0, time.UTC))}, nil},
+		{"no hint of what was given up", inTurn(pending, fakeReply{code: 503}), 5, 8 * s, nil, []Completion{{}}},
 		{"what was learnt through a hint", doneAt(13 * s), 14, 0, nil, []Completion{{PendingAt: 10 * s, DoneBy: 14 * s, Hinted: true}}},
 		{"not what came after one", doneAt(15 * s), 14, 0, nil, []Completion{{PendingAt: 14 * s, DoneBy: 24 * s}}},
 		{"the hint too where its check meets a fault", inTurn(pending, fakeReply{code: 503}, completed), 5, 0, nil, []Completion{{DoneBy: 6 * s, Hinted: true}}},
