@@ -84,6 +84,7 @@ type config struct {
 	seed             uint64
 	workers, memory  int
 	limit, grace     time.Duration
+	quick            time.Duration
 	least            float64
 	again, list      bool
 	files            []string
@@ -102,6 +103,7 @@ func run(args []string, stdout io.Writer) error {
 	flags.IntVar(&c.workers, "j", runtime.GOMAXPROCS(0), "test processes at a time")
 	flags.IntVar(&c.memory, "memory", 2048, "kill a mutant that holds more than this many `MiB`")
 	flags.DurationVar(&c.grace, "grace", 5*time.Second, "the `time` that tests may take beyond five times their usual one")
+	flags.DurationVar(&c.quick, "quick", 0, "leave out tests that take longer than this `time`; try the survivors on all with -again")
 	flags.DurationVar(&c.limit, "limit", 0, "start no more mutants after this `time`; 0: no limit")
 	flags.Float64Var(&c.least, "least", 0, "fail if a smaller `percentage` of the mutants is killed or judged")
 	flags.BoolVar(&c.again, "again", false, "try those again that survived according to the log")

@@ -94,6 +94,7 @@ func prepare(s *subject, tmp string, c config, say func(string, ...any)) (*suite
 	type measured struct {
 		took    time.Duration
 		profile map[string][]block
+		slow    bool
 		err     error
 	}
 	results := make([]measured, len(all))
@@ -109,7 +110,9 @@ func prepare(s *subject, tmp string, c config, say func(string, ...any)) (*suite
 			}
 			return time.Since(began), err
 		}
-		if _, r.err = run(cover, "-test.coverprofile", profile); r.err != nil {
+		var took time.Duration
+		took, r.err = run(cover, "-test.coverprofile", profile)
+		if r.slow = c.quick > 0 && took > c.quick; r.slow || r.err != nil {
 			return
 		}
 		if r.profile, r.err = readProfile(profile); r.err != nil {
@@ -125,6 +128,10 @@ func prepare(s *subject, tmp string, c config, say func(string, ...any)) (*suite
 	for i, r := range results {
 		if r.err != nil {
 			say("left out, for it fails without a mutant: %s: %v", all[i], r.err)
+			continue
+		}
+		if r.slow {
+			say("left out, for it is slow: %s", all[i])
 			continue
 		}
 		n := len(u.tests)
