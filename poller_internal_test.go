@@ -28,7 +28,7 @@ func TestEngineStartsAndEndsByItself(t *testing.T) {
 			synctest.Wait()
 			e.mu.Lock()
 			defer e.mu.Unlock()
-			if len(e.polls) != 0 || len(e.heap) != 0 || len(e.ready) != 0 || e.timer != nil || e.workers != 0 || len(c.gate) != 0 {
+			if len(e.polls) != 0 || len(e.heap) != 0 || len(e.ready) != 0 || e.timer != nil || e.workers != 0 || len(c.gate) != 0 || len(e.order) != 0 {
 				t.Errorf("after %s: %d polls, %d in the heap, %d ready, timer %v, %d workers, %d in flight",
 					after, len(e.polls), len(e.heap), len(e.ready), e.timer != nil, e.workers, len(c.gate))
 			}
