@@ -232,6 +232,10 @@ const (
 var failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
 var runningTest = regexp.MustCompile(`(?m)^(?:panic|fatal error): (.*)$`)
 
+// together is how long tests take that run in one process: a process costs
+// something, and so does waiting for five times as long when one hangs.
+const together = 300 * time.Millisecond
+
 // try runs the tests that reach a mutant, the quick ones first, until one fails.
 func (u *suite) try(m *mutant) (result, by string) {
 	if len(m.tests) == 0 {
@@ -241,7 +245,7 @@ func (u *suite) try(m *mutant) (result, by string) {
 		// Together as long as they are quick: a process costs something too.
 		n, sum := 0, time.Duration(0)
 		names := make([]string, 0, len(rest))
-		for n < len(rest) && (n == 0 || sum+u.took[rest[n]] < time.Second) && n < 100 {
+		for n < len(rest) && (n == 0 || sum+u.took[rest[n]] < together) && n < 100 {
 			sum += u.took[rest[n]]
 			names = append(names, u.tests[rest[n]])
 			n++
