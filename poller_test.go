@@ -140,6 +140,95 @@ func TestJoiningAPoll(t *testing.T) {
 			wantTimes(t, f.at("a"), 0, 5)
 		})
 	})
+	t.Run("with a later start and another estimate leaves the first ones", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			var last Attempt
+			c, _ := startFake(t, doneAt(15*time.Second), WithPolling(backoffFunc(func(a Attempt) (time.Duration, bool) {
+				if a.Number > 0 {
+					last = a
+				}
+				return 10 * time.Second, true
+			})))
+			start := time.Now()
+			go c.Wait(t.Context(), "a", StartedAt(start.Add(-5*time.Second)), Expect(time.Hour))
+			time.Sleep(6 * time.Second) // asked at 5
+			c.Wait(t.Context(), "a", StartedAt(start), Expect(time.Minute))
+			if want := (Attempt{1, 10 * time.Second, 10 * time.Second, time.Hour}); last != want {
+				t.Errorf("told %+v, want %+v", last, want)
+			}
+			go c.Wait(t.Context(), "b", Expect(time.Hour))
+			time.Sleep(time.Second)
+			c.Wait(t.Context(), "b")
+			if last.Expected != time.Hour {
+				t.Errorf("told %+v after a joiner without an estimate", last)
+			}
+		})
+	})
+	t.Run("does not hurry one that the breaker refuses", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			br := &refuser{after: 20 * time.Second, until: time.Now().Add(30 * time.Second)}
+			c, f := startFake(t, always(completed), WithBreaker(br))
+			go c.Wait(t.Context(), "a")
+			time.Sleep(3 * time.Second)
+			c.Wait(t.Context(), "a")
+			if wantTimes(t, f.at("a"), 40); br.asked != 3 {
+				t.Errorf("the breaker is asked %d times", br.asked)
+			}
+		})
+	})
+	t.Run("that rests since those who wait are about to leave wakes it", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, func(id string, _ int, at time.Duration) fakeReply {
+				if id == "b" || at > 20*time.Second {
+					return completed
+				}
+				return pending
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+			defer cancel()
+			for range c.WaitAll(ctx, Jobs("a", "b")) {
+				time.Sleep(25 * time.Second) // in the loop body at the end of the time
+				within, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if _, err := c.Wait(within, "a"); err != nil {
+					t.Error(err)
+				}
+				break
+			}
+			wantTimes(t, f.at("a"), 0, 10, 14.98, 25)
+		})
+	})
+	t.Run("of a WaitAll takes it out of the pace, and another WaitAll does not", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, always(completed), WithMaxInFlight(1))
+			crowd := func(yield func(Job) bool) {
+				for _, id := range ids(1000) {
+					yield(Job{ID: id, StartedAt: time.Now()}) // due at 10 s
+				}
+				time.Sleep(500 * time.Millisecond)
+				yield(Job{ID: "a", StartedAt: time.Now()})
+			}
+			var wg sync.WaitGroup
+			for range 2 {
+				wg.Go(func() {
+					for _, err := range c.WaitAll(t.Context(), crowd) {
+						if err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			time.Sleep(10*time.Second + 250*time.Millisecond)
+			if _, err := c.Wait(t.Context(), "a"); err != nil {
+				t.Error(err)
+			}
+			wg.Wait()
+			wantTimes(t, f.at("a"), 10.25)
+			if n := f.rate(time.Second); n > 502 {
+				t.Errorf("%d requests within a second", n)
+			}
+		})
+	})
 }
 
 // A leaver never hurts the others; the last one cancels the exchange in flight.
@@ -368,6 +457,27 @@ func TestWaitAllJobsBringTheirOwn(t *testing.T) {
 	})
 }
 
+// Whichever comes first of a job's own deadline and the context's ends the wait for it.
+func TestDeadlinesOfJobsAndContext(t *testing.T) {
+	for _, tt := range []struct {
+		job, ctx time.Duration
+		want     float64 // when the last poll is made
+	}{{15 * time.Second, time.Minute, 14.98}, {time.Minute, 15 * time.Second, 14.98}} {
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, always(pending))
+			ctx, cancel := context.WithTimeout(t.Context(), tt.ctx)
+			defer cancel()
+			start := time.Now()
+			for _, err := range c.WaitAll(ctx, slices.Values([]Job{{ID: "a", Deadline: start.Add(tt.job)}})) {
+				if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 15*time.Second {
+					t.Errorf("%v after %v", err, time.Since(start))
+				}
+			}
+			wantTimes(t, f.at("a"), 0, 10, tt.want)
+		})
+	}
+}
+
 // Jobs stream in from a channel while others end.
 func TestWaitAllStreams(t *testing.T) {
 	stream := func(ch <-chan Job) iter.Seq[Job] {
@@ -568,6 +678,32 @@ func TestNoRequestForACancelledWaitAllThatIsBusy(t *testing.T) {
 					t.Errorf("%d requests at %v, want %d", n, f.all, tt.want)
 				}
 			})
+		})
+	}
+}
+
+// A sequence that goes on when the loop has been left, with good ids and bad, is
+// told so at its next yield, and the client is as good as before.
+func TestASequenceIsToldThatTheLoopWasLeft(t *testing.T) {
+	for _, id := range []string{"b", ".."} {
+		bubble(t, func(t *testing.T) {
+			c, _ := startFake(t, always(completed))
+			told := make(chan bool, 1)
+			for range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+				yield(Job{ID: "a"})
+				time.Sleep(time.Minute)
+				told <- !yield(Job{ID: id})
+			}) {
+				break
+			}
+			if !<-told {
+				t.Errorf("a sequence that yields %q is not told", id)
+			}
+			within, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if _, err := c.Wait(within, "c"); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }
@@ -1111,6 +1247,8 @@ func TestLearnerIsTold(t *testing.T) {
 		{"but if its start is known", doneAt(0), 0, 0, []WaitOption{StartedAt(time.Date(1999, 12, 31, 23, 59, 0, 0, time.UTC))}, []Completion{{DoneBy: time.Minute}}},
 		{"what was given up", doneAt(time.Hour), 0, 25 * s, nil, []Completion{{PendingAt: 24980 * time.Millisecond}}},
 		{"nothing of what was given up unseen", always(fakeReply{code: 503}), 0, 25 * s, nil, nil},
+		{"nor where its start is known", always(fakeReply{code: 503}), 0, 25 * s, []WaitOption{StartedAt(time.Date(1999, 12, 31, 23, 59, 56, 0, time.UTC))}, nil},
+		{"no hint of what was given up", inTurn(pending, fakeReply{code: 503}), 5, 8 * s, nil, []Completion{{}}},
 		{"what was learnt through a hint", doneAt(13 * s), 14, 0, nil, []Completion{{PendingAt: 10 * s, DoneBy: 14 * s, Hinted: true}}},
 		{"not what came after one", doneAt(15 * s), 14, 0, nil, []Completion{{PendingAt: 14 * s, DoneBy: 24 * s}}},
 		{"the hint too where its check meets a fault", inTurn(pending, fakeReply{code: 503}, completed), 5, 0, nil, []Completion{{DoneBy: 6 * s, Hinted: true}}},
