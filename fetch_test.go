@@ -157,9 +157,10 @@ func TestAWaitEndsAtOnceWithAFinalErrorOfFetch(t *testing.T) {
 			}
 			return done, fmt.Errorf("%w: deleted", vtclient.ErrFinal)
 		})
+		began := time.Now()
 		st, err := c.Wait(t.Context(), "j")
-		if !errors.Is(err, vtclient.ErrFinal) || st.State != vtclient.StatePending {
-			t.Errorf("%+v, %v", st, err)
+		if took := time.Since(began); !errors.Is(err, vtclient.ErrFinal) || st.State != vtclient.StatePending || took != 10*time.Second {
+			t.Errorf("%+v, %v after %v", st, err, took)
 		}
 	})
 }
