@@ -146,12 +146,9 @@ type waiting struct {
 	left  time.Time // zero: not yet
 }
 
-type contextKey string
+type callKey struct{}
 
-const (
-	callKey contextKey = "call"
-	boom               = "boom"
-)
+const boom = "boom"
 
 func newStorm(t *testing.T, seed uint64, met *tally) *storm {
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -430,7 +427,7 @@ func (s *storm) newCall(r *rand.Rand) *call {
 	far := s.end.Add(24 * time.Hour)
 	k := &call{s: s, began: now, deadline: far, cancelled: s.end}
 	span := time.Duration(r.IntN(40_000)) * time.Millisecond
-	ctx := context.WithValue(s.all, callKey, k)
+	ctx := context.WithValue(s.all, callKey{}, k)
 	switch r.IntN(8) {
 	case 0:
 		k.ctx, k.cancel = context.WithCancel(ctx)
@@ -892,7 +889,7 @@ func (s *storm) RoundTrip(r *http.Request) (*http.Response, error) {
 		s.fail("%v", err)
 	}
 	ctx, now := r.Context(), time.Now()
-	k := ctx.Value(callKey).(*call)
+	k := ctx.Value(callKey{}).(*call)
 	s.mu.Lock()
 	if s.open++; s.open > s.inFlight {
 		s.fail("%d requests in flight", s.open)

@@ -395,7 +395,7 @@ func seconds(d time.Duration) string {
 	switch {
 	case d < 100*time.Millisecond:
 		return fmt.Sprintf("%.2fs", d.Seconds())
-	case d < time.Minute:
+	case d.Round(100*time.Millisecond) < time.Minute: // or it would say 60.0s
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	}
 	return d.Round(time.Second).String()

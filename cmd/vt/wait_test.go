@@ -622,3 +622,14 @@ func TestSummaryOfARealBackendSaysAtMost(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+func TestSeconds(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0.00s", 99 * time.Millisecond: "0.10s", 100 * time.Millisecond: "0.1s", 59949 * time.Millisecond: "59.9s",
+		59950 * time.Millisecond: "1m0s", time.Minute: "1m0s", 90400 * time.Millisecond: "1m30s",
+	} {
+		if got := seconds(d); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
+	}
+}
