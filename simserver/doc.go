@@ -80,9 +80,9 @@
 //
 // # Determinism
 //
-// What becomes of a job (its duration, whether it fails, whether its delivery is lost) follows from the seed
-// and the job's id alone. Ids that the server makes are job-1, job-2 and so on, so
-// the k-th of them meets the same fate in every run. Which fault meets a request
-// follows from the seed, the job's id and how many requests asked for that job
-// before, however the requests for different jobs interleave.
+// What becomes of a job (its duration, whether it fails, whether its delivery is lost)
+// follows from the seed and the job's id alone. Ids that the server makes are job-1,
+// job-2 and so on, so the k-th of them meets the same fate in every run. Which fault
+// meets a request follows from the seed, the job's id and how many requests asked for
+// that job before, however the requests for different jobs interleave.
 package simserver

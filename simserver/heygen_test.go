@@ -66,7 +66,7 @@ func TestHeyGenStatus(t *testing.T) {
 		expectV3(t, sim, v3+"/a%2Fb", 200, late)
 		time.Sleep(5*time.Second - 1)
 		expectV3(t, sim, v3+"/a%2Fb", 200, late)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		expectV3(t, sim, v3+"/a%2Fb", 200, strings.Replace(late, `"video_url":null`, `"video_url":"https://videos.sim.invalid/a%2Fb.mp4"`, 1))
 		expectV3(t, sim, v3+"/none", 404, `{"error":{"code":"not_found","message":"no video translation \"none\"","param":"video_translation_id","doc_url":"https://docs.sim.invalid/errors#not_found"}}`)
 		if s := sim.Stats(); s.Pending != 3 || s.Completed != 3 || s.Failed != 1 || s.NotFound != 1 || sim.Requests("a/b") != 6 {
