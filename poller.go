@@ -75,7 +75,7 @@ type poll struct {
 
 // A sub is one subscription to a poll.
 type sub struct {
-	next       *sub // of the same poll
+	next, prev *sub // of the same poll
 	poll       *poll
 	to         *inbox
 	nextIn     *sub // of the same inbox
@@ -108,7 +108,8 @@ type inbox struct {
 	ready                   chan struct{} // holds a token if there may be something to take
 	room                    chan struct{} // likewise, for who feeds the inbox
 	events                  []event
-	subs                    *sub
+	loose                   int    // how many of them end no job, and so may be dropped
+	subs, last              *sub   // in the order in which they were given
 	parked                  []*sub // whose polls were put aside for want of room
 	busy                    bool   // with the event taken last: its callback may be running
 	closed                  bool
@@ -144,13 +145,17 @@ func (in *inbox) space() int {
 // share the poll keep it going, the oldest pending observation makes room:
 // a later one says more. So does the oldest fault where hundreds have piled up.
 func (in *inbox) put(ev event) {
-	if n := len(in.events); n >= 2*in.limit {
+	if n := len(in.events); n >= 2*in.limit && in.loose > 0 {
 		for i := range in.events {
 			if old := &in.events[i]; !old.ends() && (old.fault == nil || n >= 2*batchBacklog) {
 				in.events = slices.Delete(in.events, i, i+1)
+				in.loose--
 				break
 			}
 		}
+	}
+	if !ev.ends() {
+		in.loose++
 	}
 	in.events = append(in.events, ev)
 	signal(in.ready)
@@ -278,6 +283,10 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 	defer e.mu.Unlock()
 	now := e.c.now()
 	p := e.polls[job.ID]
+	planned, before := p != nil, int64(0)
+	if planned {
+		before = p.next
+	}
 	if p == nil {
 		p = &poll{id: job.ID, index: -1, next: due, began: now, started: -int64(pollFloor), pace: pace}
 		if e.polls == nil {
@@ -305,7 +314,7 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 	if p.expected == 0 {
 		p.expected = job.Expect
 	}
-	s := &sub{next: p.subs, poll: p, to: in, nextIn: in.subs, deadline: never}
+	s := &sub{poll: p, to: in, deadline: never}
 	if t, ok := in.ctx.Deadline(); ok {
 		s.deadline = int64(t.Sub(e.c.epoch))
 	}
@@ -314,13 +323,16 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 			s.deadline, s.ownExpires = t, true
 		}
 	}
-	p.subs = s
-	p.parked = false // there is room for an answer now
-	if in.subs != nil {
-		in.subs.prevIn = s
+	e.link(s)
+	if planned && p.next == before && !p.parked {
+		// Those who wait already are planned for: looking at each of them
+		// again would make a crowd that waits for one job quadratic.
+		e.planFor(p, s, now)
+		e.file(p)
+	} else {
+		p.parked = false // there is room for an answer now
+		e.plan(p, now)
 	}
-	in.subs = s
-	e.plan(p, now)
 	e.dispatch(now)
 	return true
 }
@@ -371,6 +383,9 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 		return event{}, false
 	}
 	ev := in.events[i]
+	if !ev.ends() {
+		in.loose--
+	}
 	if i == 0 {
 		in.events[0] = event{} // let go of the body
 		in.events = in.events[1:]
@@ -420,7 +435,7 @@ func (e *poller) leaveAll(in *inbox) {
 	e.mu.Lock()
 	in.closed = true
 	signal(in.room)
-	in.events, in.parked = nil, nil
+	in.events, in.loose, in.parked = nil, 0, nil
 	for in.subs != nil {
 		e.drop(in.subs)
 	}
@@ -456,19 +471,38 @@ func (e *poller) lastSeen(p *poll) Status {
 // drop ends a subscription, and with the last one the poll.
 func (e *poller) drop(s *sub) {
 	e.unlink(s)
-	p := s.poll
-	at := &p.subs
-	for *at != s {
-		at = &(*at).next
-	}
-	if *at = s.next; p.subs == nil {
+	if p := s.poll; p.subs == nil {
 		e.conclude(p, 0)
 		e.end(p)
 	}
 }
 
-// unlink takes a subscription out of its inbox's list.
+// link enters a subscription into its poll's list, at the front, and into its
+// inbox's, at the end.
+func (e *poller) link(s *sub) {
+	p, in := s.poll, s.to
+	if s.next = p.subs; s.next != nil {
+		s.next.prev = s
+	}
+	p.subs = s
+	if s.prevIn = in.last; s.prevIn != nil {
+		s.prevIn.nextIn = s
+	} else {
+		in.subs = s
+	}
+	in.last = s
+}
+
+// unlink takes a subscription out of both lists.
 func (e *poller) unlink(s *sub) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		s.poll.subs = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
 	if s.prevIn != nil {
 		s.prevIn.nextIn = s.nextIn
 	} else {
@@ -476,8 +510,10 @@ func (e *poller) unlink(s *sub) {
 	}
 	if s.nextIn != nil {
 		s.nextIn.prevIn = s.prevIn
+	} else {
+		s.to.last = s.prevIn
 	}
-	s.nextIn, s.prevIn = nil, nil
+	s.next, s.prev, s.nextIn, s.prevIn = nil, nil, nil, nil
 }
 
 // end takes a poll out of the client. Its exchange in flight, if there is one,
@@ -504,11 +540,11 @@ func (e *poller) end(p *poll) {
 // at which the job was seen to be over; 0: it was not.
 func (e *poller) finish(p *poll, ev event, doneBy time.Duration) {
 	e.conclude(p, doneBy)
-	for s := p.subs; s != nil; s = s.next {
+	for p.subs != nil {
+		s := p.subs
 		e.unlink(s)
 		s.to.put(ev)
 	}
-	p.subs = nil
 	e.end(p)
 }
 
@@ -516,16 +552,28 @@ func (e *poller) finish(p *poll, ev event, doneBy time.Duration) {
 // that would come too early otherwise, and files it.
 func (e *poller) plan(p *poll, now int64) {
 	p.due, p.key = p.next, never
-	idle := p.cancel == nil && !p.queued && !p.parked
 	for s := p.subs; s != nil; s = s.next {
-		if s.ownExpires {
-			p.key = min(p.key, s.deadline)
-		}
-		if idle && s.deadline != never {
-			p.due = min(p.due, e.lastPoll(p, s, now))
-		}
+		e.planFor(p, s, now)
 	}
-	if idle {
+	e.file(p)
+}
+
+// idle says that the next exchange of a poll is yet to become due.
+func (p *poll) idle() bool { return p.cancel == nil && !p.queued && !p.parked }
+
+// planFor takes the deadline of one who waits into the plan.
+func (e *poller) planFor(p *poll, s *sub, now int64) {
+	if s.ownExpires {
+		p.key = min(p.key, s.deadline)
+	}
+	if s.deadline != never && p.idle() {
+		p.due = min(p.due, e.lastPoll(p, s, now))
+	}
+}
+
+// file puts a poll where the engine finds it when it has to look at it.
+func (e *poller) file(p *poll) {
+	if p.idle() {
 		p.key = min(p.key, p.due)
 	}
 	switch {
@@ -634,13 +682,10 @@ func (e *poller) wake() {
 
 // expire ends the subscriptions whose job has a deadline of its own that has come.
 func (e *poller) expire(p *poll, now int64) {
-	for at := &p.subs; *at != nil; {
-		s := *at
-		if !s.ownExpires || s.deadline > now {
-			at = &s.next
+	for s, next := p.subs, (*sub)(nil); s != nil; s = next {
+		if next = s.next; !s.ownExpires || s.deadline > now {
 			continue
 		}
-		*at = s.next
 		e.unlink(s)
 		ev := e.failure(p, context.DeadlineExceeded)
 		if p.subs == nil {

@@ -175,9 +175,10 @@ const (
 // Where the time would be up before, they come earlier. The sequence is read
 // ahead of them; an endless one has to pace itself. A consumer that is slow
 // holds the polling and the reading of the sequence back. When ctx is done,
-// each job that has not ended is yielded with a *WaitError; a sequence that
-// then gives no further job for 100 ms is not waited for. Leaving the loop
-// stops everything that it started; the sequence is told so at its next yield.
+// each job that has not ended is yielded with a *WaitError, in the order in
+// which they were given; a sequence that then gives no further job for 100 ms
+// is not waited for. Leaving the loop stops everything that it started; the
+// sequence is told so at its next yield.
 //
 // Of the options, StartedAt and Expect hold for jobs that bring none of their
 // own, and the callbacks are called for all jobs, one at a time.
