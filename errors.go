@@ -268,6 +268,28 @@ func contextCause(ctx context.Context) error {
 	return &causeError{err, cause}
 }
 
+// A refusedUntil is the cause of a wait's end where nothing came of it since the
+// breaker's last refusal. Its text is composed when it is asked for, as the cause
+// may be the caller's own error.
+type refusedUntil struct{ cause, refusal error }
+
+func (e *refusedUntil) Error() string {
+	return e.cause.Error() + ", while the breaker let nothing through (" + e.refusal.Error() + ")"
+}
+func (e *refusedUntil) Unwrap() []error { return []error{e.cause, e.refusal} }
+
+// asSaid keeps the text of an error as it is now: that of a breaker tells the time
+// that is left.
+func asSaid(err error) error { return &saidError{err.Error(), err} }
+
+type saidError struct {
+	text string
+	err  error
+}
+
+func (e *saidError) Error() string { return e.text }
+func (e *saidError) Unwrap() error { return e.err }
+
 type causeError struct{ err, cause error }
 
 func (e *causeError) Error() string   { return e.err.Error() + ": " + e.cause.Error() }
@@ -299,6 +321,18 @@ func badArgument(where string, value any, expected string) error {
 		v = fmt.Sprint(x)
 	}
 	return &ArgumentError{Where: where, Value: v, Expected: expected}
+}
+
+// cut returns the beginning of s, at most limit bytes of it.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	limit -= len("…")
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit] + "…"
 }
 
 // oneLine makes a short printable line of text from outside: control

@@ -38,6 +38,7 @@ type outcome struct {
 	verdict  verdict
 	status   Status
 	err      error
+	refusal  error         // what the breaker said, for a poll
 	hint     time.Duration // the server's Retry-After; 0: none
 	requests int           // sent
 	number   int           // the last one given to a request, or to a fault that kept one from being sent
@@ -298,9 +299,11 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 	}
 	switch st.State {
 	case StatePending:
-		st.Body = nil
+		st.Body, st.Message = nil, cut(st.Message, pendingMessage)
 	case StateCompleted, StateFailed:
-		st.Body = append([]byte(nil), body...)
+		// With no room at its end: who appends to it must not write into what
+		// others who share it have appended.
+		st.Body = slices.Clip(append([]byte(nil), body...))
 	default:
 		d.Excerpt = c.excerpt(body, req)
 		d.then = "not retried: only a newer Endpoint can know it"
@@ -313,6 +316,10 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 	}
 	return outcome{verdict: answered, status: st, hint: d.RetryAfter}, nil
 }
+
+// pendingMessage bounds in bytes what is kept of the message of a pending
+// answer: for each job that is waited for, until its next answer.
+const pendingMessage = 1 << 10
 
 func clampProgress(p float64) float64 {
 	if !(p > 0) { // NaN included

@@ -82,6 +82,7 @@ type sub struct {
 	prevIn     *sub
 	deadline   int64 // of the context or the job's own; never: none
 	lastAt     int64 // when the last poll before the deadline is made; 0: not chosen yet
+	moved      bool  // that poll was put off beyond its time because the server asked for it
 	ownExpires bool  // the deadline is the job's own, so nobody but the engine watches it
 	parked     bool  // in its inbox's list of those parked
 }
@@ -281,7 +282,8 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 		return false
 	}
 	defer e.mu.Unlock()
-	now := e.c.now()
+	clock := time.Now()
+	now := e.c.since(clock)
 	p := e.polls[job.ID]
 	planned, before := p != nil, int64(0)
 	if planned {
@@ -303,7 +305,7 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 		}
 	}
 	if !job.StartedAt.IsZero() {
-		if t := e.c.began(job.StartedAt, now); t < p.began {
+		if t := e.c.began(job.StartedAt, clock); t < p.began {
 			if p.seen {
 				p.pendingAt += time.Duration(p.began - t)
 			}
@@ -316,10 +318,10 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 	}
 	s := &sub{poll: p, to: in, deadline: never}
 	if t, ok := in.ctx.Deadline(); ok {
-		s.deadline = int64(t.Sub(e.c.epoch))
+		s.deadline = e.c.when(t, clock)
 	}
 	if !job.Deadline.IsZero() {
-		if t := int64(job.Deadline.Sub(e.c.epoch)); t < s.deadline {
+		if t := e.c.when(job.Deadline, clock); t < s.deadline {
 			s.deadline, s.ownExpires = t, true
 		}
 	}
@@ -402,14 +404,15 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 // that is there already, else with the context's error. It returns false if no
 // job is left.
 func (e *poller) abandon(in *inbox) (event, bool) {
+	cause := contextCause(in.ctx) // asks the caller's error: not under our lock
 	e.mu.Lock()
-	ev, ok := e.giveUp(in)
+	ev, ok := e.giveUp(in, cause)
 	e.mu.Unlock()
 	e.tell(lessonsAtOnce)
 	return ev, ok
 }
 
-func (e *poller) giveUp(in *inbox) (event, bool) {
+func (e *poller) giveUp(in *inbox, cause error) (event, bool) {
 	for i := range in.events {
 		if in.events[i].ends() {
 			return e.pull(in, i)
@@ -418,7 +421,7 @@ func (e *poller) giveUp(in *inbox) (event, bool) {
 	if in.subs == nil {
 		return event{}, false
 	}
-	ev := e.failure(in.subs.poll, contextCause(in.ctx))
+	ev := e.failure(in.subs.poll, cause)
 	e.drop(in.subs)
 	return ev, true
 }
@@ -455,7 +458,7 @@ func (e *poller) failure(p *poll, cause error) event {
 		details(fault).Next, details(fault).then = 0, "" // nothing follows
 	}
 	if p.refusal != nil {
-		cause = fmt.Errorf("%w, while the breaker let nothing through (%w)", cause, p.refusal)
+		cause = &refusedUntil{cause, p.refusal}
 	}
 	return event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: fault}}
 }
@@ -600,6 +603,9 @@ func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 	if p.next <= max(latest, now) {
 		return never
 	}
+	if s.moved && p.floor <= latest { // what the server asked for then holds no more
+		s.lastAt, s.moved = 0, false
+	}
 	switch from := max(now, p.floor); {
 	case s.lastAt == 0 && from < latest:
 		s.lastAt = latest - min(int64(e.spread()), (latest-from)/10)
@@ -610,7 +616,7 @@ func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 		return never
 	}
 	if s.lastAt < p.floor { // the server has asked for it since
-		s.lastAt = p.floor + min(int64(e.spread()), max(0, s.deadline-p.floor)/2)
+		s.lastAt, s.moved = p.floor+min(int64(e.spread()), max(0, s.deadline-p.floor)/2), true
 	}
 	if at := max(s.lastAt, now, p.started+int64(pollFloor)); at < s.deadline && s.to.ctx.Err() == nil {
 		return at
@@ -863,8 +869,11 @@ func (e *poller) work(ctx context.Context, p *poll) {
 // run makes one exchange for a poll and acts on what it brought.
 func (e *poller) run(ctx context.Context, p *poll) {
 	out := e.c.exchange(ctx, p.id, int(p.number)+1)
-	if out.verdict == answered {
+	switch out.verdict {
+	case answered:
 		e.c.remember(ctx, out.status)
+	case refused:
+		out.refusal = asSaid(errors.Unwrap(out.err))
 	}
 	n, ok := e.note(p, &out)
 	if !ok {
@@ -920,7 +929,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 			n.cause = e.errOutage()
 		}
 	case refused:
-		p.refusal = errors.Unwrap(out.err)
+		p.refusal = out.refusal
 		p.tries++
 		if p.refusedAt == 0 {
 			p.refusedAt = now

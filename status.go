@@ -31,9 +31,11 @@ type Status struct {
 	// in a WaitError before the first answer.
 	State State
 	// Message is the backend's own text, above all on a failed job. It is
-	// whatever the backend sent: do not print it to a terminal unescaped.
+	// whatever the backend sent: do not print it to a terminal unescaped. Of
+	// that on a pending answer, 1 KiB is kept.
 	Message string
-	// Progress runs from 0 to 1. It is 0 when the backend does not say.
+	// Progress runs from 0 to 1. It is 0 when the backend does not say, on a
+	// completed job too; and it may go back, as the backend says.
 	Progress float64
 	// Body is the answer as received. It is present on terminal answers;
 	// pending ones may drop it. Do not modify it: others may share it.
