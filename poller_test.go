@@ -528,6 +528,20 @@ func TestBreakingOutOfWaitAll(t *testing.T) {
 	}
 }
 
+// Property 19: nor where the reading of the sequence was held back just then.
+func TestLeavingWhileTheSequenceIsHeldBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := startFake(t, always(completed))
+		for range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+			for yield(Job{ID: ".."}) {
+			}
+		}) {
+			time.Sleep(time.Minute) // the inbox is full
+			break
+		}
+	})
+}
+
 // The same in real time: no goroutine of the client is left, whatever was abandoned.
 func TestAbandonedWaitsLeaveNoGoroutine(t *testing.T) {
 	c, _ := startFake(t, always(pending), WithPolling(Constant(time.Millisecond)))
