@@ -92,7 +92,7 @@ func TestWaitAllEndsThoughItsSequenceGoesOn(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if d := time.Since(start); d > 2100*time.Millisecond || got.Load() != read.Load() {
+				if d := time.Since(start); d > 2100*time.Millisecond || read.Load()-got.Load() > 1 { // one may come as it ends
 					t.Errorf("ended after %v, %d results for %d jobs", d, got.Load(), read.Load())
 				}
 				time.Sleep(2 * gap)

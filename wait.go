@@ -299,7 +299,9 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 				runtime.Goexit()
 			}
 		case <-grace:
-			return
+			if c.poller.empty(in) { // else a job came in the same moment
+				return
+			}
 		}
 		if waiting {
 			patience -= time.Since(since)
