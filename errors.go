@@ -181,7 +181,7 @@ func (e *DecodeError) Unwrap() error { return e.Err }
 // It is final: whatever the word means, asking again would not make it known.
 type StateError struct {
 	Details
-	Word string // the state as the backend names it, at most about 4 KiB of it
+	Word string // the state as the backend names it, at most about 1 KiB of it
 }
 
 func (e *StateError) Error() string {
@@ -275,6 +275,28 @@ func contextCause(ctx context.Context) error {
 	}
 	return &causeError{err, cause}
 }
+
+// A refusedUntil is the cause of a wait's end where nothing came of it since the
+// breaker's last refusal. Its text is composed when it is asked for, as the cause
+// may be the caller's own error.
+type refusedUntil struct{ cause, refusal error }
+
+func (e *refusedUntil) Error() string {
+	return e.cause.Error() + ", while the breaker let nothing through (" + e.refusal.Error() + ")"
+}
+func (e *refusedUntil) Unwrap() []error { return []error{e.cause, e.refusal} }
+
+// asSaid keeps the text of an error as it is now: that of a breaker tells the time
+// that is left.
+func asSaid(err error) error { return &saidError{err.Error(), err} }
+
+type saidError struct {
+	text string
+	err  error
+}
+
+func (e *saidError) Error() string { return e.text }
+func (e *saidError) Unwrap() error { return e.err }
 
 type causeError struct{ err, cause error }
 

@@ -22,6 +22,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // A verdict says what an exchange means for whoever asked for it.
@@ -41,6 +42,7 @@ type outcome struct {
 	verdict  verdict
 	status   Status
 	err      error
+	refusal  error         // what the breaker said, for a poll
 	hint     time.Duration // the server's Retry-After; 0: none
 	requests int           // sent
 	number   int           // the last one given to a request, or to a fault that kept one from being sent
@@ -343,7 +345,9 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 	case StatePending:
 		st.Body = nil
 	case StateCompleted, StateFailed:
-		st.Body = append([]byte(nil), body...)
+		// With no room at its end: who appends to it must not write into what
+		// others who share it have appended.
+		st.Body = slices.Clip(append([]byte(nil), body...))
 	default:
 		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
@@ -356,14 +360,18 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 
 // keptText bounds in bytes each text from outside that is kept for as long as
 // a wait lasts: there may be very many waits.
-const keptText = 4 << 10
+const keptText = 1 << 10
 
 // clip cuts what is longer than keptText, without holding on to the rest of it.
 func clip(s string) string {
 	if len(s) <= keptText {
 		return s
 	}
-	return strings.ToValidUTF8(s[:keptText], "") + "…"
+	n := keptText - len("…")
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
 }
 
 // received fills in what the client knows better than whoever read the answer.

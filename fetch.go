@@ -62,11 +62,11 @@ func (c *Client) accept(st Status, d Details) outcome {
 	switch {
 	case !st.known():
 		d.then = "not retried: the function given to WithFetch has to know it"
-		return outcome{verdict: final, err: &StateError{Details: d, Word: string(st.State)}}
+		return outcome{verdict: final, err: &StateError{Details: d, Word: clip(string(st.State))}}
 	case st.State == StatePending:
 		st.Body = nil
 	default:
-		st.Body = slices.Clone(st.Body)
+		st.Body = slices.Clip(slices.Clone(st.Body))
 	}
 	return outcome{verdict: answered, status: received(st, d.JobID)}
 }

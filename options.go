@@ -33,9 +33,11 @@ func defaultPolling() Backoff { return NewAdaptive(time.Second) }
 
 var defaultRetry = Exponential{Base: 500 * time.Millisecond, Max: 30 * time.Second, Multiplier: 2, Jitter: 0.5, Limit: 4}
 
-// A Limiter bounds the rate of requests. *rate.Limiter of golang.org/x/time
-// is one as it is. Wait blocks until the next request may be made or ctx is
-// done. It must be safe for concurrent use.
+// A Limiter bounds the rate of requests. *rate.Limiter of golang.org/x/time is
+// one as it is. Wait blocks until the next request may be made or ctx is done.
+// An error while ctx is not done, such as that the time would not suffice, is a
+// fault of the attempt, and nothing is sent. It must be safe for concurrent
+// use.
 type Limiter interface {
 	Wait(ctx context.Context) error
 }

@@ -103,13 +103,14 @@ func (p *poll) inTime(t int64) int64 {
 
 // A sub is one subscription to a poll.
 type sub struct {
-	next       *sub // of the same poll
+	next, prev *sub // of the same poll
 	poll       *poll
 	to         *inbox
 	nextIn     *sub // of the same inbox
 	prevIn     *sub
 	deadline   int64 // of the context or the job's own; never: none
 	lastAt     int64 // when the last poll before the deadline is made; 0: not chosen yet
+	moved      bool  // that poll was put off beyond its time because the server asked for it
 	ownExpires bool  // the deadline is the job's own, so nobody but the engine watches it
 	parked     bool  // in its inbox's list of those parked
 }
@@ -136,7 +137,8 @@ type inbox struct {
 	ready                   chan struct{} // holds a token if there may be something to take
 	room                    chan struct{} // likewise, for who feeds the inbox
 	events                  []event
-	subs                    *sub
+	loose                   int    // how many of them end no job, and so may be dropped
+	subs, last              *sub   // in the order in which they were given
 	parked                  []*sub // whose polls were put aside for want of room
 	busy                    bool   // with the event taken last: its callback may be running
 	closed                  bool
@@ -172,13 +174,17 @@ func (in *inbox) space() int {
 // share the poll keep it going, the oldest pending observation makes room:
 // a later one says more. So does the oldest fault where hundreds have piled up.
 func (in *inbox) put(ev event) {
-	if n := len(in.events); n >= 2*in.limit {
+	if n := len(in.events); n >= 2*in.limit && in.loose > 0 {
 		for i := range in.events {
 			if old := &in.events[i]; !old.ends() && (old.fault == nil || n >= 2*batchBacklog) {
 				in.events = slices.Delete(in.events, i, i+1)
+				in.loose--
 				break
 			}
 		}
+	}
+	if !ev.ends() {
+		in.loose++
 	}
 	in.events = append(in.events, ev)
 	signal(in.ready)
@@ -311,8 +317,13 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 		return false
 	}
 	defer e.mu.Unlock()
-	now := e.c.now()
+	clock := time.Now()
+	now := e.c.since(clock)
 	p := e.polls[job.ID]
+	planned, before := p != nil, int64(0)
+	if planned {
+		before = p.next
+	}
 	if p == nil {
 		p = &poll{id: job.ID, index: -1, next: due, began: now, started: -int64(pollFloor), pace: pace}
 		if e.polls == nil {
@@ -329,7 +340,7 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 		}
 	}
 	if !job.StartedAt.IsZero() {
-		if t := e.c.began(job.StartedAt, now); t < p.began {
+		if t := e.c.began(job.StartedAt, clock); t < p.began {
 			if p.seen {
 				p.pendingAt += time.Duration(p.began - t)
 			}
@@ -340,22 +351,25 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 	if p.expected == 0 {
 		p.expected = job.Expect
 	}
-	s := &sub{next: p.subs, poll: p, to: in, nextIn: in.subs, deadline: never}
+	s := &sub{poll: p, to: in, deadline: never}
 	if t, ok := in.ctx.Deadline(); ok {
-		s.deadline = int64(t.Sub(e.c.epoch))
+		s.deadline = e.c.when(t, clock)
 	}
 	if !job.Deadline.IsZero() {
-		if t := int64(job.Deadline.Sub(e.c.epoch)); t < s.deadline {
+		if t := e.c.when(job.Deadline, clock); t < s.deadline {
 			s.deadline, s.ownExpires = t, true
 		}
 	}
-	p.subs = s
-	p.parked = false // there is room for an answer now
-	if in.subs != nil {
-		in.subs.prevIn = s
+	e.link(s)
+	if planned && p.next == before && !p.parked {
+		// Those who wait already are planned for: looking at each of them
+		// again would make a crowd that waits for one job quadratic.
+		e.planFor(p, s, now)
+		e.file(p)
+	} else {
+		p.parked = false // there is room for an answer now
+		e.plan(p, now)
 	}
-	in.subs = s
-	e.plan(p, now)
 	e.dispatch(now)
 	return true
 }
@@ -406,6 +420,9 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 		return event{}, false
 	}
 	ev := in.events[i]
+	if !ev.ends() {
+		in.loose--
+	}
 	if i == 0 {
 		in.events[0] = event{} // let go of the body
 		in.events = in.events[1:]
@@ -422,14 +439,15 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 // that is there already, else with the context's error. It returns false if no
 // job is left.
 func (e *poller) abandon(in *inbox) (event, bool) {
+	cause := contextCause(in.ctx) // asks the caller's error: not under our lock
 	e.mu.Lock()
-	ev, ok := e.giveUp(in)
+	ev, ok := e.giveUp(in, cause)
 	e.mu.Unlock()
 	e.tell(lessonsAtOnce)
 	return ev, ok
 }
 
-func (e *poller) giveUp(in *inbox) (event, bool) {
+func (e *poller) giveUp(in *inbox, cause error) (event, bool) {
 	for i := range in.events {
 		if in.events[i].ends() {
 			return e.pull(in, i)
@@ -438,7 +456,7 @@ func (e *poller) giveUp(in *inbox) (event, bool) {
 	if in.subs == nil {
 		return event{}, false
 	}
-	ev := e.failure(in.subs.poll, contextCause(in.ctx))
+	ev := e.failure(in.subs.poll, cause)
 	e.drop(in.subs)
 	return ev, true
 }
@@ -455,7 +473,7 @@ func (e *poller) leaveAll(in *inbox) {
 	e.mu.Lock()
 	in.closed = true
 	signal(in.room)
-	in.events, in.parked = nil, nil
+	in.events, in.loose, in.parked = nil, 0, nil
 	for in.subs != nil {
 		e.drop(in.subs)
 	}
@@ -475,7 +493,7 @@ func (e *poller) failure(p *poll, cause error) event {
 		details(fault).Next, details(fault).then = 0, "" // nothing follows
 	}
 	if p.refusal != nil {
-		cause = fmt.Errorf("%w, while the breaker let nothing through (%w)", cause, p.refusal)
+		cause = &refusedUntil{cause, p.refusal}
 	}
 	return event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: fault}}
 }
@@ -491,19 +509,38 @@ func (e *poller) lastSeen(p *poll) Status {
 // drop ends a subscription, and with the last one the poll.
 func (e *poller) drop(s *sub) {
 	e.unlink(s)
-	p := s.poll
-	at := &p.subs
-	for *at != s {
-		at = &(*at).next
-	}
-	if *at = s.next; p.subs == nil {
+	if p := s.poll; p.subs == nil {
 		e.conclude(p, 0)
 		e.end(p)
 	}
 }
 
-// unlink takes a subscription out of its inbox's list.
+// link enters a subscription into its poll's list, at the front, and into its
+// inbox's, at the end.
+func (e *poller) link(s *sub) {
+	p, in := s.poll, s.to
+	if s.next = p.subs; s.next != nil {
+		s.next.prev = s
+	}
+	p.subs = s
+	if s.prevIn = in.last; s.prevIn != nil {
+		s.prevIn.nextIn = s
+	} else {
+		in.subs = s
+	}
+	in.last = s
+}
+
+// unlink takes a subscription out of both lists.
 func (e *poller) unlink(s *sub) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		s.poll.subs = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
 	if s.prevIn != nil {
 		s.prevIn.nextIn = s.nextIn
 	} else {
@@ -511,8 +548,10 @@ func (e *poller) unlink(s *sub) {
 	}
 	if s.nextIn != nil {
 		s.nextIn.prevIn = s.prevIn
+	} else {
+		s.to.last = s.prevIn
 	}
-	s.nextIn, s.prevIn = nil, nil
+	s.next, s.prev, s.nextIn, s.prevIn = nil, nil, nil, nil
 }
 
 // end takes a poll out of the client. Its exchange in flight, if there is one,
@@ -539,11 +578,11 @@ func (e *poller) end(p *poll) {
 // at which the job was seen to be over; 0: it was not.
 func (e *poller) finish(p *poll, ev event, doneBy time.Duration) {
 	e.conclude(p, doneBy)
-	for s := p.subs; s != nil; s = s.next {
+	for p.subs != nil {
+		s := p.subs
 		e.unlink(s)
 		s.to.put(ev)
 	}
-	p.subs = nil
 	e.end(p)
 }
 
@@ -551,16 +590,28 @@ func (e *poller) finish(p *poll, ev event, doneBy time.Duration) {
 // that would come too early otherwise, and files it.
 func (e *poller) plan(p *poll, now int64) {
 	p.due, p.key = p.next, never
-	idle := p.cancel == nil && !p.queued && !p.parked
 	for s := p.subs; s != nil; s = s.next {
-		if s.ownExpires {
-			p.key = min(p.key, s.deadline)
-		}
-		if idle && s.deadline != never {
-			p.due = min(p.due, e.lastPoll(p, s, now))
-		}
+		e.planFor(p, s, now)
 	}
-	if idle {
+	e.file(p)
+}
+
+// idle says that the next exchange of a poll is yet to become due.
+func (p *poll) idle() bool { return p.cancel == nil && !p.queued && !p.parked }
+
+// planFor takes the deadline of one who waits into the plan.
+func (e *poller) planFor(p *poll, s *sub, now int64) {
+	if s.ownExpires {
+		p.key = min(p.key, s.deadline)
+	}
+	if s.deadline != never && p.idle() {
+		p.due = min(p.due, e.lastPoll(p, s, now))
+	}
+}
+
+// file puts a poll where the engine finds it when it has to look at it.
+func (e *poller) file(p *poll) {
+	if p.idle() {
 		p.key = min(p.key, p.due)
 	}
 	switch {
@@ -587,6 +638,9 @@ func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 	if p.next <= max(latest, now) {
 		return never
 	}
+	if s.moved && p.floor <= latest { // what the server asked for then holds no more
+		s.lastAt, s.moved = 0, false
+	}
 	switch from := max(now, p.floor); {
 	case s.lastAt == 0 && from < latest:
 		s.lastAt = latest - min(int64(e.spread()), (latest-from)/10)
@@ -597,7 +651,7 @@ func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 		return never
 	}
 	if s.lastAt < p.floor { // the server has asked for it since
-		s.lastAt = p.floor + min(int64(e.spread()), max(0, s.deadline-p.floor)/2)
+		s.lastAt, s.moved = p.floor+min(int64(e.spread()), max(0, s.deadline-p.floor)/2), true
 	}
 	if at := max(s.lastAt, now, p.started+int64(pollFloor)); at < s.deadline && s.to.ctx.Err() == nil {
 		return at
@@ -669,13 +723,10 @@ func (e *poller) wake() {
 
 // expire ends the subscriptions whose job has a deadline of its own that has come.
 func (e *poller) expire(p *poll, now int64) {
-	for at := &p.subs; *at != nil; {
-		s := *at
-		if !s.ownExpires || s.deadline > now {
-			at = &s.next
+	for s, next := p.subs, (*sub)(nil); s != nil; s = next {
+		if next = s.next; !s.ownExpires || s.deadline > now {
 			continue
 		}
-		*at = s.next
 		e.unlink(s)
 		ev := e.failure(p, context.DeadlineExceeded)
 		if p.subs == nil {
@@ -862,8 +913,11 @@ func (e *poller) work(ctx context.Context, p *poll) {
 // run makes one exchange for a poll and acts on what it brought.
 func (e *poller) run(ctx context.Context, p *poll) {
 	out := e.c.exchange(ctx, p.id, int(p.number)+1, p)
-	if out.verdict == answered {
+	switch out.verdict {
+	case answered:
 		e.c.remember(ctx, out.status)
+	case refused:
+		out.refusal = asSaid(errors.Unwrap(out.err))
 	}
 	n, ok := e.note(p, &out)
 	if !ok {
@@ -928,7 +982,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 			n.cause = e.errOutage()
 		}
 	case refused:
-		p.refusal = errors.Unwrap(out.err)
+		p.refusal = out.refusal
 		p.tries++
 		if p.refusedAt == 0 {
 			p.refusedAt = now

@@ -708,6 +708,20 @@ func TestASequenceIsToldThatTheLoopWasLeft(t *testing.T) {
 	}
 }
 
+// Property 19: nor where the reading of the sequence was held back just then.
+func TestLeavingWhileTheSequenceIsHeldBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := startFake(t, always(completed))
+		for range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+			for yield(Job{ID: ".."}) {
+			}
+		}) {
+			time.Sleep(time.Minute) // the inbox is full
+			break
+		}
+	})
+}
+
 // The same in real time: no goroutine of the client is left, whatever was abandoned.
 func TestAbandonedWaitsLeaveNoGoroutine(t *testing.T) {
 	c, _ := startFake(t, always(pending), WithPolling(Constant(time.Millisecond)))
@@ -857,6 +871,98 @@ func TestHundredThousandJobs(t *testing.T) {
 		}
 		if r := f.rate(time.Second); r > 600 {
 			t.Errorf("up to %d requests a second", r)
+		}
+	})
+}
+
+// A countingContext counts how often it is looked at.
+type countingContext struct {
+	context.Context
+	looks *atomic.Int64
+}
+
+func (c countingContext) Err() error { c.looks.Add(1); return c.Context.Err() }
+
+// Property 101: what a crowd that waits for one job costs grows with the crowd
+// and not with its square, whether they come one by one or in one WaitAll.
+func TestCrowdOnOneJob(t *testing.T) {
+	n := 100_000
+	if testing.Short() || raceEnabled {
+		n = 5_000
+	}
+	bubble(t, func(t *testing.T) {
+		// A crowd that comes, and one half of which leaves, between two polls.
+		c, f := startFake(t, doneAt(30*time.Minute), WithPolling(Constant(time.Hour)))
+		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Minute) // a last poll is to be planned for each
+		defer cancel()
+		leaving, leave := context.WithCancel(ctx)
+		var looks atomic.Int64
+		var wg sync.WaitGroup
+		var done, left atomic.Int32
+		for i := range n {
+			ctx := countingContext{ctx, &looks}
+			if i%2 == 0 {
+				ctx.Context = leaving
+			}
+			wg.Go(func() {
+				switch _, err := c.Wait(ctx, "a"); {
+				case err == nil:
+					done.Add(1)
+				case errors.Is(err, context.Canceled):
+					left.Add(1)
+				}
+			})
+		}
+		time.Sleep(time.Minute)
+		leave()
+		wg.Wait()
+		if int(done.Load()) != n/2 || int(left.Load()) != n/2 || f.total() != 2 {
+			t.Errorf("%d of %d done, %d left, %d requests", done.Load(), n, left.Load(), f.total())
+		}
+		if k := looks.Load(); k > 20*int64(n) {
+			t.Errorf("%d callers were looked at %d times", n, k)
+		}
+	})
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, doneAt(time.Second))
+		got := 0
+		for _, err := range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+			for range n {
+				if !yield(Job{ID: "a"}) {
+					return
+				}
+			}
+		}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got++
+		}
+		if got != n || f.total() != 2 {
+			t.Errorf("%d results, %d requests", got, f.total())
+		}
+	})
+}
+
+// Property 102: jobs of a WaitAll that its context interrupts come out in the order in which they were given.
+func TestInterruptedJobsKeepTheirOrder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := startFake(t, func(id string, n int, at time.Duration) fakeReply {
+			if id == "3" || id == "7" {
+				return completed
+			}
+			return pending
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var got []string
+		for st, err := range c.WaitAll(ctx, Jobs("0", "1", "2", "1", "3", "4", "5", "6", "7", "8")) {
+			if errors.Is(err, context.DeadlineExceeded) {
+				got = append(got, st.JobID)
+			}
+		}
+		if want := []string{"0", "1", "2", "1", "4", "5", "6", "8"}; !slices.Equal(got, want) {
+			t.Errorf("interrupted: %v, want %v", got, want)
 		}
 	})
 }

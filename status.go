@@ -32,9 +32,10 @@ type Status struct {
 	State State
 	// Message is the backend's own text, above all on a failed job. It is
 	// whatever the backend sent, without the secrets of the request and, while
-	// the job is pending, cut at 4 KiB: do not print it to a terminal unescaped.
+	// the job is pending, cut at 1 KiB: do not print it to a terminal unescaped.
 	Message string
-	// Progress runs from 0 to 1. It is 0 when the backend does not say.
+	// Progress runs from 0 to 1. It is 0 when the backend does not say, on a
+	// completed job too; and it may go back, as the backend says.
 	Progress float64
 	// Body is the answer as received. It is present on terminal answers;
 	// pending ones may drop it. Do not modify it: others may share it.

@@ -195,13 +195,22 @@ func (c *Client) CloseIdleConnections() {
 // now is the time since the client's epoch, in nanoseconds: eight bytes where a
 // time.Time has twenty-four, and monotonic. Not by time.Since, which in a
 // synctest bubble is at odds with Sub if the client was made outside.
-func (c *Client) now() int64 {
-	now := time.Now()
-	return int64(now.Sub(c.epoch))
-}
+func (c *Client) now() int64 { return c.since(time.Now()) }
 
-// at is the inverse of now.
-func (c *Client) at(t int64) time.Time { return c.epoch.Add(time.Duration(t)) }
+// since is now at the time given, which comes from time.Now.
+func (c *Client) since(now time.Time) int64 { return int64(now.Sub(c.epoch)) }
+
+// when translates a time that comes from outside, such as a start that was
+// stored or a deadline. It is measured from now and not from the epoch: it may
+// hold the time of day only, and the clock may have been set, or the machine
+// suspended, since the epoch.
+func (c *Client) when(t, now time.Time) int64 { return later(c.since(now), t.Sub(now)) }
+
+// at is the inverse of since: the time of day of t by the clock as it is now.
+func (c *Client) at(t int64) time.Time {
+	now := time.Now()
+	return now.Add(time.Duration(t - c.since(now)))
+}
 
 // never is a time that does not come.
 const never = math.MaxInt64
@@ -340,7 +349,12 @@ func (c *Client) sleepUntil(ctx context.Context, jobID string, t *tries) error {
 
 // ended reports that the caller's context is done.
 func (c *Client) ended(ctx context.Context, jobID string, t *tries) error {
-	return &WaitError{JobID: jobID, Requests: t.made, Cause: contextCause(ctx), Fault: t.fault}
+	last := t.fault
+	if last != nil {
+		last = snapshot(last) // whoever goes on has the original
+		details(last).Next = 0
+	}
+	return &WaitError{JobID: jobID, Requests: t.made, Cause: contextCause(ctx), Fault: last}
 }
 
 // errHeld reports that a 429 holds the client for longer than WithMaxRetryAfter
@@ -396,7 +410,7 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 	if !hit || ctx.Err() != nil || !pending && !st.settled() {
 		return Status{}, false
 	}
-	st.Cached = true
+	st.Cached, st.Progress = true, clampProgress(st.Progress)
 	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, State: st.State})
 	return st, true
 }
@@ -411,10 +425,17 @@ func (c *Client) remember(ctx context.Context, st Status) {
 		return
 	}
 	if m, ok := c.cache.(*MemoryCache[Status]); ok {
-		if len(st.Body)+len(st.Message) > cachedAnswer {
+		var spare func(Status) bool
+		switch {
+		case len(st.Body)+len(st.Message) > cachedAnswer:
 			ttl = 0 // forgets what there is, which is out of date
+		case !st.settled():
+			// An answer that was long on the way does not undo the end that
+			// another request has seen since. (In a foreign cache it does, until
+			// its short time is over: to look first would cost a call for each poll.)
+			spare = func(old Status) bool { return old.settled() }
 		}
-		m.Set(ctx, st.JobID, st, ttl)
+		m.set(st.JobID, st, ttl, spare)
 		return
 	}
 	c.callCache(ctx, st.JobID, func(ctx context.Context) error {

@@ -101,18 +101,18 @@ func (c *Client) follow(ctx context.Context, jobID string, wc *waitConfig, obser
 // firstDue says when a job is to be polled first: at once, or as the schedule
 // says from the start that is known.
 func (c *Client) firstDue(job Job) int64 {
-	now := c.now()
+	now := time.Now()
 	if job.StartedAt.IsZero() {
-		return now
+		return c.since(now)
 	}
 	delay, _ := c.polling.Next(Attempt{Expected: job.Expect})
-	return max(now, later(c.began(job.StartedAt, now), delay))
+	return max(c.since(now), later(c.began(job.StartedAt, now), delay))
 }
 
 // began translates a job's start into the client's time.
-func (c *Client) began(t time.Time, now int64) int64 {
+func (c *Client) began(t, now time.Time) int64 {
 	// Not so long ago that the age would overflow.
-	return min(now, max(int64(t.Sub(c.epoch)), -never/2))
+	return min(c.since(now), max(c.when(t, now), -never/2))
 }
 
 // dispatch tells the callbacks of one event. If it ends the job, the result is
@@ -160,6 +160,10 @@ const (
 	// must not keep the call from ending.
 	feedGrace = 100 * time.Millisecond
 
+	// feedPatience is how long it waits for such jobs altogether: one that
+	// goes on for ever, at whatever pace, must not either.
+	feedPatience = time.Second
+
 	// batchBacklog is how many results a WaitAll holds for a slow consumer
 	// before it stops polling.
 	batchBacklog = 256
@@ -176,8 +180,9 @@ const (
 // Where the time would be up before, they come earlier. The sequence is read
 // ahead of them; an endless one has to pace itself. A consumer that is slow
 // holds the polling and the reading of the sequence back. When ctx is done,
-// each job that has not ended is yielded with a *WaitError; a sequence that
-// then gives no further job for 100 ms is not waited for. Leaving the loop
+// each job that has not ended is yielded with a *WaitError, in the order in
+// which they were given; a sequence that then gives no further job for 100 ms,
+// or has been waited for during 1 s in all, is not waited for. Leaving the loop
 // stops everything that it started; the sequence is told so at its next yield.
 //
 // Of the options, StartedAt and Expect hold for jobs that bring none of their
@@ -255,6 +260,7 @@ func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
 // drain yields the results of a batch until all have come.
 func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func(Status, error) bool) {
 	var grace <-chan time.Time
+	patience := feedPatience
 	done, over := in.ctx.Done(), false
 	for {
 		if ev, ok := c.poller.take(in); ok {
@@ -274,12 +280,14 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 				continue
 			}
 			if grace == nil {
-				grace = time.After(feedGrace)
+				grace = time.After(min(feedGrace, patience))
 			}
 		}
 		if fed == nil && c.poller.empty(in) {
 			return
 		}
+		waiting := over
+		since := time.Now()
 		select {
 		case <-in.ready:
 		case <-done:
@@ -292,7 +300,12 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 				runtime.Goexit()
 			}
 		case <-grace:
-			return
+			if c.poller.empty(in) { // else a job came in the same moment
+				return
+			}
+		}
+		if waiting {
+			patience -= time.Since(since)
 		}
 	}
 }
