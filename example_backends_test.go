@@ -273,9 +273,8 @@ var azureOperation = vtclient.Endpoint{
 }
 
 func Example_azureOperation() {
-	scheduled := vtclient.Trace{Scheduled: func(_ context.Context, i vtclient.TraceInfo) {
-		fmt.Println("next request in", i.Delay)
-	}}
+	delays := make(chan time.Duration, 1)
+	scheduled := vtclient.Trace{Scheduled: func(_ context.Context, i vtclient.TraceInfo) { delays <- i.Delay }}
 	client, _ := vtclient.New("https://eastus.api.cognitive.microsoft.com", vtclient.WithEndpoint(azureOperation),
 		vtclient.WithHeader("Ocp-Apim-Subscription-Key", "your key"), vtclient.WithTrace(scheduled),
 		vtclient.WithPolling(vtclient.Constant(time.Second)),
@@ -284,9 +283,10 @@ func Example_azureOperation() {
 		})}))
 	for status, err := range client.Watch(context.Background(), "my-operation") {
 		fmt.Println(status.State, err)
+		fmt.Println("next request in", <-delays)
 		break
 	}
 	// Output:
-	// next request in 20s
 	// pending <nil>
+	// next request in 20s
 }
