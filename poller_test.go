@@ -217,6 +217,7 @@ func TestJoiningAPoll(t *testing.T) {
 						}
 					}
 				})
+				synctest.Wait() // the polls are all the first one's, and the second joins them
 			}
 			time.Sleep(10*time.Second + 250*time.Millisecond)
 			if _, err := c.Wait(t.Context(), "a"); err != nil {
