@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vtclient/vtclient/internal/leak"
 )
 
 // The test binary plays the other processes too: run with one of these set to a
@@ -40,7 +42,7 @@ func TestMain(m *testing.M) {
 		var cfg clientConfig
 		play(text, &cfg, func() error { return waitFor(cfg) })
 	}
-	os.Exit(m.Run())
+	leak.Main(m)
 }
 
 // patience bounds every wait for something that is sure to come.
