@@ -312,7 +312,8 @@ func (s *storm) run() {
 	}
 	wg.Wait()
 	s.beside.Wait()
-	if late := time.Since(s.end); late > time.Minute {
+	// Goroutines that had little done by the end still pause up to six times.
+	if late := time.Since(s.end); late > 2*time.Minute {
 		s.fail("it went on for %v", late)
 	}
 	time.Sleep(10 * time.Second) // sequences that nobody reads on are told so when they go on
