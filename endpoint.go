@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -53,6 +54,14 @@ func PlainAPI() Endpoint {
 }
 
 func decodePlain(a Answer) (Status, error) {
+	if st, ok := readPlain(a.Body); ok && st.State != "" {
+		return st, nil
+	}
+	return readPlainJSON(a)
+}
+
+// readPlainJSON reads what readPlain does not.
+func readPlainJSON(a Answer) (Status, error) {
 	var v struct {
 		Result   State            `json:"result"`
 		Message  lenient[string]  `json:"message"`
@@ -285,7 +294,10 @@ func (r *route) url(id string) *url.URL {
 		t = &r.empty
 	}
 	u.Path = strings.Join(t.path, id)
-	u.RawPath = strings.Join(t.rawPath, url.PathEscape(id))
+	u.RawPath = u.Path
+	if raw := url.PathEscape(id); raw != id || !slices.Equal(t.rawPath, t.path) {
+		u.RawPath = strings.Join(t.rawPath, raw)
+	}
 	if t.query != "" {
 		u.RawQuery = strings.ReplaceAll(t.query, idMark, url.QueryEscape(id))
 	}

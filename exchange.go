@@ -55,8 +55,7 @@ type outcome struct {
 // A 401 is asked about once more where WithRequest can bring a fresh token.
 func (c *Client) exchange(ctx context.Context, id string, number int, p *poll) outcome {
 	out := c.exchangeOnce(ctx, id, number, p)
-	var h *HTTPError
-	if out.verdict == final && len(c.prepare) > 0 && errors.As(out.err, &h) && h.StatusCode == http.StatusUnauthorized {
+	if out.verdict == final && len(c.prepare) > 0 && unauthorized(out.err) {
 		again := c.exchangeOnce(ctx, id, out.number+1, p)
 		again.requests += out.requests
 		out = again
@@ -68,6 +67,11 @@ func (c *Client) exchange(ctx context.Context, id string, number int, p *poll) o
 		c.outageSince.CompareAndSwap(0, c.now())
 	}
 	return out
+}
+
+func unauthorized(err error) bool {
+	var h *HTTPError
+	return errors.As(err, &h) && h.StatusCode == http.StatusUnauthorized
 }
 
 func (c *Client) exchangeOnce(ctx context.Context, id string, number int, p *poll) (out outcome) {
@@ -204,8 +208,9 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	ctx, cancel := context.WithTimeout(parent, c.timeout)
 	defer cancel()
 
-	var wire atomic.Int32
+	var wire *atomic.Int32
 	if len(c.traces) > 0 {
+		wire = new(atomic.Int32)
 		// Counted where net/http writes: it repeats a GET by itself when the
 		// connection it had turns out to be dead.
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
