@@ -27,6 +27,9 @@ type Endpoint struct {
 	// the wait with a *StateError that names it. Decode must be safe for
 	// concurrent use and must not keep a.Body, which is reused.
 	Decode func(a Answer) (Status, error)
+	// Bulk says how the backend is asked for many jobs at once. The zero value
+	// says that it cannot be.
+	Bulk Bulk
 }
 
 // An Answer is what the backend sent.
@@ -87,6 +90,7 @@ type route struct {
 	empty     target
 	takeEmpty bool
 	decode    func(Answer) (Status, error)
+	bulk      *bulkRoute // nil: jobs are asked for one by one
 }
 
 // A target is a path pattern cut into its parts.
@@ -117,7 +121,9 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 	if r.takeEmpty {
 		r.empty, eerr = parseTarget("Endpoint.EmptyPath", base, e.EmptyPath)
 	}
-	return r, errors.Join(berr, perr, eerr)
+	var kerr error
+	r.bulk, kerr = newBulkRoute(base, e.Bulk)
+	return r, errors.Join(berr, perr, eerr, kerr)
 }
 
 func parseBase(s string) (*url.URL, error) {

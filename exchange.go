@@ -41,17 +41,20 @@ type outcome struct {
 	hint     time.Duration // the server's Retry-After; 0: none
 	requests int           // sent
 	number   int           // the last one given to a request, or to a fault that kept one from being sent
+	jobs     int           // that the request asked for together; 0: it asked for one alone
 }
 
 // exchange asks for one job once: gate, limiter, breaker, timeout, send,
-// bound, classify. number is that of the request, for errors and traces.
+// bound, classify. number is that of the request, for errors and traces. If q
+// is not nil, it asks for the jobs of q, of which id is the first, and leaves
+// what was said of them in q.
 //
 // A 401 is asked about once more where WithRequest can bring a fresh token.
-func (c *Client) exchange(ctx context.Context, id string, number int) outcome {
-	out := c.exchangeOnce(ctx, id, number)
+func (c *Client) exchange(ctx context.Context, id string, number int, q *query) outcome {
+	out := c.exchangeOnce(ctx, id, number, q)
 	var h *HTTPError
 	if out.verdict == final && len(c.prepare) > 0 && errors.As(out.err, &h) && h.StatusCode == http.StatusUnauthorized {
-		again := c.exchangeOnce(ctx, id, out.number+1)
+		again := c.exchangeOnce(ctx, id, out.number+1, q)
 		again.requests += out.requests
 		out = again
 	}
@@ -64,13 +67,14 @@ func (c *Client) exchange(ctx context.Context, id string, number int) outcome {
 	return out
 }
 
-func (c *Client) exchangeOnce(ctx context.Context, id string, number int) (out outcome) {
+func (c *Client) exchangeOnce(ctx context.Context, id string, number int, q *query) (out outcome) {
 	defer func() {
+		out.jobs = q.jobs()
 		if out.number = number; out.requests == 0 && out.verdict != fault {
 			out.number-- // free for the next
 		}
 	}()
-	if out, ok := c.enter(ctx, id, number); !ok {
+	if out, ok := c.enter(ctx, id, number, q.jobs()); !ok {
 		return out
 	}
 	defer c.leave()
@@ -80,7 +84,7 @@ func (c *Client) exchangeOnce(ctx context.Context, id string, number int) (out o
 		done, err := c.breaker.Allow()
 		if err != nil {
 			err = &RefusedError{JobID: id, Err: err}
-			c.emit(ctx, traceRefused, TraceInfo{JobID: id, Attempt: number, Err: err})
+			c.emit(ctx, traceRefused, TraceInfo{JobID: id, Attempt: number, Jobs: q.jobs(), Err: err})
 			return outcome{verdict: refused, err: err}
 		}
 		// Said from a defer, so that a panic or a Goexit in what the caller
@@ -94,7 +98,7 @@ func (c *Client) exchangeOnce(ctx context.Context, id string, number int) (out o
 	if expired(ctx) {
 		return outcome{verdict: left}
 	}
-	out, health := c.send(ctx, id, number)
+	out, health := c.send(ctx, id, number, q)
 	if report != nil {
 		report(health)
 	}
@@ -118,7 +122,7 @@ func expired(ctx context.Context) bool {
 }
 
 // enter passes the gate and the limiter. If it reports true, leave must follow.
-func (c *Client) enter(ctx context.Context, id string, number int) (out outcome, ok bool) {
+func (c *Client) enter(ctx context.Context, id string, number, jobs int) (out outcome, ok bool) {
 	if c.held() > 0 {
 		return outcome{verdict: held, hint: c.held()}, false
 	}
@@ -142,7 +146,7 @@ func (c *Client) enter(ctx context.Context, id string, number int) (out outcome,
 			if expired(ctx) {
 				return outcome{verdict: left}, false
 			}
-			d := Details{JobID: id, Attempt: number}
+			d := Details{JobID: id, Attempt: number, Jobs: jobs}
 			return outcome{verdict: fault, err: &TransportError{Details: d, Err: fmt.Errorf("limiter: %w", opaque(err))}}, false
 		}
 	}
@@ -188,7 +192,7 @@ func (e timeoutError) Timeout() bool        { return true }
 func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
 // send makes the request and reads the answer. health is what the breaker is told.
-func (c *Client) send(parent context.Context, id string, number int) (out outcome, health error) {
+func (c *Client) send(parent context.Context, id string, number int, q *query) (out outcome, health error) {
 	ctx, cancel := context.WithTimeout(parent, c.timeout)
 	defer cancel()
 
@@ -199,10 +203,10 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
 	}
 	req := (&http.Request{
-		Method: http.MethodGet, URL: c.route.url(id), Host: c.route.base.Host, Header: c.header.Clone(),
+		Method: http.MethodGet, URL: c.route.address(id, q), Host: c.route.base.Host, Header: c.header.Clone(),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
-	details := Details{JobID: id, Attempt: number}
+	details := Details{JobID: id, Attempt: number, Jobs: q.jobs()}
 	for _, prepare := range c.prepare {
 		if err := prepare(req); err != nil {
 			if expired(parent) {
@@ -219,7 +223,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		return outcome{verdict: final, err: err}, errNeutral
 	}
 
-	c.emit(parent, traceSent, TraceInfo{JobID: id, Attempt: number})
+	c.emit(parent, traceSent, TraceInfo{JobID: id, Attempt: number, Jobs: q.jobs()})
 	began := time.Now()
 	resp, err := c.http.Do(req)
 	var body *bodyBuffer
@@ -242,7 +246,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	switch {
 	case err == nil:
 		c.latency.observe(latency)
-		out, health = c.classify(resp, req, body.b, details)
+		out, health = c.classify(resp, req, body.b, details, q)
 	case errors.Is(err, ErrBodyTooLarge):
 		details.Excerpt = c.excerpt(body.b, req)
 		out = outcome{verdict: fault, err: &DecodeError{Details: details, Err: err}}
@@ -257,7 +261,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	out.requests = 1
 	if len(c.traces) > 0 {
 		info := TraceInfo{
-			JobID: id, Attempt: number, State: out.status.State, StatusCode: details.StatusCode,
+			JobID: id, Attempt: number, Jobs: q.jobs(), State: out.status.State, StatusCode: details.StatusCode,
 			Latency: latency, Wire: int(wire.Load()), Err: snapshot(out.err),
 		}
 		if out.verdict == left {
@@ -269,7 +273,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 }
 
 // classify says what an answer that arrived whole means.
-func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details) (outcome, error) {
+func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details, q *query) (outcome, error) {
 	d.RetryAfter = retryAfter(resp.Header, time.Now())
 	if code := resp.StatusCode; code/100 != 2 {
 		d.Excerpt = c.excerpt(body, req)
@@ -291,10 +295,22 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 		return out, nil
 	}
 
-	st, err := c.route.decode(Answer{StatusCode: resp.StatusCode, Header: resp.Header, Body: body})
+	var st Status
+	var err error
+	if a := (Answer{StatusCode: resp.StatusCode, Header: resp.Header, Body: body}); q != nil {
+		err = q.read(c.route.bulk, a)
+	} else {
+		st, err = c.route.decode(a)
+	}
 	if err != nil {
 		d.Excerpt = c.excerpt(body, req)
 		return outcome{verdict: fault, err: &DecodeError{Details: d, Err: c.clean(err, req)}, hint: d.RetryAfter}, nil
+	}
+	if q != nil {
+		for i := range q.found {
+			c.complete(&q.found[i], req)
+		}
+		return outcome{verdict: answered, hint: d.RetryAfter}, nil
 	}
 	switch st.State {
 	case StatePending:
@@ -306,12 +322,18 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 		d.then = "not retried: only a newer Endpoint can know it"
 		return outcome{verdict: final, err: &StateError{Details: d, Word: c.redact(string(st.State), req)}}, nil
 	}
-	st.JobID, st.CheckedAt, st.Cached = d.JobID, time.Now(), false
+	st.JobID = d.JobID
+	c.complete(&st, req)
+	return outcome{verdict: answered, status: st, hint: d.RetryAfter}, nil
+}
+
+// complete fills in what the client adds to what an Endpoint read.
+func (c *Client) complete(st *Status, req *http.Request) {
+	st.CheckedAt, st.Cached = time.Now(), false
 	st.Progress = clampProgress(st.Progress)
 	if st.State == StateFailed {
 		st.Message = c.redact(st.Message, req) // JobError shows it
 	}
-	return outcome{verdict: answered, status: st, hint: d.RetryAfter}, nil
 }
 
 func clampProgress(p float64) float64 {

@@ -123,7 +123,7 @@ func TestJoiningAPoll(t *testing.T) {
 			go c.Wait(t.Context(), "a")
 			time.Sleep(3 * time.Second)
 			c.Wait(t.Context(), "a", StartedAt(time.Now().Add(-time.Minute)), Expect(time.Hour))
-			if want := (Attempt{2, 67 * time.Second, 67 * time.Second, time.Hour}); last != want {
+			if want := (Attempt{2, 67 * time.Second, 67 * time.Second, time.Hour, 0}); last != want {
 				t.Errorf("told %+v, want %+v", last, want)
 			}
 		})

@@ -252,7 +252,7 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 		if t.first.IsZero() {
 			t.first = time.Now()
 		}
-		out := c.exchange(ctx, jobID, t.number+1)
+		out := c.exchange(ctx, jobID, t.number+1, nil)
 		t.number = out.number
 		switch out.verdict {
 		case answered:

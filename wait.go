@@ -97,15 +97,19 @@ func (c *Client) follow(ctx context.Context, jobID string, wc *waitConfig, obser
 	}
 }
 
-// firstDue says when a job is to be polled first: at once, or as the schedule
-// says from the start that is known.
+// firstDue says when a job is to be polled first: at once, or nearly so where
+// polls share requests, or as the schedule says from the start that is known.
 func (c *Client) firstDue(job Job) int64 {
 	now := c.now()
-	if job.StartedAt.IsZero() {
-		return now
+	due := now
+	if c.route.bulk != nil { // for others to share its request
+		due = later(now, gatherTime)
 	}
-	delay, _ := c.polling.Next(Attempt{Expected: job.Expect})
-	return max(now, later(c.began(job.StartedAt, now), delay))
+	if job.StartedAt.IsZero() {
+		return due
+	}
+	delay, _ := c.polling.Next(Attempt{Expected: job.Expect, Shared: c.poller.shared()})
+	return max(due, later(c.began(job.StartedAt, now), delay))
 }
 
 // began translates a job's start into the client's time.
