@@ -398,6 +398,7 @@ func (e *poller) runBatch(ctx context.Context, b *batch) {
 				requests: requests, number: int(p.number) + made, jobs: out.jobs,
 			})
 		}
+		b.at = nil
 		if q.token = q.next; q.next == "" || len(q.found) == 0 || len(b.wanted) == 0 {
 			e.askSingly(ctx, b, lacking, requests, made, 0)
 			e.askSingly(ctx, b, b.rest(), requests, made, out.hint)
@@ -590,5 +591,6 @@ func (e *poller) askSingly(ctx context.Context, b *batch, ps []*poll, requests, 
 		b.at = p
 		e.mu.Unlock()
 		e.c.emit(ctx, traceScheduled, info)
+		b.at = nil
 	}
 }
