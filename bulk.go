@@ -14,8 +14,8 @@ import (
 // A Bulk says how a backend is asked for many jobs in one request. With it in
 // an [Endpoint], the polls of Wait, Watch and WaitAll share requests: when one
 // is due, others ride along, those that are due next before the rest, and count
-// as polled. Status asks for one job all the same, and so does a poll that is
-// alone.
+// as polled. First checks wait 10 ms for others to join them. Status asks for one
+// job all the same, and so does a poll that is alone.
 //
 // What the answer does not settle is asked for singly: at once for a job that
 // it lacks, one of an unknown state and one that has ended without its result.

