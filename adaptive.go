@@ -71,6 +71,11 @@ type Forecast struct {
 // duration to the estimate. With an estimate and no history it centres on the
 // estimate.
 //
+// Where hints tell of the ends ([Client.Hint], [Webhook]) a poll is there for the
+// hint that gets lost, so the more of the hints arrive, the fewer polls are made. If
+// none arrive any more, it polls after two or three jobs as if there had
+// never been any.
+//
 // An Adaptive is safe for concurrent use by many waits and clients. Its zero
 // value is ready to use, with requests worth one second. It starts no
 // goroutine, holds about 110 kB once it has learnt from jobs without an estimate,
@@ -85,15 +90,18 @@ type Adaptive struct {
 	plainNow  atomic.Pointer[schedule]
 	sharedNow atomic.Pointer[lazyTable] // the same for shared requests
 	ratioNow  atomic.Pointer[lazyTable]
-	explore   atomic.Uint32 // what is left of the last exploration; see [schedule.next]
+	explore   atomic.Uint32  // what is left of the last exploration; see [schedule.next]
+	chance    func() float64 // where the random shifts come from; nil: rand.Float64
 
 	mu     sync.Mutex // guards what follows; never held while waiting for anything
 	plain  model      // ages in seconds
 	ratio  model      // ages in units of the estimate
 	own    int        // completions without an estimate, up to sharedUntil
-	hinted float64    // completions through hints, recent ones counting more
+	hinted float64    // completions through hints while hints came, recent ones counting more
 	polled float64    // completions through polls, likewise
-	polls  int        // completions through polls ever, up to 3
+	silent float64    // how sure it is that no hints come at present
+	live   bool       // what is hinted says whether hints come
+	priced float64    // the price that the schedules were last renewed for
 }
 
 const (
@@ -105,8 +113,16 @@ const (
 	sharedUntil  = 20
 	sharedWeight = 0.25
 	// hintMemory is the number of completions over which the reliability of
-	// hints is estimated.
-	hintMemory = 100
+	// hints is estimated while they come. Before each completion they cease, or
+	// come back, with the probabilities hintsCease and hintsReturn; while they
+	// have ceased, hintsStray of the completions are hinted all the same.
+	hintMemory  = 400
+	hintsCease  = 1. / 300
+	hintsReturn = 1. / 50
+	hintsStray  = 0.02
+	// hintsMost bounds how far hints are relied upon: however well they come,
+	// a request is worth a hundred times as much as without them at most.
+	hintsMost = 0.99
 	// maxTables bounds the schedules kept for different estimates.
 	maxTables = 12
 	// maxShare is the highest share class.
@@ -131,18 +147,36 @@ func NewAdaptive(requestCost time.Duration) *Adaptive {
 // reliability p, the delay that a poll saves is there to be saved in 1−p of
 // the cases only, so a request has to be worth c/(1−p).
 //
-// While no poll has ever found a job done, p cannot be told from 1, and the
-// completions may as well come from a record of past jobs that says nothing
-// about hints to come. So p counts as at most one half until polls have found
-// three jobs done, and as at most 0.95 ever: a webhook that breaks must not
-// leave the waits without polls.
+// Completions may as well come from a record of past jobs, which says nothing
+// about hints to come. So p counts as at most one half until a client tells of
+// hints that came to it, or a poll finds a job done; and as at most hintsMost
+// ever: a webhook that breaks must not leave the waits without polls.
 func (a *Adaptive) price() float64 {
 	c := a.cost
 	if c <= 0 {
 		c = 1
 	}
-	p := a.hinted / (a.hinted + a.polled + 2)
-	return c / (1 - min(p, 0.5+0.15*float64(a.polls)))
+	if a.hinted == 0 {
+		return c
+	}
+	p := (1 - a.silent) * a.reliability()
+	if !a.live {
+		p = min(p, 0.5)
+	}
+	return c / (1 - p)
+}
+
+// hintsCome says that the completions are a client's own, so that its hints are
+// no record of the past.
+func (a *Adaptive) hintsCome() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.live = true
+}
+
+// reliability is the share of the completions that are hinted while hints come.
+func (a *Adaptive) reliability() float64 {
+	return min((a.hinted+0.7)/(a.hinted+a.polled+1), hintsMost)
 }
 
 // Next implements [Backoff]. It returns the time from at.Elapsed, the job's age
@@ -163,7 +197,11 @@ func (a *Adaptive) Next(at Attempt) (delay time.Duration, ok bool) {
 		pend = now
 	}
 	s, unit := a.schedule(at)
-	t := unit * s.next(pend.Seconds()/unit, &a.explore)
+	chance := a.chance
+	if chance == nil {
+		chance = rand.Float64
+	}
+	t := unit * s.next(pend.Seconds()/unit, &a.explore, chance)
 	return toDuration(t-now.Seconds(), minDelay, math.MaxInt64/2), true
 }
 
@@ -190,6 +228,7 @@ func (a *Adaptive) Learn(c Completion) {
 	defer a.mu.Unlock()
 	if c.DoneBy > 0 {
 		a.countHint(c.Hinted)
+		a.reprice()
 	}
 	if c.Expected <= 0 {
 		a.own = min(a.own+1, sharedUntil)
@@ -215,16 +254,45 @@ func (a *Adaptive) Learn(c Completion) {
 	}
 }
 
+// countHint learns from one completion how well hints come. A webhook that is
+// down is another thing than one that loses a few: where nearly all hints
+// come, two or three jobs without any are enough to poll as if there were none,
+// and a hint or two end that. What is lost meanwhile says nothing of how
+// well they come otherwise. (This is the filter of a hidden Markov model with the
+// two states "they come" and "they do not".)
 func (a *Adaptive) countHint(hinted bool) {
+	come, cease := a.reliability(), hintsStray
+	if !hinted {
+		come, cease = 1-come, 1-cease
+		a.live = true
+	}
+	silent := a.silent + (1-a.silent)*hintsCease - a.silent*hintsReturn
+	a.silent = silent * cease / (silent*cease + (1-silent)*come)
 	const keep = 1 - 1.0/hintMemory
 	a.hinted *= keep
 	a.polled *= keep
 	if hinted {
-		a.hinted++
+		a.hinted += 1 - a.silent
 	} else {
-		a.polled++
-		a.polls = min(a.polls+1, 3)
+		a.polled += 1 - a.silent
 	}
+}
+
+// reprice renews the schedules when the price of a request has changed, which
+// must not wait for the next estimate: when hints cease, each job counts.
+func (a *Adaptive) reprice() {
+	p := a.price()
+	if p <= 1.2*a.priced && a.priced <= 1.2*p {
+		return
+	}
+	if a.priced > 0 {
+		if a.plain.x != nil {
+			a.plainNow.Store(a.plain.schedule(p))
+		}
+		renew(&a.sharedNow)
+		renew(&a.ratioNow)
+	}
+	a.priced = p
 }
 
 func (a *Adaptive) teachPlain(s sample) {

@@ -2,7 +2,6 @@ package vtclient
 
 import (
 	"math"
-	"math/rand/v2"
 	"sync/atomic"
 )
 
@@ -180,11 +179,12 @@ func (s *schedule) best(pend float64) (t float64, i int) {
 
 // next returns the age of the next poll of a job that was pending at the age
 // pend: the best one, shifted a little, or now and then an earlier one.
-// Explored counts shares of explorations, of which 2³² make a whole one.
-func (s *schedule) next(pend float64, explored *atomic.Uint32) float64 {
+// Explored counts shares of explorations, of which 2³² make a whole one. Chance
+// draws from 0 to 1.
+func (s *schedule) next(pend float64, explored *atomic.Uint32, chance func() float64) float64 {
 	t, i := s.best(pend)
 	gap := t - pend
-	shift := gap * jitterSpan * (2*rand.Float64() - 1)
+	shift := gap * jitterSpan * (2*chance() - 1)
 	if i >= len(s.t)-1 {
 		return t + shift
 	}
@@ -197,7 +197,7 @@ func (s *schedule) next(pend float64, explored *atomic.Uint32) float64 {
 	hit := (s.at(s.f, j, t) - f) / left // the chance that the gap ends in success
 	share := min(s.explore*hit*math.Sqrt(s.v[i]/s.c), exploreMost)
 	if step := uint32(share * (1 << 32)); step > 0 && explored.Add(step) < step {
-		return t - gap*exploreNear*math.Pow(exploreFar/exploreNear, rand.Float64())
+		return t - gap*exploreNear*math.Pow(exploreFar/exploreNear, chance())
 	}
 	worst := s.at(s.b, j, t) - t*f + (jitterTol+jitterFirst/float64(1+s.jobs))*s.c*left
 	for range 4 {

@@ -285,7 +285,7 @@ func ratios(d dist, c float64, e effort, how teach) []float64 {
 	diff, n := make([][4]float64, e.replicas), [4]float64{}
 	each(e.replicas, func(k int) {
 		r := rand.New(rand.NewPCG(uint64(k), 7))
-		a := vtclient.NewAdaptive(time.Duration(c * 1e9))
+		a := seeded(time.Duration(c*1e9), uint64(k))
 		jobs := e.jobs
 		if k < e.far {
 			jobs = e.farJobs
@@ -421,8 +421,10 @@ func noRace(t *testing.T) {
 }
 
 // TestAdaptiveFigures asserts the bounds on the means. Its short form has few
-// replicas and allows for their noise. The durations are seeded, the shifts of
-// the polls are not; in repeated runs the worst figure of all was 2 % above its bound.
+// replicas and allows for their noise. All chance is seeded, so that it fails for
+// a reason or not at all: with other seeds nearly all figures keep six standard
+// deviations from their bounds, but one replica in 500 with nearly constant
+// durations pays twice the optimum until job 200, which the mean of eight shows.
 func TestAdaptiveFigures(t *testing.T) {
 	noRace(t)
 	if long {
@@ -469,7 +471,7 @@ func regime(a, b dist, c float64, replicas int) (ratio [3]float64) {
 	diff := make([][3]float64, replicas)
 	each(replicas, func(k int) {
 		r := rand.New(rand.NewPCG(uint64(k), 9))
-		l := vtclient.NewAdaptive(time.Duration(c * 1e9))
+		l := seeded(time.Duration(c*1e9), uint64(k))
 		for range 300 {
 			run(l, a.draw(r), c, polled, r)
 		}

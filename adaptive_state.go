@@ -52,12 +52,14 @@ func (a *Adaptive) Merge(b *Adaptive) {
 type state struct {
 	plain, ratio   []sample // oldest first
 	hinted, polled float64
-	polls, own     int
+	silent         float64
+	live           bool
+	own            int
 }
 
 // state returns a's state; the samples are a's own. Callers hold a.mu.
 func (a *Adaptive) state() state {
-	return state{a.plain.samples, a.ratio.samples, a.hinted, a.polled, a.polls, a.own}
+	return state{a.plain.samples, a.ratio.samples, a.hinted, a.polled, a.silent, a.live, a.own}
 }
 
 func (a *Adaptive) snapshot() state {
@@ -77,7 +79,7 @@ func (a *Adaptive) restore(st state) {
 
 // replay learns st from the beginning. Callers hold a.mu.
 func (a *Adaptive) replay(st state) {
-	a.hinted, a.polled, a.polls, a.own = st.hinted, st.polled, st.polls, st.own
+	a.hinted, a.polled, a.silent, a.live, a.own = st.hinted, st.polled, st.silent, st.live, st.own
 	a.plain.replay(false, st.plain)
 	a.plainNow.Store(a.plain.schedule(a.price()))
 	renew(&a.sharedNow)
@@ -94,7 +96,8 @@ func (st state) merge(o state) state {
 		ratio:  interleave(st.ratio, o.ratio),
 		hinted: st.hinted + o.hinted,
 		polled: st.polled + o.polled,
-		polls:  min(st.polls+o.polls, 3),
+		silent: (st.silent + o.silent) / 2,
+		live:   st.live || o.live,
 		own:    min(st.own+o.own, sharedUntil),
 	}
 }
@@ -199,9 +202,7 @@ func (st *state) parseLine(line []byte, n int) error {
 			return errStateLine
 		}
 		st.hinted, st.polled = v[0], v[1]
-		if v[1] > 0 {
-			st.polls = 3
-		}
+		st.live = v[1] > 0
 		return nil
 	}
 	s := sample{lo: v[0], hi: v[1], weight: 1}

@@ -22,9 +22,16 @@ var (
 
 const maxDuration = time.Duration(math.MaxInt64)
 
+// seeded returns an Adaptive that does the same in each run.
+func seeded(cost time.Duration, seed uint64) *vtclient.Adaptive {
+	a := vtclient.NewAdaptive(cost)
+	a.Seed(seed)
+	return a
+}
+
 // taught returns an Adaptive that has waited for n jobs of d.
 func taught(cost time.Duration, n int, d dist, seed uint64) *vtclient.Adaptive {
-	a := vtclient.NewAdaptive(cost)
+	a := seeded(cost, seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	for range n {
 		run(a, d.draw(r), cost.Seconds(), polled, r)
@@ -125,7 +132,7 @@ func TestAdaptiveOverdueIsNow(t *testing.T) {
 }
 
 func TestAdaptiveExpect(t *testing.T) {
-	a := vtclient.NewAdaptive(time.Second)
+	a := seeded(time.Second, 1)
 	for _, e := range []time.Duration{time.Minute, time.Hour} {
 		f := a.Explain(vtclient.Attempt{Expected: e})
 		if f.Median < e*8/10 || f.Median > e*12/10 || f.Jobs != 0 {
@@ -174,6 +181,41 @@ func TestAdaptiveHintsMakePollsDearer(t *testing.T) {
 	if q := float64(gb) / float64(ga); q < 1.8 || q > 4.5 {
 		t.Errorf("with nine in ten hinted, gaps grow by %.2f (%v, %v)", q, ga, gb)
 	}
+}
+
+// Hints that nearly all come make polls rare; when they cease, a few jobs are enough
+// to poll as if there had been none, and when they come back, to rely on them again.
+func TestAdaptiveHintsThatCeaseAndReturn(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	a, b := vtclient.NewAdaptive(time.Second), vtclient.NewAdaptive(time.Second)
+	learn := func(n int, hinted func(i int) bool) {
+		for i := range n {
+			x := time.Duration(600 * r.ExpFloat64() * 1e9)
+			c := vtclient.Completion{PendingAt: x - x/50, DoneBy: x}
+			a.Learn(c)
+			c.Hinted = hinted(i)
+			b.Learn(c)
+		}
+	}
+	gaps := func(what string, least, most float64) {
+		t.Helper()
+		at := vtclient.Attempt{Elapsed: 5 * time.Minute, PendingAt: 5 * time.Minute}
+		ga, gb := a.Explain(at).Polls[0]-at.Elapsed, b.Explain(at).Polls[0]-at.Elapsed
+		if q := float64(gb) / float64(ga); q < least || q > most {
+			t.Errorf("%s, gaps are %.2f times as long as without hints, want %v to %v", what, q, least, most)
+		}
+	}
+	never := func(int) bool { return false }
+	most := func(i int) bool { return i%50 != 30 }
+	learn(300, most)
+	gaps("with 49 of 50 hints", 4, 10) // √50 = 7.1
+	learn(1, never)
+	gaps("after one without", 1.5, 6)
+	// The schedule is not computed anew after each job, but the more for a surprise.
+	learn(12, never)
+	gaps("after twelve more", 0.8, 1.25)
+	learn(12, most)
+	gaps("when they are back", 4, 10)
 }
 
 func TestAdaptiveGarbageTeachesNothing(t *testing.T) {

@@ -66,6 +66,8 @@ func TestExponentialFollowsItsDocumentedNumbers(t *testing.T) {
 		{"the zero value", vtclient.Exponential{}, []time.Duration{s / 2, s / 2, s, 2 * s, 4 * s, 8 * s, 16 * s, 32 * s, 60 * s, 60 * s}, 0},
 		{"a factor of one is constant", vtclient.Exponential{Base: 3 * s, Multiplier: 1}, []time.Duration{3 * s, 3 * s, 3 * s, 3 * s}, 0},
 		{"a base above max is max", vtclient.Exponential{Base: time.Hour, Max: s}, []time.Duration{s, s, s}, 0},
+		{"a factor that makes no sense is two", vtclient.Exponential{Multiplier: math.NaN()}, []time.Duration{s / 2, s / 2, s, 2 * s}, 0},
+		{"nor does one below one", vtclient.Exponential{Multiplier: -3}, []time.Duration{s / 2, s / 2, s, 2 * s}, 0},
 		{"a limit of one stops after the first", vtclient.Exponential{Limit: 1}, []time.Duration{s / 2, s / 2}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -130,7 +132,11 @@ func TestNewRefusesBackoffsThatMakeNoSense(t *testing.T) {
 		{&e{Multiplier: 1}, ""},
 		{vtclient.Constant(1), ""},
 		{e{Base: -1}, "Exponential.Base: got -1ns"},
+		{e{Base: time.Hour}, ""},
+		{e{Base: time.Second, Max: time.Second}, ""},
+		{e{Base: 2 * time.Second, Max: time.Second}, "Exponential.Base: got 2s, want at most Max, 1s"},
 		{e{Max: math.MinInt64}, "Exponential.Max: got -2562047h47m16.854775808s"},
+		{e{Base: 3, Max: 2}, "Exponential.Base: got 3ns"},
 		{e{Multiplier: 0.99}, "Exponential.Multiplier: got 0.99"},
 		{e{Multiplier: -2}, "Exponential.Multiplier: got -2"},
 		{e{Multiplier: math.NaN()}, "Exponential.Multiplier: got NaN"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -134,11 +135,22 @@ func (r *bulkRoute) takes(id string) bool {
 	return id != "" && !strings.Contains(id, r.separator)
 }
 
-// address returns the URL of a request for the jobs of q, or for one alone if q
-// is nil.
-func (r *route) address(id string, q *query) *url.URL {
+// idParams returns the query parameters that hold ids.
+func (r *bulkRoute) idParams() (names []string) {
+	two := strings.Replace(r.target.query, idsMark, idsMark+r.separator+idsMark, 1)
+	for pair := range strings.SplitSeq(two, "&") {
+		if name, value, _ := strings.Cut(pair, "="); strings.Contains(value, idsMark) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// address returns the URL of a request.
+func (r *route) address(asked inquiry) *url.URL {
+	q := asked.many
 	if q == nil {
-		return r.url(id)
+		return r.url(asked.id)
 	}
 	escaped := make([]string, len(q.polls))
 	for i, p := range q.polls {
@@ -162,14 +174,6 @@ type query struct {
 	next  string
 }
 
-// jobs is the number of jobs that are asked for together; 0: one alone.
-func (q *query) jobs() int {
-	if q == nil {
-		return 0
-	}
-	return len(q.polls)
-}
-
 // read reads an answer into q: what it says of the jobs that are still wanted,
 // each once.
 func (q *query) read(r *bulkRoute, a Answer) error {
@@ -191,7 +195,7 @@ func (q *query) read(r *bulkRoute, a Answer) error {
 		}
 	}
 	if len(q.found) == 0 && q.next == "" && q.token == "" {
-		return fmt.Errorf("none of the %d jobs asked for is in the answer", q.jobs())
+		return fmt.Errorf("none of the %d jobs asked for is in the answer", len(q.polls))
 	}
 	return nil
 }
@@ -273,7 +277,7 @@ func (e *poller) shared() int {
 func (e *poller) gather(p *poll, now int64) *batch {
 	r := e.c.route.bulk
 	limit := e.share(now)
-	if r == nil || limit < 2 || len(e.polls) < 2 || p.apart > 0 || !r.takes(p.id) {
+	if r == nil || limit < 2 || len(e.polls) < 2 || p.alone() || !r.takes(p.id) {
 		return nil
 	}
 	if p.faults >= trialAfter && now >= e.sharing.trialAt {
@@ -337,10 +341,14 @@ func unqueue(ready []*poll, n int) []*poll {
 	return ready
 }
 
+// alone reports whether a poll has to be made by a single request, as a shared
+// one has just not settled it, or cannot bring what it lacks.
+func (p *poll) alone() bool { return p.apart > 0 || p.bare != nil }
+
 // rides reports whether a poll may be made now though it is not due, with
 // another's request.
 func (p *poll) rides(now int64) bool {
-	return !p.gone && p.cancel == nil && !p.parked && p.apart == 0 && p.floor <= now &&
+	return !p.gone && p.cancel == nil && !p.parked && !p.alone() && p.floor <= now &&
 		now-p.started >= int64(pollFloor) && p.alive(now) && !p.allFull()
 }
 
@@ -368,7 +376,7 @@ func (e *poller) runBatch(ctx context.Context, b *batch) {
 	requests, made := 0, 0
 	var lacking []*poll
 	for {
-		out := e.c.exchange(ctx, b.polls[0].id, base+made+1, q)
+		out := e.c.exchange(ctx, inquiry{id: b.polls[0].id, many: q}, base+made+1)
 		requests += out.requests
 		made = out.number - base
 		if out.verdict != answered {
@@ -383,10 +391,11 @@ func (e *poller) runBatch(ctx context.Context, b *batch) {
 			switch {
 			case st.State == StatePending:
 				st.Body = nil
-			case st.State.Terminal() && len(st.Body) > 0:
+			case st.settled() && len(st.Body) > 0:
 			case st.State.Terminal():
 				delete(b.wanted, p.id)
 				lacking = append(lacking, p)
+				e.sawEnd(p)
 				continue
 			default:
 				continue // wanted still
@@ -407,6 +416,15 @@ func (e *poller) runBatch(ctx context.Context, b *batch) {
 	}
 }
 
+// sawEnd notes that a job is over, whose result is yet to be asked for.
+func (e *poller) sawEnd(p *poll) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !p.gone {
+		e.conclude(p, max(1, time.Duration(e.c.now()-p.began)))
+	}
+}
+
 // rest returns the polls that no answer has settled, in their order.
 func (b *batch) rest() (ps []*poll) {
 	for _, p := range b.polls {
@@ -423,6 +441,9 @@ func (e *poller) missed(ctx context.Context, b *batch, out *outcome, requests, m
 	if out.verdict == final || errors.As(out.err, &unreadable) {
 		e.fallBack(ctx, b, out, requests, made, base)
 		return
+	}
+	if out.verdict == refused {
+		out.refusal = asSaid(errors.Unwrap(out.err))
 	}
 	rest := b.rest()
 	if out.verdict == fault && out.hint == 0 {
@@ -508,9 +529,12 @@ func (e *poller) mistrusted(b *batch, ps []*poll) (apart []*poll) {
 func (e *poller) fallBack(ctx context.Context, b *batch, out *outcome, requests, made, base int) {
 	rest := b.rest()
 	p := rest[0]
+	if i := slices.IndexFunc(rest, func(p *poll) bool { return e.wanted(inquiry{poll: p}) }); i > 0 {
+		p = rest[i]
+	}
 	pause := e.restBulk(b)
 	if out.verdict == final && blanket(out.err) {
-		single := e.c.exchange(ctx, p.id, int(p.number)+made+1, nil)
+		single := e.c.exchange(ctx, inquiry{id: p.id, poll: p}, int(p.number)+made+1)
 		single.requests += requests
 		delete(b.wanted, p.id)
 		same := single.verdict == final && blanket(single.err)

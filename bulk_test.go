@@ -811,12 +811,16 @@ func TestBulkThatAloneFails(t *testing.T) {
 
 func TestBulkBehindABreaker(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		b := &bulkBackend{bulk: func(n int, _ time.Duration, _ []string) *bulkReply {
-			if n <= 5 {
+		down := func(at time.Duration) *bulkReply {
+			if at < 6*time.Second {
 				return &bulkReply{code: 500}
 			}
 			return nil
-		}}
+		}
+		b := &bulkBackend{
+			bulk:   func(_ int, at time.Duration, _ []string) *bulkReply { return down(at) },
+			single: func(_ int, at time.Duration, _ string) *bulkReply { return down(at) },
+		}
 		var mu sync.Mutex
 		refused := 0
 		c := startBulk(t, b, WithBreaker(NewCircuitBreaker(BreakerConfig{})), WithTrace(Trace{

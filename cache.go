@@ -182,8 +182,15 @@ func (c *MemoryCache[V]) Get(ctx context.Context, key string) (value V, ok bool,
 // Set stores value for key until ttl has passed. A ttl of zero or less removes
 // the key. The error is always nil.
 func (c *MemoryCache[V]) Set(ctx context.Context, key string, value V, ttl time.Duration) error {
+	c.set(key, value, ttl, nil)
+	return nil
+}
+
+// set is Set, but leaves alone what spare, if not nil, says of the living value
+// that key has.
+func (c *MemoryCache[V]) set(key string, value V, ttl time.Duration, spare func(old V) bool) {
 	if c.capacity <= 0 {
-		return nil
+		return
 	}
 	hash := c.hash(key)
 	if ttl <= 0 {
@@ -192,7 +199,7 @@ func (c *MemoryCache[V]) Set(ctx context.Context, key string, value V, ttl time.
 		if old := c.table.Load().find(hash, key); old != nil {
 			c.remove(old)
 		}
-		return nil
+		return
 	}
 
 	now := c.now()
@@ -204,8 +211,10 @@ func (c *MemoryCache[V]) Set(ctx context.Context, key string, value V, ttl time.
 	defer c.mu.Unlock()
 	old := c.table.Load().find(hash, key)
 	if old != nil && now < old.expires {
-		c.replace(old, e)
-		return nil
+		if spare == nil || !spare(old.value) {
+			c.replace(old, e)
+		}
+		return
 	}
 	if old != nil {
 		// Its place among the oldest says nothing about the new value.
@@ -216,7 +225,6 @@ func (c *MemoryCache[V]) Set(ctx context.Context, key string, value V, ttl time.
 		c.evict(now)
 	}
 	c.insert(e)
-	return nil
 }
 
 // Len returns the number of entries whose time to live has not passed. It looks

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 )
 
 // An Endpoint says what a backend looks like: where a job's status is asked
@@ -24,8 +25,10 @@ type Endpoint struct {
 	// fills in the rest. An error means that the answer is unreadable, which
 	// is a fault and is retried. A State other than the three known ones means
 	// that the backend used a word which Decode does not know: the client ends
-	// the wait with a *StateError that names it. Decode must be safe for
-	// concurrent use and must not keep a.Body, which is reused.
+	// the wait with a *StateError that names it. Where a completed answer lacks
+	// the result that makes it worth having, it sets ResultMissing: a wait then
+	// looks again for a while. Decode must be safe for concurrent use and must
+	// not keep a.Body, which is reused.
 	Decode func(a Answer) (Status, error)
 	// Bulk says how the backend is asked for many jobs at once. The zero value
 	// says that it cannot be.
@@ -45,7 +48,9 @@ type Answer struct {
 //
 //	{"result":"pending"|"completed"|"error"}
 //
-// and optionally "message", a string, and "progress", a number from 0 to 1.
+// and optionally "message", a string, and "progress", a number from 0 to 1. Of a
+// name that stands there twice the last counts, and what an answer says about
+// whose it is does not count at all.
 func PlainAPI() Endpoint {
 	return Endpoint{Path: "/status/{id}", EmptyPath: "/status", Decode: decodePlain}
 }
@@ -63,6 +68,54 @@ func decodePlain(a Answer) (Status, error) {
 		return Status{}, errors.New(`no "result" in the answer`)
 	}
 	return Status{State: v.Result, Message: v.Message.v, Progress: v.Progress.v}, nil
+}
+
+// HeyGenV3 returns the Endpoint of HeyGen's video translations, version 3 of its
+// API: GET /v3/video-translations/{id}, answering
+//
+//	{"data":{"id":…,"status":"pending"|"running"|"completed"|"failed","video_url":…,"failure_message":…,…}}
+//
+// The base URL is https://api.heygen.com, and the key goes in as
+// WithHeader("X-Api-Key", key) or WithHeader("Authorization", "Bearer "+token).
+// The words "success" (version 2's) and "succeeded" count as completed, too. A
+// completed answer without a video_url (of an audio-only translation: with
+// neither that nor an audio_url) is marked ResultMissing. Message is the
+// failure_message of a failed job. What went wrong with a request is in an
+// *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}.
+//
+// The URLs expire: a Status from the cache is at most as old as WithCacheTTL says.
+//
+// Source: https://developers.heygen.com/docs/video-translate
+func HeyGenV3() Endpoint {
+	return Endpoint{Path: "/v3/video-translations/{id}", Decode: decodeHeyGenV3}
+}
+
+func decodeHeyGenV3(a Answer) (Status, error) {
+	var v struct {
+		Data struct {
+			Status         string          `json:"status"`
+			FailureMessage lenient[string] `json:"failure_message"`
+			VideoURL       lenient[string] `json:"video_url"`
+			AudioURL       lenient[string] `json:"audio_url"`
+			AudioOnly      lenient[bool]   `json:"translate_audio_only"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(a.Body, &v); err != nil {
+		return Status{}, err
+	}
+	switch d := &v.Data; d.Status {
+	case "":
+		return Status{}, errors.New(`no "data.status" in the answer`)
+	case "pending", "running":
+		return Status{State: StatePending}, nil
+	case "completed", "success", "succeeded":
+		there := d.VideoURL.v != "" || d.AudioOnly.v && d.AudioURL.v != ""
+		return Status{State: StateCompleted, ResultMissing: !there}, nil
+	case "failed":
+		return Status{State: StateFailed, Message: d.FailureMessage.v}, nil
+	default:
+		return Status{State: State(d.Status)}, nil
+	}
 }
 
 // lenient takes a JSON value that merely decorates an answer: one of the wrong
@@ -89,6 +142,8 @@ type route struct {
 	path      target
 	empty     target
 	takeEmpty bool
+	idParams  []string // the query parameters that hold ids, which are no secrets
+	anyID     bool     // no URL is made of the id
 	decode    func(Answer) (Status, error)
 	bulk      *bulkRoute // nil: jobs are asked for one by one
 }
@@ -121,28 +176,68 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 	if r.takeEmpty {
 		r.empty, eerr = parseTarget("Endpoint.EmptyPath", base, e.EmptyPath)
 	}
+	for pair := range strings.SplitSeq(r.path.query, "&") {
+		if name, value, _ := strings.Cut(pair, "="); strings.Contains(value, idMark) {
+			r.idParams = append(r.idParams, name)
+		}
+	}
 	var kerr error
-	r.bulk, kerr = newBulkRoute(base, e.Bulk)
+	if r.bulk, kerr = newBulkRoute(base, e.Bulk); r.bulk != nil {
+		r.idParams = append(r.idParams, r.bulk.idParams()...)
+	}
 	return r, errors.Join(berr, perr, eerr, kerr)
 }
 
+// fetchRoute is the route of a client that asks a function: it only checks ids.
+func fetchRoute(baseURL string) (*route, error) {
+	if baseURL == "" {
+		return &route{anyID: true}, nil
+	}
+	_, err := parseBase(baseURL)
+	return &route{anyID: true}, err
+}
+
 func parseBase(s string) (*url.URL, error) {
-	// The errors name only the part that is wrong: a base URL may hold a
-	// password, and url.Parse's own error would repeat all of it.
+	// A base URL may hold a password, and url.Parse's own error would repeat all
+	// of it. What cannot be parsed is not shown at all: any part of it may be one.
 	u, err := url.Parse(s)
-	switch {
-	case err != nil:
+	if err != nil {
 		return &url.URL{}, badArgument("New: baseURL", words("a string that is no URL"), "a URL such as https://api.example.com")
+	}
+	refuse := func(what, where, expected string) (*url.URL, error) {
+		if shown := shownBase(u); shown != "" {
+			what += " " + where + " " + quoteID(shown)
+		}
+		return u, badArgument("New: baseURL", words(what), expected)
+	}
+	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
-		return u, badArgument("New: baseURL", words("scheme "+quoteID(u.Scheme)), "scheme http or https, as in https://api.example.com")
+		return refuse("scheme "+quoteID(u.Scheme), "in", "scheme http or https, as in https://api.example.com")
 	case u.Opaque != "" || u.Hostname() == "":
-		return u, badArgument("New: baseURL", words("no host"), "a URL with a host, such as https://api.example.com")
+		return refuse("no host", "in", "a URL with a host, such as https://api.example.com")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return u, badArgument("New: baseURL", words("a query or a fragment"), "a URL without them; add parameters in Endpoint.Path or WithRequest")
+		return refuse("a query or a fragment", "after", "a URL without them; add parameters in Endpoint.Path or WithRequest")
+	case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }):
+		// Most likely left over from a file or from copying, and invisible in a 404.
+		return refuse("a space or an invisible character", "in", "a URL without any; %20 stands for a space that belongs there")
 	}
 	u.RawPath = strings.TrimRight(u.EscapedPath(), "/") // escaped slashes are part of a name
 	u.Path, _ = url.PathUnescape(u.RawPath)             // cannot fail: it was escaped just now
 	return u, nil
+}
+
+// shownBase is what of a refused base URL may stand in an error: not its user
+// and password, its query or its fragment, and nothing of a string in which
+// those cannot be told from the rest, as in that of somebody who forgot to
+// escape a password.
+func shownBase(u *url.URL) string {
+	if u.Opaque != "" || strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") {
+		return ""
+	}
+	if u.Scheme == "" {
+		return u.Host + u.Path
+	}
+	return u.Scheme + "://" + u.Host + u.Path
 }
 
 func parseTarget(where string, base *url.URL, pattern string) (target, error) {
@@ -175,6 +270,8 @@ func (r *route) checkID(id string) error {
 		return badArgument("job id", id, "an id that is not empty")
 	case len(id) > maxIDLength:
 		return badArgument("job id", id, "an id of at most 2048 bytes")
+	case r.anyID:
+		return nil
 	}
 	// "." and ".." are path segments that servers and proxies resolve, escaped
 	// or not; between slashes too, as many decode %2F before they resolve.

@@ -139,18 +139,32 @@ func TestNewRefusesAddressesThatCannotBeAskedAt(t *testing.T) {
 	const password = "s3cr3t-pw"
 	for _, tt := range []struct{ base, path, empty, want string }{
 		{"", "", "", `New: baseURL: got scheme "", want scheme http or https`},
-		{"api.example.com", "", "", `New: baseURL: got scheme "", want`},
-		{"ftp://u:" + password + "@h", "", "", `New: baseURL: got scheme "ftp", want`},
-		{"http://", "", "", "New: baseURL: got no host, want"},
-		{"http:///path", "", "", "New: baseURL: got no host, want"},
-		{"http://:80", "", "", "New: baseURL: got no host, want"},
+		{"api.example.com/v1", "", "", `New: baseURL: got scheme "" in "api.example.com/v1", want`},
+		{"ftp://u:" + password + "@h", "", "", `New: baseURL: got scheme "ftp" in "ftp://h", want`},
+		{"u:" + password + "@h", "", "", `New: baseURL: got scheme "u", want`},
+		{password + "@h", "", "", `New: baseURL: got scheme "", want`},
+		{"//u:" + password + "@h/x", "", "", `New: baseURL: got scheme "" in "h/x", want`},
+		{"http://", "", "", `New: baseURL: got no host in "http://", want`},
+		{"http:///path", "", "", `New: baseURL: got no host in "http:///path", want`},
+		{"http://:80", "", "", `New: baseURL: got no host in "http://:80", want`},
+		// Copied with something around it.
+		{"http://h/v1 ", "", "", `New: baseURL: got a space or an invisible character in "http://h/v1 ", want`},
+		{"http://u:" + password + "@h/a b", "", "", `New: baseURL: got a space or an invisible character in "http://h/a b", want`},
+		{"http://h/\u200b", "", "", `New: baseURL: got a space or an invisible character in "http://h/\u200b", want`},
+		{"http://h\u00a0/", "", "", `New: baseURL: got a space or an invisible character in "http://h\u00a0/", want`},
+		{"http://h\r\nX-Evil: 1/", "", "", "New: baseURL: got a string that is no URL, want"},
 		{"http:h", "", "", "New: baseURL: got no host, want"},
 		{"http://u:" + password + "@h:port/", "", "", "New: baseURL: got a string that is no URL, want"},
 		{"http://u:" + password + "@h/%zz", "", "", "New: baseURL: got a string that is no URL, want"},
 		{"http://u:" + password + " @h/", "", "", "New: baseURL: got a string that is no URL, want"},
-		{"http://u:" + password + "@h?key=" + password, "", "", "New: baseURL: got a query or a fragment, want"},
-		{"http://u:" + password + "@h?", "", "", "New: baseURL: got a query or a fragment, want"},
-		{"http://u:" + password + "@h#" + password, "", "", "New: baseURL: got a query or a fragment, want"},
+		{"http://u:" + password + "@h/v1?key=" + password, "", "", `New: baseURL: got a query or a fragment after "http://h/v1", want`},
+		{"http://u:" + password + "@h?", "", "", `New: baseURL: got a query or a fragment after "http://h", want`},
+		{"http://u:" + password + "@h#" + password, "", "", `New: baseURL: got a query or a fragment after "http://h", want`},
+		// Passwords that nobody has escaped.
+		{"http://u/" + password + "@h?", "", "", "New: baseURL: got a query or a fragment, want"},
+		{"http://u:1?" + password + "@h", "", "", "New: baseURL: got a query or a fragment, want"},
+		{"http://u:1#" + password + "@h", "", "", "New: baseURL: got a query or a fragment, want"},
+		{"http://u:" + password, "", "", "New: baseURL: got a string that is no URL, want"},
 		{"http://h", "/status", "", `Endpoint.Path: got "/status", want a path that contains {id}`},
 		{"http://h", "s/{id}", "", `Endpoint.Path: got "s/{id}", want a path that begins with /`},
 		{"http://h", "{id}", "", `Endpoint.Path: got "{id}", want a path that begins with /`},
@@ -209,6 +223,90 @@ func TestPlainAPIReadsAnswers(t *testing.T) {
 				t.Errorf("body %q, want it as received", st.Body)
 			}
 		})
+	}
+}
+
+// The shapes are those of HeyGen's documentation; what it leaves open is read in the
+// way that loses nothing.
+func TestHeyGenV3ReadsAnswers(t *testing.T) {
+	const url = `"video_url":"https://files.test/v.mp4"`
+	for _, tt := range []struct {
+		name, body string
+		want       vtclient.Status // zero: unreadable
+	}{
+		{"queued", `{"data":{"id":"tr_1-es","status":"pending","title":"t","output_language":"Spanish","video_url":null,"failure_message":null}}`, vtclient.Status{State: "pending"}},
+		{"in progress", `{"data":{"id":"tr_1-es","status":"running"}}`, vtclient.Status{State: "pending"}},
+		{"done", `{"data":{"id":"tr_1-es","status":"completed","duration":65.4,` + url + `,"audio_url":"https://files.test/a.mp3"}}`, vtclient.Status{State: "completed"}},
+		{"done, in version 2's word", `{"data":{"status":"success",` + url + `}}`, vtclient.Status{State: "completed"}},
+		{"done, in the word of others", `{"data":{"status":"succeeded",` + url + `}}`, vtclient.Status{State: "completed"}},
+		{"failed", `{"data":{"id":"tr_1-es","status":"failed","failure_message":"no speech found"}}`, vtclient.Status{State: "error", Message: "no speech found"}},
+		{"failed for no reason", `{"data":{"status":"failed","failure_message":null}}`, vtclient.Status{State: "error"}},
+		{"a message is no reason to lose the result", `{"data":{"status":"failed","failure_message":{"code":7}}}`, vtclient.Status{State: "error"}},
+		{"done, the URL missing", `{"data":{"status":"completed"}}`, vtclient.Status{State: "completed", ResultMissing: true}},
+		{"done, the URL null", `{"data":{"status":"success","video_url":null}}`, vtclient.Status{State: "completed", ResultMissing: true}},
+		{"done, the URL empty", `{"data":{"status":"completed","video_url":""}}`, vtclient.Status{State: "completed", ResultMissing: true}},
+		{"done, the URL no string", `{"data":{"status":"completed","video_url":1}}`, vtclient.Status{State: "completed", ResultMissing: true}},
+		{"the audio of a video is not the video", `{"data":{"status":"completed","translate_audio_only":false,"audio_url":"https://files.test/a.mp3"}}`, vtclient.Status{State: "completed", ResultMissing: true}},
+		{"audio was all that was asked for", `{"data":{"status":"completed","translate_audio_only":true,"video_url":null,"audio_url":"https://files.test/a.mp3"}}`, vtclient.Status{State: "completed"}},
+		{"audio was all, and is missing", `{"data":{"status":"completed","translate_audio_only":true,"audio_url":null}}`, vtclient.Status{State: "completed", ResultMissing: true}},
+		{"an error with a 200", `{"error":{"code":"internal","message":"oops"}}`, vtclient.Status{}},
+		{"data null", `{"data":null}`, vtclient.Status{}},
+		{"no status", `{"data":{"id":"tr_1-es"}}`, vtclient.Status{}},
+		{"a status that is no word", `{"data":{"status":2}}`, vtclient.Status{}},
+		{"another shape", `{"data":[{"status":"completed"}]}`, vtclient.Status{}},
+		{"HTML", `<html>`, vtclient.Status{}},
+		{"empty", ``, vtclient.Status{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var uri string
+			c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+				uri = r.URL.RequestURI()
+				return respond(r, 200, tt.body), nil
+			}, once(), vtclient.WithEndpoint(vtclient.HeyGenV3()))
+			st, err := c.Status(t.Context(), "tr_1-es")
+			if uri != "/v3/video-translations/tr_1-es" {
+				t.Errorf("asked at %s", uri)
+			}
+			if tt.want.State == "" {
+				var dec *vtclient.DecodeError
+				if !errors.As(err, &dec) || st.State != "" {
+					t.Errorf("%+v, %v; want a DecodeError", st, err)
+				}
+				return
+			}
+			if err != nil || st.State != tt.want.State || st.Message != tt.want.Message || st.ResultMissing != tt.want.ResultMissing {
+				t.Errorf("%+v, %v; want %+v", st, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestHeyGenV3NamesAWordItDoesNotKnow(t *testing.T) {
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+		return respond(r, 200, `{"data":{"status":"archived"}}`), nil
+	}, vtclient.WithEndpoint(vtclient.HeyGenV3()))
+	_, err := c.Status(t.Context(), "j")
+	var state *vtclient.StateError
+	if !errors.As(err, &state) || state.Word != "archived" {
+		t.Errorf("%v", err)
+	}
+}
+
+// HeyGen's error envelope fits into the excerpt, so that it needs no reader of its own.
+func TestHeyGenV3ErrorsShowTheEnvelopeAndNotTheKey(t *testing.T) {
+	const key = "sk_V2_hgu_secret"
+	body := `{"error":{"code":"not_found","message":"No video translation with this id for key ` + key + `.","param":"video_translation_id","doc_url":"https://developers.heygen.com/docs/error-codes#not-found"}}`
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+		if r.Header.Get("X-Api-Key") != key {
+			t.Errorf("headers %v", r.Header)
+		}
+		return respond(r, 404, body, "X-Request-Id: req_7"), nil
+	}, vtclient.WithEndpoint(vtclient.HeyGenV3()), vtclient.WithHeader("x-api-key", key))
+	_, err := c.Status(t.Context(), "j")
+	var h *vtclient.HTTPError
+	if !errors.As(err, &h) || h.StatusCode != 404 || h.RequestID != "req_7" ||
+		!strings.Contains(err.Error(), "not_found") || !strings.Contains(err.Error(), "No video translation with this id") || strings.Contains(err.Error(), key) {
+		t.Errorf("%v", err)
 	}
 }
 

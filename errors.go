@@ -27,20 +27,21 @@ var (
 	ErrGaveUp = errors.New("vtclient: the polling backoff said stop")
 
 	// ErrRetryAfter is the Cause of a [*WaitError] when the server asked, with
-	// a fault, for a longer pause than [WithMaxRetryAfter] allows; the
-	// *HTTPError in the same error carries the pause.
+	// a fault, for a longer pause than [WithMaxRetryAfter] allows; the fault in
+	// the same error, mostly an *HTTPError (with [WithFetch] a *TransportError),
+	// carries the pause.
 	ErrRetryAfter = errors.New("vtclient: the server asks for a longer pause than allowed")
 
 	// ErrBodyTooLarge is matched by a [*DecodeError] when an answer had more
 	// bytes, after decompression, than [WithMaxBody] allows.
-	ErrBodyTooLarge = errors.New("the body is larger than allowed")
+	ErrBodyTooLarge = errors.New("vtclient: the body is larger than allowed")
 
 	// ErrRedirect is matched by a [*TransportError] when the server redirected to
 	// another host or port or to another scheme than HTTPS, more than ten times,
 	// or to where the CheckRedirect of the caller's own http.Client will not go.
 	// Such a redirect is never followed, for it would carry the caller's
 	// credentials along.
-	ErrRedirect = errors.New("redirect refused")
+	ErrRedirect = errors.New("vtclient: redirect refused")
 )
 
 // Details say where in a wait an error arose, what the server said and what
@@ -109,7 +110,8 @@ func (d *Details) text(what string) string {
 	return b.String()
 }
 
-// quoteID quotes a job id so that it cannot break out of a log line, and bounds it.
+// quoteID quotes a job id, or another word from outside, so that it cannot
+// break out of a log line, and bounds it.
 func quoteID(id string) string {
 	if len(id) > 128 {
 		return strconv.QuoteToASCII(id[:128]) + "…"
@@ -149,15 +151,15 @@ func (e *HTTPError) Error() string {
 
 // A TransportError reports that no whole answer arrived: the connection could
 // not be made or broke, the attempt's timeout passed, a redirect was refused,
-// or what the caller plugged in before the exchange (WithRequest, WithLimiter)
-// failed. Certificate and URL errors and refused redirects are final; the rest are
-// faults, which are retried.
+// or what the caller plugged in (WithRequest, WithLimiter, WithFetch) failed.
+// Certificate and URL errors, refused redirects and errors of WithFetch's
+// function that wrap ErrFinal are final; the rest are faults, which are retried.
 type TransportError struct {
 	Details
 	Err error // the cause; never the end of the caller's own context
 }
 
-func (e *TransportError) Error() string { return e.text(oneLine(e.Err.Error(), 500)) }
+func (e *TransportError) Error() string { return e.text(inside(e.Err)) }
 
 // Unwrap returns the cause.
 func (e *TransportError) Unwrap() error { return e.Err }
@@ -177,7 +179,7 @@ type DecodeError struct {
 }
 
 func (e *DecodeError) Error() string {
-	return e.text("unreadable answer: " + oneLine(e.Err.Error(), 500))
+	return e.text("unreadable answer: " + inside(e.Err))
 }
 
 // Unwrap returns the cause.
@@ -187,11 +189,13 @@ func (e *DecodeError) Unwrap() error { return e.Err }
 // It is final: whatever the word means, asking again would not make it known.
 type StateError struct {
 	Details
-	Word string // the state as the backend names it
+	Word string // the state as the backend names it, at most about 1 KiB of it
 }
 
 func (e *StateError) Error() string {
-	return e.text(fmt.Sprintf("unknown job state %q", oneLine(e.Word, 64)))
+	// Quoted as it is, and not cleaned: what makes the word an unknown one may
+	// be just what cannot be seen.
+	return e.text("unknown job state " + quoteID(e.Word))
 }
 
 // A RefusedError reports that the circuit breaker let no request through. With
@@ -203,7 +207,7 @@ type RefusedError struct {
 }
 
 func (e *RefusedError) Error() string {
-	s := fmt.Sprintf("vtclient: job %s: no request made: %s", quoteID(e.JobID), strings.TrimPrefix(e.Err.Error(), "vtclient: "))
+	s := fmt.Sprintf("vtclient: job %s: no request made: %s", quoteID(e.JobID), inside(e.Err))
 	// Our own breaker's text says it.
 	if d := e.RetryAfter(); d > 0 && !errors.Is(e.Err, ErrBreakerOpen) {
 		s += fmt.Sprintf("; try again in %v", d.Round(time.Millisecond))
@@ -244,9 +248,13 @@ func (e *WaitError) Error() string {
 		b.WriteByte('s')
 	}
 	b.WriteString(": ")
-	b.WriteString(strings.TrimPrefix(e.Cause.Error(), "vtclient: "))
+	b.WriteString(inside(e.Cause))
 	if e.Last.State != "" {
-		fmt.Fprintf(&b, "; last answer: %s at %s", e.Last.State, e.Last.CheckedAt.UTC().Format(time.RFC3339))
+		said := string(e.Last.State)
+		if e.Last.ResultMissing {
+			said = "completed, but without its result,"
+		}
+		fmt.Fprintf(&b, "; last answer: %s at %s", said, e.Last.CheckedAt.UTC().Format(time.RFC3339))
 	}
 	if e.Fault != nil {
 		b.WriteString("; last fault: ")
@@ -275,6 +283,28 @@ func contextCause(ctx context.Context) error {
 	}
 	return &causeError{err, cause}
 }
+
+// A refusedUntil is the cause of a wait's end where nothing came of it since the
+// breaker's last refusal. Its text is composed when it is asked for, as the cause
+// may be the caller's own error.
+type refusedUntil struct{ cause, refusal error }
+
+func (e *refusedUntil) Error() string {
+	return e.cause.Error() + ", while the breaker let nothing through (" + e.refusal.Error() + ")"
+}
+func (e *refusedUntil) Unwrap() []error { return []error{e.cause, e.refusal} }
+
+// asSaid keeps the text of an error as it is now: that of a breaker tells the time
+// that is left.
+func asSaid(err error) error { return &saidError{err.Error(), err} }
+
+type saidError struct {
+	text string
+	err  error
+}
+
+func (e *saidError) Error() string { return e.text }
+func (e *saidError) Unwrap() error { return e.err }
 
 type causeError struct{ err, cause error }
 
@@ -308,6 +338,19 @@ func badArgument(where string, value any, expected string) error {
 	}
 	return &ArgumentError{Where: where, Value: v, Expected: expected}
 }
+
+// inside is the text of an error as it stands inside that of another: on one
+// line, which is all that a log may get of it, and without our prefix.
+func inside(err error) string {
+	return oneLine(strings.TrimPrefix(err.Error(), "vtclient: "), 500)
+}
+
+// A briefError shows the text of an error from outside on one bounded line, and
+// matches what it does.
+type briefError struct{ error }
+
+func (e briefError) Error() string { return inside(e.error) }
+func (e briefError) Unwrap() error { return e.error }
 
 // oneLine makes a short printable line of text from outside: control
 // characters and runs of space become one space, what is not UTF-8 becomes

@@ -35,7 +35,7 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 		{"too large", testserver.Reply(200, `{"result":"pending"}`), []vtclient.Option{vtclient.WithMaxBody(10)},
 			`vtclient: job "j\"1": request 1: unreadable answer: the body is larger than allowed: more than 10 bytes: "{\"result\":"; not retried: WithRetry stops after try 1`},
 		{"an unknown state", testserver.JSON(200, `{"result":"CANCELLED\n"}`, "Request-Id: q"), nil,
-			`vtclient: job "j\"1": request 1: unknown job state "CANCELLED" (request id q): "{\"result\":\"CANCELLED\\n\"}"; not retried: only a newer Endpoint can know it`},
+			`vtclient: job "j\"1": request 1: unknown job state "CANCELLED\n" (request id q): "{\"result\":\"CANCELLED\\n\"}"; not retried: only a newer Endpoint can know it`},
 		{"no answer in time", testserver.Silence(), []vtclient.Option{vtclient.WithTimeout(time.Second)},
 			`vtclient: job "j\"1": request 1: no whole answer within 1s; not retried: WithRetry stops after try 1`},
 	} {

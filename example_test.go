@@ -21,7 +21,7 @@ func ExampleNew() {
 	_, err := vtclient.New("api.example.com", vtclient.WithTimeout(-time.Second))
 	fmt.Println(err)
 	// Output:
-	// vtclient: New: baseURL: got scheme "", want scheme http or https, as in https://api.example.com
+	// vtclient: New: baseURL: got scheme "" in "api.example.com", want scheme http or https, as in https://api.example.com
 	// vtclient: WithTimeout: got -1s, want a positive value
 }
 

@@ -98,7 +98,7 @@ func ExampleClient_Hint() {
 }
 
 func ExampleOnProgress() {
-	sim, client, stop := exampleClient(vtclient.WithPolling(vtclient.Constant(20 * time.Millisecond)))
+	sim, client, stop := exampleClient(vtclient.WithPolling(vtclient.Constant(250 * time.Millisecond)))
 	defer stop()
 	id := sim.Create(simserver.Job{ID: "holiday", Duration: simserver.Never})
 

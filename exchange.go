@@ -8,17 +8,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // A verdict says what an exchange means for whoever asked for it.
@@ -38,23 +42,48 @@ type outcome struct {
 	verdict  verdict
 	status   Status
 	err      error
+	refusal  error         // what the breaker said, for a poll
 	hint     time.Duration // the server's Retry-After; 0: none
 	requests int           // sent
 	number   int           // the last one given to a request, or to a fault that kept one from being sent
 	jobs     int           // that the request asked for together; 0: it asked for one alone
 }
 
-// exchange asks for one job once: gate, limiter, breaker, timeout, send,
-// bound, classify. number is that of the request, for errors and traces. If q
-// is not nil, it asks for the jobs of q, of which id is the first, and leaves
-// what was said of them in q.
+// An inquiry is what an exchange asks about: one job, or the jobs of a query.
+type inquiry struct {
+	id   string // of the job, or of the first of them
+	poll *poll  // that it is made for; nil: it is not made for a single poll
+	many *query // nil: it asks about one job
+}
+
+// jobs is the number of jobs that are asked about together; 0: one alone.
+func (a inquiry) jobs() int {
+	if a.many == nil {
+		return 0
+	}
+	return len(a.many.polls)
+}
+
+// details are those that an error about it begins with.
+func (a inquiry) details(number int) Details {
+	return Details{JobID: a.id, Attempt: number, Jobs: a.jobs()}
+}
+
+// trace is what a Trace is told about it in any case.
+func (a inquiry) trace(number int) TraceInfo {
+	return TraceInfo{JobID: a.id, Attempt: number, Jobs: a.jobs()}
+}
+
+// exchange asks a backend once: gate, limiter, breaker, timeout, send,
+// bound, classify. number is that of the request, for errors and traces. Where
+// asked is about many jobs, what was said of them is in its query afterwards.
 //
 // A 401 is asked about once more where WithRequest can bring a fresh token.
-func (c *Client) exchange(ctx context.Context, id string, number int, q *query) outcome {
-	out := c.exchangeOnce(ctx, id, number, q)
+func (c *Client) exchange(ctx context.Context, asked inquiry, number int) outcome {
+	out := c.exchangeOnce(ctx, asked, number)
 	var h *HTTPError
 	if out.verdict == final && len(c.prepare) > 0 && errors.As(out.err, &h) && h.StatusCode == http.StatusUnauthorized {
-		again := c.exchangeOnce(ctx, id, out.number+1, q)
+		again := c.exchangeOnce(ctx, asked, out.number+1)
 		again.requests += out.requests
 		out = again
 	}
@@ -67,14 +96,14 @@ func (c *Client) exchange(ctx context.Context, id string, number int, q *query) 
 	return out
 }
 
-func (c *Client) exchangeOnce(ctx context.Context, id string, number int, q *query) (out outcome) {
+func (c *Client) exchangeOnce(ctx context.Context, asked inquiry, number int) (out outcome) {
 	defer func() {
-		out.jobs = q.jobs()
+		out.jobs = asked.jobs()
 		if out.number = number; out.requests == 0 && out.verdict != fault {
 			out.number-- // free for the next
 		}
 	}()
-	if out, ok := c.enter(ctx, id, number, q.jobs()); !ok {
+	if out, ok := c.enter(ctx, asked, number); !ok {
 		return out
 	}
 	defer c.leave()
@@ -83,8 +112,10 @@ func (c *Client) exchangeOnce(ctx context.Context, id string, number int, q *que
 	if c.breaker != nil {
 		done, err := c.breaker.Allow()
 		if err != nil {
-			err = &RefusedError{JobID: id, Err: err}
-			c.emit(ctx, traceRefused, TraceInfo{JobID: id, Attempt: number, Jobs: q.jobs(), Err: err})
+			err = &RefusedError{JobID: asked.id, Err: err}
+			info := asked.trace(number)
+			info.Err = err
+			c.emit(ctx, traceRefused, info)
 			return outcome{verdict: refused, err: err}
 		}
 		// Said from a defer, so that a panic or a Goexit in what the caller
@@ -94,11 +125,17 @@ func (c *Client) exchangeOnce(ctx context.Context, id string, number int, q *que
 		report = func(err error) { health = err }
 	}
 	// Last look before the wire: the engine's timers and those of the
-	// caller's context may fire in the same instant, in any order.
-	if expired(ctx) {
+	// caller's context may fire in the same instant, in any order. And while
+	// this one queued, all who wait may have been cancelled without having
+	// left: a loop body or a callback keeps them.
+	if expired(ctx) || !c.poller.wanted(asked) {
 		return outcome{verdict: left}
 	}
-	out, health := c.send(ctx, id, number, q)
+	ask := c.send
+	if c.fetch != nil {
+		ask = c.call
+	}
+	out, health := ask(ctx, asked, number)
 	if report != nil {
 		report(health)
 	}
@@ -122,7 +159,7 @@ func expired(ctx context.Context) bool {
 }
 
 // enter passes the gate and the limiter. If it reports true, leave must follow.
-func (c *Client) enter(ctx context.Context, id string, number, jobs int) (out outcome, ok bool) {
+func (c *Client) enter(ctx context.Context, asked inquiry, number int) (out outcome, ok bool) {
 	if c.held() > 0 {
 		return outcome{verdict: held, hint: c.held()}, false
 	}
@@ -146,8 +183,7 @@ func (c *Client) enter(ctx context.Context, id string, number, jobs int) (out ou
 			if expired(ctx) {
 				return outcome{verdict: left}, false
 			}
-			d := Details{JobID: id, Attempt: number, Jobs: jobs}
-			return outcome{verdict: fault, err: &TransportError{Details: d, Err: fmt.Errorf("limiter: %w", opaque(err))}}, false
+			return outcome{verdict: fault, err: &TransportError{Details: asked.details(number), Err: fmt.Errorf("limiter: %w", opaque(err))}}, false
 		}
 	}
 	// A 429 may have come in while this one queued.
@@ -192,7 +228,7 @@ func (e timeoutError) Timeout() bool        { return true }
 func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
 // send makes the request and reads the answer. health is what the breaker is told.
-func (c *Client) send(parent context.Context, id string, number int, q *query) (out outcome, health error) {
+func (c *Client) send(parent context.Context, asked inquiry, number int) (out outcome, health error) {
 	ctx, cancel := context.WithTimeout(parent, c.timeout)
 	defer cancel()
 
@@ -203,10 +239,10 @@ func (c *Client) send(parent context.Context, id string, number int, q *query) (
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
 	}
 	req := (&http.Request{
-		Method: http.MethodGet, URL: c.route.address(id, q), Host: c.route.base.Host, Header: c.header.Clone(),
+		Method: http.MethodGet, URL: c.route.address(asked), Host: c.route.base.Host, Header: c.header.Clone(),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
-	details := Details{JobID: id, Attempt: number, Jobs: q.jobs()}
+	details := asked.details(number)
 	for _, prepare := range c.prepare {
 		if err := prepare(req); err != nil {
 			if expired(parent) {
@@ -217,13 +253,12 @@ func (c *Client) send(parent context.Context, id string, number int, q *query) (
 		}
 	}
 
-	if u := req.URL; u == nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if err := sendable(req); err != nil {
 		details.then = "not retried: WithRequest made it so"
-		err := &TransportError{Details: details, Err: errors.New("the request has no http or https URL")}
-		return outcome{verdict: final, err: err}, errNeutral
+		return outcome{verdict: final, err: &TransportError{Details: details, Err: err}}, errNeutral
 	}
 
-	c.emit(parent, traceSent, TraceInfo{JobID: id, Attempt: number, Jobs: q.jobs()})
+	c.emit(parent, traceSent, asked.trace(number))
 	began := time.Now()
 	resp, err := c.http.Do(req)
 	var body *bodyBuffer
@@ -231,14 +266,15 @@ func (c *Client) send(parent context.Context, id string, number int, q *query) (
 		body = bodies.Get().(*bodyBuffer)
 		defer body.release()
 		details.StatusCode = resp.StatusCode
-		details.RequestID = oneLine(c.redact(requestID(resp.Header), req), 64)
-		limit := c.maxBody
-		if resp.StatusCode/100 != 2 {
-			limit = min(limit, errorBody)
-		}
-		err = body.read(resp, limit)
-		if err != nil && resp.StatusCode/100 != 2 {
-			err = nil // the status code says enough
+		switch {
+		case resp.StatusCode == http.StatusSwitchingProtocols:
+			// Its body is the bare connection, whose reads no context ends: a
+			// server that then says nothing would hold the exchange for ever.
+			resp.Body.Close()
+		case resp.StatusCode/100 == 2:
+			err = body.read(resp, c.maxBody)
+		default:
+			body.read(resp, min(c.maxBody, errorBody)) // whether or not it can be: the status code says enough
 		}
 	}
 	latency := time.Since(began)
@@ -246,8 +282,9 @@ func (c *Client) send(parent context.Context, id string, number int, q *query) (
 	switch {
 	case err == nil:
 		c.latency.observe(latency)
-		out, health = c.classify(resp, req, body.b, details, q)
+		out, health = c.classify(resp, req, body.b, details, asked.many)
 	case errors.Is(err, ErrBodyTooLarge):
+		details.RequestID = c.requestID(resp, req)
 		details.Excerpt = c.excerpt(body.b, req)
 		out = outcome{verdict: fault, err: &DecodeError{Details: details, Err: err}}
 	case expired(parent): // also where the connection's timer fired before the context's
@@ -256,14 +293,16 @@ func (c *Client) send(parent context.Context, id string, number int, q *query) (
 		if ctx.Err() != nil {
 			err = timeoutError{c.timeout}
 		}
+		if body != nil {
+			details.RequestID = c.requestID(resp, req)
+		}
 		out, health = c.classifyTransport(err, req, details)
 	}
 	out.requests = 1
 	if len(c.traces) > 0 {
-		info := TraceInfo{
-			JobID: id, Attempt: number, Jobs: q.jobs(), State: out.status.State, StatusCode: details.StatusCode,
-			Latency: latency, Wire: int(wire.Load()), Err: snapshot(out.err),
-		}
+		info := asked.trace(number)
+		info.State, info.StatusCode, info.Err = out.status.State, details.StatusCode, snapshot(out.err)
+		info.Latency, info.Wire = latency, int(wire.Load())
 		if out.verdict == left {
 			info.Err = contextCause(parent)
 		}
@@ -272,10 +311,31 @@ func (c *Client) send(parent context.Context, id string, number int, q *query) (
 	return out, health
 }
 
+// sendable reports what WithRequest did that makes a request one that net/http
+// cannot send, or must not: it would refuse it, too, but as if the network had
+// failed.
+func sendable(req *http.Request) error {
+	if u := req.URL; u == nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("the request has no http or https URL")
+	}
+	for k, values := range req.Header {
+		if k == "" || strings.ContainsFunc(k, notToken) {
+			return fmt.Errorf("%s is no name for a header", quoteID(k))
+		}
+		for _, v := range values {
+			if strings.ContainsFunc(v, notText) {
+				return fmt.Errorf("the value of header %s has a control character", k)
+			}
+		}
+	}
+	return nil
+}
+
 // classify says what an answer that arrived whole means.
 func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details, q *query) (outcome, error) {
 	d.RetryAfter = retryAfter(resp.Header, time.Now())
 	if code := resp.StatusCode; code/100 != 2 {
+		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		err := &HTTPError{Details: d}
 		out := outcome{verdict: fault, err: err, hint: d.RetryAfter}
@@ -291,6 +351,13 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 			return out, nil
 		}
 		err.then = fmt.Sprintf("not retried: a %d is final", code)
+		if code == http.StatusUnauthorized || code == http.StatusForbidden {
+			if anonymous(req) {
+				err.then += "; WithHeader, WithRequest and the base URL bring no credentials"
+			} else {
+				err.then += "; are the credentials right?"
+			}
+		}
 		out.verdict = final
 		return out, nil
 	}
@@ -303,12 +370,14 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 		st, err = c.route.decode(a)
 	}
 	if err != nil {
+		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		return outcome{verdict: fault, err: &DecodeError{Details: d, Err: c.clean(err, req)}, hint: d.RetryAfter}, nil
 	}
 	if q != nil {
-		for i := range q.found {
-			c.complete(&q.found[i], req)
+		for i, st := range q.found {
+			st.Body = slices.Clip(append([]byte(nil), st.Body...)) // it may be a part of body, which is reused
+			q.found[i] = c.accepted(st, st.JobID, req)
 		}
 		return outcome{verdict: answered, hint: d.RetryAfter}, nil
 	}
@@ -316,24 +385,49 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 	case StatePending:
 		st.Body = nil
 	case StateCompleted, StateFailed:
-		st.Body = append([]byte(nil), body...)
+		// With no room at its end: who appends to it must not write into what
+		// others who share it have appended.
+		st.Body = slices.Clip(append([]byte(nil), body...))
 	default:
+		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		d.then = "not retried: only a newer Endpoint can know it"
-		return outcome{verdict: final, err: &StateError{Details: d, Word: c.redact(string(st.State), req)}}, nil
+		return outcome{verdict: final, err: &StateError{Details: d, Word: clip(c.redact(string(st.State), req))}}, nil
 	}
-	st.JobID = d.JobID
-	c.complete(&st, req)
-	return outcome{verdict: answered, status: st, hint: d.RetryAfter}, nil
+	return outcome{verdict: answered, status: c.accepted(st, d.JobID, req), hint: d.RetryAfter}, nil
 }
 
-// complete fills in what the client adds to what an Endpoint read.
-func (c *Client) complete(st *Status, req *http.Request) {
-	st.CheckedAt, st.Cached = time.Now(), false
-	st.Progress = clampProgress(st.Progress)
-	if st.State == StateFailed {
-		st.Message = c.redact(st.Message, req) // JobError shows it
+// accepted is received for what a server sent.
+func (c *Client) accepted(st Status, id string, req *http.Request) Status {
+	st.Message = c.redact(st.Message, req) // JobError shows it, and so may the caller
+	return received(st, id)
+}
+
+// keptText bounds in bytes each text from outside that is kept for as long as
+// a wait lasts: there may be very many waits.
+const keptText = 1 << 10
+
+// clip cuts what is longer than keptText, without holding on to the rest of it.
+func clip(s string) string {
+	if len(s) <= keptText {
+		return s
 	}
+	n := keptText - len("…")
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + "…"
+}
+
+// received fills in what the client knows better than whoever read the answer.
+func received(st Status, id string) Status {
+	st.JobID, st.CheckedAt, st.Cached = id, time.Now(), false
+	st.Progress = clampProgress(st.Progress)
+	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
+	if st.State == StatePending {
+		st.Message = clip(st.Message)
+	}
+	return st
 }
 
 func clampProgress(p float64) float64 {
@@ -386,19 +480,52 @@ func (c *Client) classifyTransport(err error, req *http.Request, d Details) (out
 	return out, t
 }
 
-// clean makes an error that came from outside fit to be shown and matched: no
-// URL (it may hold a password), no secret, and no match with the context
-// errors, which belong to the caller's own context.
+// clean makes an error that came from outside fit to be kept, shown and
+// matched: no URL (it may hold a password), no secret, no answer of a server's
+// as a whole, and no match with the context errors, which belong to the caller's
+// own context.
 func (c *Client) clean(err error, req *http.Request) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
 	}
 	text := err.Error()
-	if shown := c.redact(text, req); shown != text {
+	secrets := c.route.secretsOf(req)
+	shown := redact(redactQuoted(text, secrets), secrets)
+	switch {
+	case len(shown) > keptText:
+		// net/http and encoding/json repeat a line or a number that they cannot
+		// read. With it goes the error that has it.
+		return opaqueError{text: oneLine(shown, 500)}
+	case shown != text:
 		return opaqueError{shown, err}
 	}
 	return opaque(err)
+}
+
+// redactQuoted does redact to each quoted part of an error's text. net/http and
+// net/url quote what they cannot read, and often only the beginning of it.
+func redactQuoted(text string, secrets []string) string {
+	var b strings.Builder
+	for {
+		i := strings.IndexByte(text, '"')
+		if i < 0 {
+			return b.String() + text
+		}
+		b.WriteString(text[:i])
+		quoted, err := strconv.QuotedPrefix(text[i:])
+		if err != nil {
+			quoted = `"`
+		} else if plain, err := strconv.Unquote(quoted); err == nil {
+			if shown := redact(plain, secrets); shown != plain {
+				b.WriteString(strconv.Quote(shown))
+				text = text[i+len(quoted):]
+				continue
+			}
+		}
+		b.WriteString(quoted)
+		text = text[i+len(quoted):]
+	}
 }
 
 // opaque hides the context errors in err.
@@ -535,10 +662,11 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 // maxHint is the longest pause that is told apart from longer ones: ten years.
 const maxHint = 10 * 365 * 24 * time.Hour
 
-func requestID(h http.Header) string {
+// requestID is what an answer says that it is called, for errors.
+func (c *Client) requestID(resp *http.Response, req *http.Request) string {
 	for _, k := range [...]string{"X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Amzn-Requestid", "X-Ms-Request-Id", "Cf-Ray"} {
-		if v := h.Get(k); v != "" {
-			return v
+		if v := resp.Header.Get(k); v != "" {
+			return oneLine(c.redact(v, req), 64)
 		}
 	}
 	return ""
@@ -549,14 +677,17 @@ func (c *Client) excerpt(body []byte, req *http.Request) string {
 }
 
 // redact takes out of a text from outside what the client sent as a secret: the
-// value of every header that is not known to be harmless, and the base URL's
-// user and password. As the text may have been cut, the beginning of a secret
-// at its end is taken out, too.
+// value of every header that is not known to be harmless and of every query
+// parameter but the job id, and the base URL's user and password. As the text
+// may have been cut, the beginning of a secret at its end is taken out, too.
 func (c *Client) redact(text string, req *http.Request) string {
 	if text == "" {
 		return text
 	}
-	secrets := secretsOf(req)
+	return redact(text, c.route.secretsOf(req))
+}
+
+func redact(text string, secrets []string) string {
 	for _, s := range secrets {
 		text = strings.ReplaceAll(text, s, redacted)
 	}
@@ -578,15 +709,22 @@ const (
 )
 
 // secretsOf returns the secrets that req carries, in the forms in which a
-// server may repeat them, the longest first, as one may be a part of another.
-func secretsOf(req *http.Request) (secrets []string) {
+// server or net/http may repeat them, the longest first, as one may be a part of
+// another.
+func (r *route) secretsOf(req *http.Request) (secrets []string) {
 	hide := func(secret string) {
 		if len(secret) < minSecret {
 			return
 		}
-		quoted, _ := json.Marshal(secret) // a string always marshals
-		inJSON := string(quoted[1 : len(quoted)-1])
-		secrets = append(secrets, secret, inJSON, strings.ReplaceAll(inJSON, "/", `\/`), url.QueryEscape(secret), url.PathEscape(secret))
+		// Twice: an error page in JSON, an address in HTML. Most keys have one
+		// form or two in all.
+		for once := range written(secret) {
+			for twice := range written(once) {
+				if !slices.Contains(secrets, twice) {
+					secrets = append(secrets, twice)
+				}
+			}
+		}
 	}
 	basic := func(user, password string) {
 		hide(password)
@@ -597,8 +735,7 @@ func secretsOf(req *http.Request) (secrets []string) {
 		hide(base64.StdEncoding.EncodeToString([]byte(user + ":" + password)))
 	}
 	for k, values := range req.Header {
-		switch k {
-		case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "User-Agent", "Traceparent", "Tracestate":
+		if harmless(k) {
 			continue
 		}
 		for _, v := range values {
@@ -614,13 +751,67 @@ func secretsOf(req *http.Request) (secrets []string) {
 	if user, password, ok := req.BasicAuth(); ok {
 		basic(user, password)
 	}
-	if req.URL != nil && req.URL.User != nil {
-		password, _ := req.URL.User.Password()
-		basic(req.URL.User.Username(), password)
-		hide(req.URL.User.String())
+	if req.URL != nil {
+		if user := req.URL.User; user != nil {
+			password, _ := user.Password()
+			basic(user.Username(), password)
+			hide(user.String())
+		}
+		for pair := range strings.SplitSeq(req.URL.RawQuery, "&") {
+			if name, value, _ := strings.Cut(pair, "="); !slices.Contains(r.idParams, name) {
+				hide(value)
+				if plain, err := url.QueryUnescape(value); err == nil {
+					hide(plain)
+				}
+			}
+		}
 	}
 	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
 	return secrets
+}
+
+// written yields the forms in which a text stands in other texts: as it is, and
+// as JSON, Go, HTML and URLs have it.
+func written(s string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		inQuery := url.QueryEscape(s)
+		if inQuery == s { // and so do all others
+			yield(s)
+			return
+		}
+		quoted, _ := json.Marshal(s) // a string always marshals
+		inJSON := string(quoted[1 : len(quoted)-1])
+		inGo := strconv.Quote(s) // and JSON of encoders that leave <, > and & alone
+		inGo = inGo[1 : len(inGo)-1]
+		inHTML := html.EscapeString(s)
+		for _, form := range [...]string{
+			s, inJSON, strings.ReplaceAll(inJSON, "/", `\/`), inGo, strings.ReplaceAll(inGo, "/", `\/`),
+			inHTML, strings.ReplaceAll(inHTML, "&#34;", "&quot;"), inQuery, url.PathEscape(s),
+		} {
+			if !yield(form) {
+				return
+			}
+		}
+	}
+}
+
+// harmless reports whether the header k is known to hold no secret.
+func harmless(k string) bool {
+	switch k {
+	case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "User-Agent", "Traceparent", "Tracestate":
+		return true
+	}
+	return false
+}
+
+// anonymous reports whether req carries nothing that could be a credential.
+func anonymous(req *http.Request) bool {
+	for k := range req.Header {
+		if !harmless(k) {
+			return false
+		}
+	}
+	return req.URL.User == nil && req.URL.RawQuery == ""
 }
 
 // latency keeps a smoothed round trip and its mean deviation, as TCP does for

@@ -355,6 +355,17 @@ func TestSecretsNeverStandInErrors(t *testing.T) {
 	}
 }
 
+// Property 25: nor in the error of a failed job, whose message is the backend's.
+func TestSecretsNeverStandInTheMessageOfAFailedJob(t *testing.T) {
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+		return respond(r, 200, `{"result":"error","message":"not for `+r.Header.Get("X-Api-Key")+`"}`), nil
+	}, vtclient.WithHeader("X-Api-Key", "k3y-0123456789"))
+	st, err := c.Wait(t.Context(), "j")
+	if !errors.Is(err, vtclient.ErrJobFailed) || strings.Contains(fmt.Sprint(err, st.Message), "k3y") || !strings.Contains(err.Error(), "not for") {
+		t.Errorf("%v; %q", err, st.Message)
+	}
+}
+
 type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
@@ -641,6 +652,30 @@ func TestTheLimiterComesFirstAndOutsideTheTimeout(t *testing.T) {
 	})
 }
 
+// Property 15: a limiter that lets a request through when the time is up does so in vain.
+func TestNoRequestAfterALateLimiter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sent := 0
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{"result":"completed"}`), nil },
+			vtclient.WithTrace(vtclient.Trace{Sent: counting(&sent)}),
+			vtclient.WithLimiter(limiterFunc(func(context.Context) error { time.Sleep(time.Minute); return nil })))
+		for _, ask := range []func(context.Context, string) (vtclient.Status, error){c.Status,
+			func(ctx context.Context, id string) (vtclient.Status, error) { return c.Wait(ctx, id) }} {
+			for _, limit := range []time.Duration{time.Second, time.Minute} {
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				if _, err := ask(ctx, "j"); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				cancel()
+				time.Sleep(time.Hour)
+			}
+		}
+		if sent != 0 {
+			t.Errorf("%d requests", sent)
+		}
+	})
+}
+
 // Property 41: queueing for a connection or a place in flight is never taken
 // for a slow backend, and the bound in flight holds.
 func TestQueueingIsNoFault(t *testing.T) {
@@ -795,6 +830,69 @@ func TestEveryBodyIsClosed(t *testing.T) {
 			t.Errorf("%s: %d bodies, %d closed", name, opened, closed)
 		}
 	}
+}
+
+// Property 21: the body of an answer that is an error is read within a bound
+// too, however much the caller allows for one that is not.
+func TestTheBodyOfAnErrorIsReadWithinABound(t *testing.T) {
+	read := &countingReader{}
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+		resp := respond(r, 500, "")
+		resp.Body, resp.ContentLength = io.NopCloser(read), -1
+		return resp, nil
+	}, once(), vtclient.WithMaxBody(16<<20))
+	var h *vtclient.HTTPError
+	if _, err := c.Status(t.Context(), "j"); !errors.As(err, &h) || h.StatusCode != 500 || len(h.Excerpt) < 100 {
+		t.Error(err)
+	}
+	if read.n > 256<<10 {
+		t.Errorf("%d bytes were read of an error", read.n)
+	}
+}
+
+// A countingReader has no end.
+type countingReader struct{ n int }
+
+func (r *countingReader) Read(b []byte) (int, error) {
+	if r.n += len(b); r.n > 64<<20 {
+		return 0, io.EOF // so that a test without the bound ends
+	}
+	for i := range b {
+		b[i] = 'x'
+	}
+	return len(b), nil
+}
+
+// Property 22: what an exchange has used of contexts and timers is released
+// when it is over, and not only when its time would have been up.
+func TestTheContextsOfAnExchangeAreReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var requests, polls []context.Context
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			for _, ctx := range append(requests, polls[:max(0, len(polls)-1)]...) {
+				if ctx.Err() == nil {
+					t.Error("an earlier context is alive while the next request is made")
+				}
+			}
+			if requests = append(requests, r.Context()); len(requests)%3 == 0 {
+				return respond(r, 200, `{"result":"completed"}`), nil
+			}
+			return respond(r, 200, `{"result":"pending"}`), nil
+		}, vtclient.WithCache(nil), vtclient.WithPolling(vtclient.Constant(time.Second)), vtclient.WithTimeout(time.Hour),
+			vtclient.WithLimiter(limiterFunc(func(ctx context.Context) error { polls = append(polls, ctx); return nil })))
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		if _, err := c.Wait(ctx, "j"); err != nil {
+			t.Error(err)
+		}
+		polls = polls[:0] // Status has its caller's own
+		if _, err := c.Status(ctx, "j"); err != nil {
+			t.Error(err)
+		}
+		if n := len(requests); n != 4 || requests[n-1].Err() == nil {
+			t.Errorf("%d requests, the last one's context is alive: %v", n, requests[n-1].Err() == nil)
+		}
+	})
 }
 
 type closing struct {

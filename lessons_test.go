@@ -87,7 +87,7 @@ func TestAdaptiveLearnsFromBatches(t *testing.T) {
 	const optimum = 17.5 + 1
 	synctest.Test(t, func(t *testing.T) {
 		sim := simserver.StartInMemory(t, simserver.WithSeed(7), simserver.WithDurations(simserver.LogNormal(3*time.Minute, 0.5)))
-		c, err := vtclient.New(sim.URL(), vtclient.WithHTTPClient(sim.HTTPClient()))
+		c, err := vtclient.New(sim.URL(), vtclient.WithHTTPClient(sim.HTTPClient()), vtclient.WithPolling(seeded(time.Second, 1)))
 		if err != nil {
 			t.Fatal(err)
 		}

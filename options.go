@@ -33,9 +33,11 @@ func defaultPolling() Backoff { return NewAdaptive(time.Second) }
 
 var defaultRetry = Exponential{Base: 500 * time.Millisecond, Max: 30 * time.Second, Multiplier: 2, Jitter: 0.5, Limit: 4}
 
-// A Limiter bounds the rate of requests. *rate.Limiter of golang.org/x/time
-// is one as it is. Wait blocks until the next request may be made or ctx is
-// done. It must be safe for concurrent use.
+// A Limiter bounds the rate of requests. *rate.Limiter of golang.org/x/time is
+// one as it is. Wait blocks until the next request may be made or ctx is done.
+// An error while ctx is not done, such as that the time would not suffice, is a
+// fault of the attempt, and nothing is sent. It must be safe for concurrent
+// use.
 type Limiter interface {
 	Wait(ctx context.Context) error
 }
@@ -48,6 +50,8 @@ type Option func(*config)
 type config struct {
 	httpClient      *http.Client
 	endpoint        Endpoint
+	fetch           func(context.Context, string) (Status, error)
+	overHTTP        []string // the options given that shape what goes over HTTP
 	header          http.Header
 	prepare         []func(*http.Request) error
 	timeout         time.Duration
@@ -65,6 +69,13 @@ type config struct {
 	limiter         Limiter
 	traces          []Trace
 	errs            []error
+}
+
+// forHTTP notes that an option was given that means nothing without HTTP.
+func (cfg *config) forHTTP(option string) {
+	if !slices.Contains(cfg.overHTTP, option) {
+		cfg.overHTTP = append(cfg.overHTTP, option)
+	}
 }
 
 func (cfg *config) refuse(where string, value any, expected string) {
@@ -133,8 +144,17 @@ func within(where string, err error) error {
 // *http.Transport with MaxConnsPerHost below WithMaxInFlight, that is the bound
 // in flight, so that no attempt's timeout runs while it queues for a
 // connection.
+//
+// The default transport reads at most 64 KiB of an answer's headers,
+// informational answers included. net/http's own default is 10 MiB: set
+// MaxResponseHeaderBytes in a transport of yours if you do not trust the
+// backend. All other bounds hold with any *http.Transport; one of another type
+// must itself end when the request's context does, and so must the reads of its
+// bodies. A cookie jar keeps what a backend sends: net/http/cookiejar has no
+// bound.
 func WithHTTPClient(hc *http.Client) Option {
 	return func(cfg *config) {
+		cfg.forHTTP("WithHTTPClient")
 		if cfg.httpClient = hc; hc == nil {
 			cfg.refuse("WithHTTPClient", words("nil"), "an *http.Client")
 		}
@@ -142,13 +162,48 @@ func WithHTTPClient(hc *http.Client) Option {
 }
 
 // WithEndpoint sets what the backend looks like. The default is [PlainAPI].
-func WithEndpoint(e Endpoint) Option { return func(cfg *config) { cfg.endpoint = e } }
+func WithEndpoint(e Endpoint) Option {
+	return func(cfg *config) { cfg.forHTTP("WithEndpoint"); cfg.endpoint = e }
+}
+
+// WithFetch makes f the way to ask about a job, in the place of a request over
+// HTTP: for a backend that is spoken to through an SDK or over gRPC. All else
+// stays the same: waits and the sharing of polls, retries, breaker, cache,
+// limits, learning and traces. A call of f is a request to them.
+//
+// f fills in State and what it knows of Message, Progress, ResultMissing and
+// Body. A job that failed is a Status with StateFailed; an error means that
+// there is no answer. It is a fault, and retried, unless it wraps [ErrFinal].
+// If it has, or wraps an error that has, the method
+//
+//	RetryAfter() time.Duration
+//
+// the job is not asked about again for so long, as with a Retry-After header:
+// see WithMaxRetryAfter. The client wraps the error in a *TransportError,
+// through which errors.As finds it. The context ends with WithTimeout and when
+// nobody waits any more; f must return then, as nothing else can stop it. f
+// must be safe for concurrent use, and not ask this client about the same job,
+// which would wait for itself.
+//
+// New takes an empty base URL then, and makes no use of another one; a job id is
+// any string of 1 to 2048 bytes. WithHTTPClient, WithEndpoint, WithHeader,
+// WithRequest and WithMaxBody shape what goes over HTTP: New refuses them beside
+// WithFetch.
+func WithFetch(f func(ctx context.Context, jobID string) (Status, error)) Option {
+	return func(cfg *config) {
+		if cfg.fetch = f; f == nil {
+			cfg.refuse("WithFetch", words("nil"), "a function")
+		}
+	}
+}
 
 // WithHeader adds a header to every request, such as an API key. Given again
 // with the same key it adds a further value. The value never appears in an
-// error or a log line.
+// error or a log line, also where the backend repeats it: errors and messages
+// have [redacted] in its place, if it has four bytes or more.
 func WithHeader(key, value string) Option {
 	return func(cfg *config) {
+		cfg.forHTTP("WithHeader")
 		k := textproto.TrimString(key)
 		if k == "" || strings.ContainsFunc(k, notToken) {
 			cfg.refuse("WithHeader: key", key, "a header name, such as X-Api-Key")
@@ -158,7 +213,7 @@ func WithHeader(key, value string) Option {
 			cfg.refuse("WithHeader: key", key, "r.Host to be set by WithRequest, as net/http ignores a Host header")
 			return
 		}
-		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		if strings.ContainsFunc(value, notText) {
 			cfg.refuse("WithHeader: value of "+k, words("a control character"), "a value without any")
 			return
 		}
@@ -169,6 +224,9 @@ func WithHeader(key, value string) Option {
 	}
 }
 
+// notText reports whether r may not stand in a header's value (RFC 9110, 5.5).
+func notText(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+
 // notToken reports whether r may not stand in a header name (RFC 9110, 5.6.2).
 func notToken(r rune) bool {
 	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
@@ -178,11 +236,16 @@ func notToken(r rune) bool {
 // to sign it or to bring in a token that is renewed. It is called anew for each
 // try, so that a 401 is tried once more at once. Its time counts towards the
 // attempt's timeout, which r.Context() carries; an error from it is a fault of
-// the attempt, and nothing is sent. It must be safe for concurrent use. Given
+// the attempt, and nothing is sent. A request without an http or https URL, or
+// with a header that HTTP cannot carry, such as a token with a line break at its
+// end, is a final error. The headers and query parameters that it sets are kept
+// out of errors and logs like those of WithHeader. It must be safe for
+// concurrent use. Given
 // more than once, the functions are called in order. It must not ask this
 // client for the status of the same job, which would wait for itself.
 func WithRequest(f func(r *http.Request) error) Option {
 	return func(cfg *config) {
+		cfg.forHTTP("WithRequest")
 		if f == nil {
 			cfg.refuse("WithRequest", words("nil"), "a function")
 			return
@@ -249,9 +312,12 @@ func WithMaxRetryAfter(d time.Duration) Option {
 }
 
 // WithMaxBody bounds an answer's body in bytes, after decompression. The
-// default is 1 MiB, far above any status answer.
+// default is 1 MiB, far above any status answer. A larger one is a *DecodeError
+// that matches [ErrBodyTooLarge]. Of an answer with a status code other than 2xx
+// at most 64 KiB are read, and what goes beyond is left out.
 func WithMaxBody(bytes int64) Option {
 	return func(cfg *config) {
+		cfg.forHTTP("WithMaxBody")
 		if cfg.maxBody = bytes; bytes <= 0 || bytes == math.MaxInt64 {
 			cfg.refuse("WithMaxBody", bytes, "a positive number of bytes below the largest int64")
 		}
@@ -279,7 +345,9 @@ func WithBreaker(b Breaker) Option {
 
 // WithCache sets the cache of answers; nil turns it off. The default is
 // NewMemoryCache[Status](1024). A cache serves one backend and one tenant: its
-// keys are the bare job ids.
+// keys are the bare job ids. In a MemoryCache the client keeps no answer of more
+// than 32 KiB, so that a full one of 1024 entries is below 36 MiB whatever the
+// backend sends.
 func WithCache(cache Cache[Status]) Option {
 	return func(cfg *config) {
 		cfg.cacheSet, cfg.cache = true, cache
@@ -317,6 +385,8 @@ func WithLimiter(l Limiter) Option {
 
 // WithLogger logs what the client does: faults, refusals by the breaker and cache
 // failures at level Warn, the rest at level Debug. There is no logging by default.
+// net/http has a log of its own, that of package log, where it quotes what a
+// server sends unasked, whatever that may repeat; log.SetOutput can stop it.
 func WithLogger(l *slog.Logger) Option {
 	return func(cfg *config) {
 		if l == nil {
@@ -348,6 +418,11 @@ func newConfig(opts []Option) (*config, error) {
 			continue
 		}
 		opt(cfg)
+	}
+	if cfg.fetch != nil {
+		for _, option := range cfg.overHTTP {
+			cfg.refuse(option, words("WithFetch beside it"), "only one of the two: with WithFetch, nothing goes over HTTP")
+		}
 	}
 	if !cfg.breakerSet {
 		cfg.breaker = NewCircuitBreaker(BreakerConfig{})

@@ -90,6 +90,20 @@ func TestZeroAndNilAreValues(t *testing.T) {
 	if n := len(s.Requests()); n != 2 {
 		t.Errorf("%d requests with a cache that may keep nothing, want 2", n)
 	}
+	s.Then(testserver.Pending())
+	for range 2 {
+		if st, err := c.Status(t.Context(), "pending"); err != nil || st.Cached {
+			t.Error(st, err)
+		}
+	}
+	if n := len(s.Requests()); n != 4 {
+		t.Errorf("%d requests for pending answers too, want 4", n)
+	}
+	s.Then(testserver.Reply(503, ""))
+	c = clientFor(t, s, vtclient.WithOutageTolerance(0))
+	if _, err := c.Wait(t.Context(), "k"); !errors.Is(err, vtclient.ErrOutage) {
+		t.Errorf("a fault with a tolerance of 0: %v", err)
+	}
 	s.Then(testserver.Reply(503, "", "Retry-After: 1"))
 	c = clientFor(t, s, vtclient.WithMaxRetryAfter(0))
 	if _, err := c.Status(t.Context(), "k"); !errors.Is(err, vtclient.ErrRetryAfter) {

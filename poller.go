@@ -27,6 +27,12 @@ const (
 	// made, and firstLead the one used while no round trip has been measured.
 	lastLead  = 20 * time.Millisecond
 	firstLead = 500 * time.Millisecond
+
+	// resultGap is the time until a job that is completed, but whose result is
+	// missing, is looked at again; it doubles from look to look. After
+	// resultBound from the first such answer the job is handed over as it is.
+	resultGap   = time.Second
+	resultBound = 30 * time.Second
 )
 
 // A poll is what the client knows about one job that somebody waits for. It
@@ -57,6 +63,7 @@ type poll struct {
 	message   string
 	fault     error // the last one met
 	refusal   error // what the breaker said last, if nothing was sent since
+	bare      *bare // completed, but without its result so far; nil: not that we know
 
 	ticket   int // its number in poller.order
 	requests int32
@@ -72,17 +79,39 @@ type poll struct {
 	queued bool  // in the queue of those due
 	parked bool  // due, but nobody has room for an answer
 	gone   bool  // over: no longer the client's
+	taught bool  // its lesson is noted
+}
+
+// A bare is a completed job whose result is missing.
+type bare struct {
+	status Status // as last answered
+	until  int64  // when it is handed over as it is
+	gap    time.Duration
+}
+
+// overdue reports whether p is a completed job that is handed over without its
+// result now.
+func (p *poll) overdue(now int64) bool { return p.bare != nil && now >= p.bare.until }
+
+// inTime returns t, or the time at which the result has been missing for long
+// enough, if that is earlier.
+func (p *poll) inTime(t int64) int64 {
+	if p.bare != nil {
+		return min(t, p.bare.until)
+	}
+	return t
 }
 
 // A sub is one subscription to a poll.
 type sub struct {
-	next       *sub // of the same poll
+	next, prev *sub // of the same poll
 	poll       *poll
 	to         *inbox
 	nextIn     *sub // of the same inbox
 	prevIn     *sub
 	deadline   int64 // of the context or the job's own; never: none
 	lastAt     int64 // when the last poll before the deadline is made; 0: not chosen yet
+	moved      bool  // that poll was put off beyond its time because the server asked for it
 	ownExpires bool  // the deadline is the job's own, so nobody but the engine watches it
 	parked     bool  // in its inbox's list of those parked
 }
@@ -109,7 +138,8 @@ type inbox struct {
 	ready                   chan struct{} // holds a token if there may be something to take
 	room                    chan struct{} // likewise, for who feeds the inbox
 	events                  []event
-	subs                    *sub
+	loose                   int    // how many of them end no job, and so may be dropped
+	subs, last              *sub   // in the order in which they were given
 	parked                  []*sub // whose polls were put aside for want of room
 	busy                    bool   // with the event taken last: its callback may be running
 	closed                  bool
@@ -145,13 +175,17 @@ func (in *inbox) space() int {
 // share the poll keep it going, the oldest pending observation makes room:
 // a later one says more. So does the oldest fault where hundreds have piled up.
 func (in *inbox) put(ev event) {
-	if n := len(in.events); n >= 2*in.limit {
+	if n := len(in.events); n >= 2*in.limit && in.loose > 0 {
 		for i := range in.events {
 			if old := &in.events[i]; !old.ends() && (old.fault == nil || n >= 2*batchBacklog) {
 				in.events = slices.Delete(in.events, i, i+1)
+				in.loose--
 				break
 			}
 		}
+	}
+	if !ev.ends() {
+		in.loose++
 	}
 	in.events = append(in.events, ev)
 	signal(in.ready)
@@ -213,10 +247,14 @@ const (
 // longer than that, are waits that ended for any other reason. A caller who
 // waits for one job again and again, each time for a short while and without
 // StartedAt, so tells of many jobs where there is one: the client cannot know.
+//
+// Only the first call for a poll counts: a completed job whose result is missing
+// was over when it was first seen so, and not when the result came.
 func (e *poller) conclude(p *poll, doneBy time.Duration) {
-	if e.learner == nil {
+	if e.learner == nil || p.taught {
 		return
 	}
+	p.taught = true
 	e.longest = max(e.longest, doneBy)
 	var lesson *Completion
 	if p.seen || doneBy > 0 && p.known {
@@ -266,6 +304,9 @@ func (e *poller) tell(limit int) {
 			e.lessons = nil
 		}
 		e.mu.Unlock()
+		if l, ok := e.learner.(interface{ hintsCome() }); ok && lesson.Hinted {
+			l.hintsCome()
+		}
 		e.learner.Learn(lesson)
 	}
 }
@@ -278,8 +319,13 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 		return false
 	}
 	defer e.mu.Unlock()
-	now := e.c.now()
+	clock := time.Now()
+	now := e.c.since(clock)
 	p := e.polls[job.ID]
+	planned, before := p != nil, int64(0)
+	if planned {
+		before = p.next
+	}
 	if p == nil {
 		p = &poll{id: job.ID, index: -1, next: due, began: now, started: -int64(pollFloor), pace: pace}
 		if e.polls == nil {
@@ -296,7 +342,7 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 		}
 	}
 	if !job.StartedAt.IsZero() {
-		if t := e.c.began(job.StartedAt, now); t < p.began {
+		if t := e.c.began(job.StartedAt, clock); t < p.began {
 			if p.seen {
 				p.pendingAt += time.Duration(p.began - t)
 			}
@@ -307,22 +353,25 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 	if p.expected == 0 {
 		p.expected = job.Expect
 	}
-	s := &sub{next: p.subs, poll: p, to: in, nextIn: in.subs, deadline: never}
+	s := &sub{poll: p, to: in, deadline: never}
 	if t, ok := in.ctx.Deadline(); ok {
-		s.deadline = int64(t.Sub(e.c.epoch))
+		s.deadline = e.c.when(t, clock)
 	}
 	if !job.Deadline.IsZero() {
-		if t := int64(job.Deadline.Sub(e.c.epoch)); t < s.deadline {
+		if t := e.c.when(job.Deadline, clock); t < s.deadline {
 			s.deadline, s.ownExpires = t, true
 		}
 	}
-	p.subs = s
-	p.parked = false // there is room for an answer now
-	if in.subs != nil {
-		in.subs.prevIn = s
+	e.link(s)
+	if planned && p.next == before && !p.parked {
+		// Those who wait already are planned for: looking at each of them
+		// again would make a crowd that waits for one job quadratic.
+		e.planFor(p, s, now)
+		e.file(p)
+	} else {
+		p.parked = false // there is room for an answer now
+		e.plan(p, now)
 	}
-	in.subs = s
-	e.plan(p, now)
 	e.dispatch(now)
 	return true
 }
@@ -373,6 +422,9 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 		return event{}, false
 	}
 	ev := in.events[i]
+	if !ev.ends() {
+		in.loose--
+	}
 	if i == 0 {
 		in.events[0] = event{} // let go of the body
 		in.events = in.events[1:]
@@ -389,14 +441,15 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 // that is there already, else with the context's error. It returns false if no
 // job is left.
 func (e *poller) abandon(in *inbox) (event, bool) {
+	cause := contextCause(in.ctx) // asks the caller's error: not under our lock
 	e.mu.Lock()
-	ev, ok := e.giveUp(in)
+	ev, ok := e.giveUp(in, cause)
 	e.mu.Unlock()
 	e.tell(lessonsAtOnce)
 	return ev, ok
 }
 
-func (e *poller) giveUp(in *inbox) (event, bool) {
+func (e *poller) giveUp(in *inbox, cause error) (event, bool) {
 	for i := range in.events {
 		if in.events[i].ends() {
 			return e.pull(in, i)
@@ -405,7 +458,7 @@ func (e *poller) giveUp(in *inbox) (event, bool) {
 	if in.subs == nil {
 		return event{}, false
 	}
-	ev := e.failure(in.subs.poll, contextCause(in.ctx))
+	ev := e.failure(in.subs.poll, cause)
 	e.drop(in.subs)
 	return ev, true
 }
@@ -422,7 +475,7 @@ func (e *poller) leaveAll(in *inbox) {
 	e.mu.Lock()
 	in.closed = true
 	signal(in.room)
-	in.events, in.parked = nil, nil
+	in.events, in.loose, in.parked = nil, 0, nil
 	for in.subs != nil {
 		e.drop(in.subs)
 	}
@@ -442,7 +495,7 @@ func (e *poller) failure(p *poll, cause error) event {
 		details(fault).Next, details(fault).then = 0, "" // nothing follows
 	}
 	if p.refusal != nil {
-		cause = fmt.Errorf("%w, while the breaker let nothing through (%w)", cause, p.refusal)
+		cause = &refusedUntil{cause, p.refusal}
 	}
 	return event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: fault}}
 }
@@ -451,26 +504,45 @@ func (e *poller) failure(p *poll, cause error) event {
 func (e *poller) lastSeen(p *poll) Status {
 	return Status{
 		JobID: p.id, State: StatePending, Message: p.message, Progress: p.progress,
-		CheckedAt: e.c.at(p.checkedAt),
+		CheckedAt: e.c.at(p.checkedAt), ResultMissing: p.bare != nil,
 	}
 }
 
 // drop ends a subscription, and with the last one the poll.
 func (e *poller) drop(s *sub) {
 	e.unlink(s)
-	p := s.poll
-	at := &p.subs
-	for *at != s {
-		at = &(*at).next
-	}
-	if *at = s.next; p.subs == nil {
+	if p := s.poll; p.subs == nil {
 		e.conclude(p, 0)
 		e.end(p)
 	}
 }
 
-// unlink takes a subscription out of its inbox's list.
+// link enters a subscription into its poll's list, at the front, and into its
+// inbox's, at the end.
+func (e *poller) link(s *sub) {
+	p, in := s.poll, s.to
+	if s.next = p.subs; s.next != nil {
+		s.next.prev = s
+	}
+	p.subs = s
+	if s.prevIn = in.last; s.prevIn != nil {
+		s.prevIn.nextIn = s
+	} else {
+		in.subs = s
+	}
+	in.last = s
+}
+
+// unlink takes a subscription out of both lists.
 func (e *poller) unlink(s *sub) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		s.poll.subs = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
 	if s.prevIn != nil {
 		s.prevIn.nextIn = s.nextIn
 	} else {
@@ -478,8 +550,10 @@ func (e *poller) unlink(s *sub) {
 	}
 	if s.nextIn != nil {
 		s.nextIn.prevIn = s.prevIn
+	} else {
+		s.to.last = s.prevIn
 	}
-	s.nextIn, s.prevIn = nil, nil
+	s.next, s.prev, s.nextIn, s.prevIn = nil, nil, nil, nil
 }
 
 // end takes a poll out of the client. Its exchange in flight, if there is one,
@@ -506,11 +580,11 @@ func (e *poller) end(p *poll) {
 // at which the job was seen to be over; 0: it was not.
 func (e *poller) finish(p *poll, ev event, doneBy time.Duration) {
 	e.conclude(p, doneBy)
-	for s := p.subs; s != nil; s = s.next {
+	for p.subs != nil {
+		s := p.subs
 		e.unlink(s)
 		s.to.put(ev)
 	}
-	p.subs = nil
 	e.end(p)
 }
 
@@ -518,16 +592,28 @@ func (e *poller) finish(p *poll, ev event, doneBy time.Duration) {
 // that would come too early otherwise, and files it.
 func (e *poller) plan(p *poll, now int64) {
 	p.due, p.key = p.next, never
-	idle := p.cancel == nil && !p.queued && !p.parked
 	for s := p.subs; s != nil; s = s.next {
-		if s.ownExpires {
-			p.key = min(p.key, s.deadline)
-		}
-		if idle && s.deadline != never {
-			p.due = min(p.due, e.lastPoll(p, s, now))
-		}
+		e.planFor(p, s, now)
 	}
-	if idle {
+	e.file(p)
+}
+
+// idle says that the next exchange of a poll is yet to become due.
+func (p *poll) idle() bool { return p.cancel == nil && !p.queued && !p.parked }
+
+// planFor takes the deadline of one who waits into the plan.
+func (e *poller) planFor(p *poll, s *sub, now int64) {
+	if s.ownExpires {
+		p.key = min(p.key, s.deadline)
+	}
+	if s.deadline != never && p.idle() {
+		p.due = min(p.due, e.lastPoll(p, s, now))
+	}
+}
+
+// file puts a poll where the engine finds it when it has to look at it.
+func (e *poller) file(p *poll) {
+	if p.idle() {
 		p.key = min(p.key, p.due)
 	}
 	switch {
@@ -554,6 +640,9 @@ func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 	if p.next <= max(latest, now) {
 		return never
 	}
+	if s.moved && p.floor <= latest { // what the server asked for then holds no more
+		s.lastAt, s.moved = 0, false
+	}
 	switch from := max(now, p.floor); {
 	case s.lastAt == 0 && from < latest:
 		s.lastAt = latest - min(int64(e.spread()), (latest-from)/10)
@@ -564,7 +653,7 @@ func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 		return never
 	}
 	if s.lastAt < p.floor { // the server has asked for it since
-		s.lastAt = p.floor + min(int64(e.spread()), max(0, s.deadline-p.floor)/2)
+		s.lastAt, s.moved = p.floor+min(int64(e.spread()), max(0, s.deadline-p.floor)/2), true
 	}
 	if at := max(s.lastAt, now, p.started+int64(pollFloor)); at < s.deadline && s.to.ctx.Err() == nil {
 		return at
@@ -636,13 +725,10 @@ func (e *poller) wake() {
 
 // expire ends the subscriptions whose job has a deadline of its own that has come.
 func (e *poller) expire(p *poll, now int64) {
-	for at := &p.subs; *at != nil; {
-		s := *at
-		if !s.ownExpires || s.deadline > now {
-			at = &s.next
+	for s, next := p.subs, (*sub)(nil); s != nil; s = next {
+		if next = s.next; !s.ownExpires || s.deadline > now {
 			continue
 		}
-		*at = s.next
 		e.unlink(s)
 		ev := e.failure(p, context.DeadlineExceeded)
 		if p.subs == nil {
@@ -668,12 +754,14 @@ func (e *poller) pop(now int64) *poll {
 		case !p.alive(now): // whoever waits is about to leave
 			p.next = never
 			e.plan(p, now)
-		case held > e.c.maxRetryAfter:
+		case p.overdue(now) && (held > 0 || p.floor > now): // no look is allowed
+			e.finish(p, event{status: p.bare.status}, 0)
+		case held > e.c.maxRetryAfter && p.bare == nil:
 			p.fault = e.c.holdFault.Load()
 			e.finish(p, e.failure(p, e.c.errHeld(held)), 0)
 		case held > 0:
 			// More slowly than otherwise: the server has just had too much.
-			p.next = later(now, held+min(held, 4*e.spread()))
+			p.next = p.inTime(later(now, held+min(held, 4*e.spread())))
 			p.floor = later(now, held)
 			e.plan(p, now)
 		case p.allFull():
@@ -708,6 +796,26 @@ func (p *pacer) next(now int64, burst, share int) int64 {
 func (p *poll) alive(now int64) bool {
 	for s := p.subs; s != nil; s = s.next {
 		if now < s.deadline && s.to.ctx.Err() == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// wanted reports whether anybody waits for the answer to an inquiry. That of a
+// Status call is always wanted: its context says when it is not.
+func (e *poller) wanted(asked inquiry) bool {
+	if asked.poll == nil && asked.many == nil {
+		return true
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.c.now()
+	if asked.poll != nil {
+		return asked.poll.alive(now)
+	}
+	for _, p := range asked.many.wanted {
+		if p.alive(now) {
 			return true
 		}
 	}
@@ -859,14 +967,17 @@ func (t trip) left() []*poll {
 
 // run makes one exchange for a poll and acts on what it brought.
 func (e *poller) run(ctx context.Context, p *poll) {
-	out := e.c.exchange(ctx, p.id, int(p.number)+1, nil)
+	out := e.c.exchange(ctx, inquiry{id: p.id, poll: p}, int(p.number)+1)
 	e.act(ctx, p, &out)
 }
 
 // act does what follows from an outcome.
 func (e *poller) act(ctx context.Context, p *poll, out *outcome) {
-	if out.verdict == answered {
+	switch out.verdict {
+	case answered:
 		e.c.remember(ctx, out.status)
+	case refused:
+		out.refusal = asSaid(errors.Unwrap(out.err))
 	}
 	n, ok := e.note(p, out)
 	if !ok {
@@ -914,12 +1025,19 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 			e.sharing.trialOK = now
 		}
 		p.tries, p.faults, p.faultAt, p.refusedAt, p.refusal = 0, 0, 0, 0, nil
-		if out.status.State.Terminal() {
+		if out.status.settled() {
 			e.finish(p, event{status: out.status}, max(1, age))
 			return n, false
 		}
+		if !out.status.ResultMissing {
+			p.bare = nil
+			p.pendingAt = max(p.pendingAt, time.Duration(p.started-p.began))
+		} else if n.delay = e.noteBare(p, out.status, now); p.gone {
+			return n, false
+		} else {
+			out.status.State, out.status.Body = StatePending, nil // for those who watch: it is not over
+		}
 		p.seen = true
-		p.pendingAt = max(p.pendingAt, time.Duration(p.started-p.began))
 		p.checkedAt, p.progress, p.message = now, out.status.Progress, out.status.Message
 	case fault:
 		p.faults++
@@ -927,18 +1045,20 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		if p.faultAt == 0 {
 			p.faultAt = now
 		}
-		if out.hint > c.maxRetryAfter {
+		switch {
+		case p.bare != nil: // has a bound of its own
+		case out.hint > c.maxRetryAfter:
 			n.cause = c.errTooLong()
-		} else if e.outageOver(p, now) {
+		case e.outageOver(p, now):
 			n.cause = e.errOutage()
 		}
 	case refused:
-		p.refusal = errors.Unwrap(out.err)
+		p.refusal = out.refusal
 		p.tries++
 		if p.refusedAt == 0 {
 			p.refusedAt = now
 		}
-		if p.tries > 1 && e.outageOver(p, now) {
+		if p.tries > 1 && p.bare == nil && e.outageOver(p, now) {
 			n.cause = e.errOutage()
 		}
 	case final:
@@ -947,6 +1067,10 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 			ev.status = e.lastSeen(p)
 		}
 		e.finish(p, ev, 0)
+		return n, false
+	}
+	if p.overdue(now) && out.verdict != left {
+		e.finish(p, event{status: p.bare.status}, 0)
 		return n, false
 	}
 	n.polling = Attempt{Number: int(p.requests), Elapsed: age, PendingAt: p.pendingAt, Expected: p.expected, Shared: out.jobs}
@@ -958,6 +1082,23 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		n.retrying.Elapsed = time.Duration(now - p.troubledSince())
 	}
 	return n, true
+}
+
+// noteBare notes that a job is completed without its result, and returns the
+// time until the next look. When that has been so for long enough, the poll is over.
+func (e *poller) noteBare(p *poll, st Status, now int64) time.Duration {
+	if p.bare == nil {
+		e.conclude(p, max(1, time.Duration(now-p.began)))
+		p.bare = &bare{until: later(now, resultBound), gap: resultGap}
+	}
+	b := p.bare
+	b.status = st
+	if p.overdue(now) {
+		e.finish(p, event{status: st}, 0)
+		return 0
+	}
+	b.gap *= 2
+	return b.gap / 2
 }
 
 func (e *poller) errOutage() error {
@@ -995,7 +1136,7 @@ func (e *poller) outageOver(p *poll, now int64) bool {
 
 // ask asks the strategies for the delay until the next request.
 func (n *note) ask(c *Client, out *outcome) {
-	if n.cause != nil {
+	if n.cause != nil || n.delay > 0 {
 		return
 	}
 	ok := true
@@ -1059,6 +1200,9 @@ func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 		p.next = later(p.next, e.spread())
 	case out.verdict == answered && p.hinted:
 		p.next = min(p.next, e.hintDue(p, now))
+	}
+	if p.next != never {
+		p.next = p.inTime(p.next)
 	}
 	p.next = max(p.next, p.started+int64(pollFloor))
 	e.plan(p, now)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math/rand/v2"
 	"net/http"
 	"runtime"
 	"slices"
@@ -139,6 +138,96 @@ func TestJoiningAPoll(t *testing.T) {
 				t.Error(err)
 			}
 			wantTimes(t, f.at("a"), 0, 5)
+		})
+	})
+	t.Run("with a later start and another estimate leaves the first ones", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			var last Attempt
+			c, _ := startFake(t, doneAt(15*time.Second), WithPolling(backoffFunc(func(a Attempt) (time.Duration, bool) {
+				if a.Number > 0 {
+					last = a
+				}
+				return 10 * time.Second, true
+			})))
+			start := time.Now()
+			go c.Wait(t.Context(), "a", StartedAt(start.Add(-5*time.Second)), Expect(time.Hour))
+			time.Sleep(6 * time.Second) // asked at 5
+			c.Wait(t.Context(), "a", StartedAt(start), Expect(time.Minute))
+			if want := (Attempt{1, 10 * time.Second, 10 * time.Second, time.Hour, 0}); last != want {
+				t.Errorf("told %+v, want %+v", last, want)
+			}
+			go c.Wait(t.Context(), "b", Expect(time.Hour))
+			time.Sleep(time.Second)
+			c.Wait(t.Context(), "b")
+			if last.Expected != time.Hour {
+				t.Errorf("told %+v after a joiner without an estimate", last)
+			}
+		})
+	})
+	t.Run("does not hurry one that the breaker refuses", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			br := &refuser{after: 20 * time.Second, until: time.Now().Add(30 * time.Second)}
+			c, f := startFake(t, always(completed), WithBreaker(br))
+			go c.Wait(t.Context(), "a")
+			time.Sleep(3 * time.Second)
+			c.Wait(t.Context(), "a")
+			if wantTimes(t, f.at("a"), 40); br.asked != 3 {
+				t.Errorf("the breaker is asked %d times", br.asked)
+			}
+		})
+	})
+	t.Run("that rests since those who wait are about to leave wakes it", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, func(id string, _ int, at time.Duration) fakeReply {
+				if id == "b" || at > 20*time.Second {
+					return completed
+				}
+				return pending
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+			defer cancel()
+			for range c.WaitAll(ctx, Jobs("a", "b")) {
+				time.Sleep(25 * time.Second) // in the loop body at the end of the time
+				within, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if _, err := c.Wait(within, "a"); err != nil {
+					t.Error(err)
+				}
+				break
+			}
+			wantTimes(t, f.at("a"), 0, 10, 14.98, 25)
+		})
+	})
+	t.Run("of a WaitAll takes it out of the pace, and another WaitAll does not", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, always(completed), WithMaxInFlight(1))
+			crowd := func(yield func(Job) bool) {
+				for _, id := range ids(1000) {
+					yield(Job{ID: id, StartedAt: time.Now()}) // due at 10 s
+				}
+				time.Sleep(500 * time.Millisecond)
+				yield(Job{ID: "a", StartedAt: time.Now()})
+			}
+			var wg sync.WaitGroup
+			for range 2 {
+				wg.Go(func() {
+					for _, err := range c.WaitAll(t.Context(), crowd) {
+						if err != nil {
+							t.Error(err)
+						}
+					}
+				})
+				synctest.Wait() // the polls are all the first one's, and the second joins them
+			}
+			time.Sleep(10*time.Second + 250*time.Millisecond)
+			if _, err := c.Wait(t.Context(), "a"); err != nil {
+				t.Error(err)
+			}
+			wg.Wait()
+			wantTimes(t, f.at("a"), 10.25)
+			if n := f.rate(time.Second); n > 502 {
+				t.Errorf("%d requests within a second", n)
+			}
 		})
 	})
 }
@@ -369,6 +458,27 @@ func TestWaitAllJobsBringTheirOwn(t *testing.T) {
 	})
 }
 
+// Whichever comes first of a job's own deadline and the context's ends the wait for it.
+func TestDeadlinesOfJobsAndContext(t *testing.T) {
+	for _, tt := range []struct {
+		job, ctx time.Duration
+		want     float64 // when the last poll is made
+	}{{15 * time.Second, time.Minute, 14.98}, {time.Minute, 15 * time.Second, 14.98}} {
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, always(pending))
+			ctx, cancel := context.WithTimeout(t.Context(), tt.ctx)
+			defer cancel()
+			start := time.Now()
+			for _, err := range c.WaitAll(ctx, slices.Values([]Job{{ID: "a", Deadline: start.Add(tt.job)}})) {
+				if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 15*time.Second {
+					t.Errorf("%v after %v", err, time.Since(start))
+				}
+			}
+			wantTimes(t, f.at("a"), 0, 10, tt.want)
+		})
+	}
+}
+
 // Jobs stream in from a channel while others end.
 func TestWaitAllStreams(t *testing.T) {
 	stream := func(ch <-chan Job) iter.Seq[Job] {
@@ -528,6 +638,91 @@ func TestBreakingOutOfWaitAll(t *testing.T) {
 	}
 }
 
+// A loop body that takes long keeps a WaitAll from leaving when it is cancelled.
+// What is queued on its behalf by then is not sent all the same.
+func TestNoRequestForACancelledWaitAllThatIsBusy(t *testing.T) {
+	for _, tt := range []struct {
+		queue string
+		want  int
+		opts  []Option
+	}{
+		{"gate", 2, []Option{WithMaxInFlight(1)}}, // "a" and what Status asks
+		{"limiter", 1, []Option{WithLimiter(limiterFunc(func(context.Context) error {
+			if time.Now().Nanosecond() != 0 { // "a" passes
+				time.Sleep(5 * time.Second)
+			}
+			return nil
+		}))}},
+	} {
+		t.Run(tt.queue, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				c, f := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
+					if id == "slow" {
+						return fakeReply{takes: 5 * time.Second}
+					}
+					return completed
+				}, tt.opts...)
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(3*time.Second, cancel)
+				for range c.WaitAll(ctx, func(yield func(Job) bool) {
+					yield(Job{ID: "a"})
+					time.Sleep(time.Second + 1)
+					if tt.queue == "gate" {
+						go c.Status(t.Context(), "slow")
+						synctest.Wait()
+					}
+					yield(Job{ID: "b"})
+				}) {
+					time.Sleep(10 * time.Second)
+				}
+				if n := f.total(); n != tt.want {
+					t.Errorf("%d requests at %v, want %d", n, f.all, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// A sequence that goes on when the loop has been left, with good ids and bad, is
+// told so at its next yield, and the client is as good as before.
+func TestASequenceIsToldThatTheLoopWasLeft(t *testing.T) {
+	for _, id := range []string{"b", ".."} {
+		bubble(t, func(t *testing.T) {
+			c, _ := startFake(t, always(completed))
+			told := make(chan bool, 1)
+			for range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+				yield(Job{ID: "a"})
+				time.Sleep(time.Minute)
+				told <- !yield(Job{ID: id})
+			}) {
+				break
+			}
+			if !<-told {
+				t.Errorf("a sequence that yields %q is not told", id)
+			}
+			within, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if _, err := c.Wait(within, "c"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Property 19: nor where the reading of the sequence was held back just then.
+func TestLeavingWhileTheSequenceIsHeldBack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := startFake(t, always(completed))
+		for range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+			for yield(Job{ID: ".."}) {
+			}
+		}) {
+			time.Sleep(time.Minute) // the inbox is full
+			break
+		}
+	})
+}
+
 // The same in real time: no goroutine of the client is left, whatever was abandoned.
 func TestAbandonedWaitsLeaveNoGoroutine(t *testing.T) {
 	c, _ := startFake(t, always(pending), WithPolling(Constant(time.Millisecond)))
@@ -677,6 +872,98 @@ func TestHundredThousandJobs(t *testing.T) {
 		}
 		if r := f.rate(time.Second); r > 600 {
 			t.Errorf("up to %d requests a second", r)
+		}
+	})
+}
+
+// A countingContext counts how often it is looked at.
+type countingContext struct {
+	context.Context
+	looks *atomic.Int64
+}
+
+func (c countingContext) Err() error { c.looks.Add(1); return c.Context.Err() }
+
+// Property 101: what a crowd that waits for one job costs grows with the crowd
+// and not with its square, whether they come one by one or in one WaitAll.
+func TestCrowdOnOneJob(t *testing.T) {
+	n := 100_000
+	if testing.Short() || raceEnabled {
+		n = 5_000
+	}
+	bubble(t, func(t *testing.T) {
+		// A crowd that comes, and one half of which leaves, between two polls.
+		c, f := startFake(t, doneAt(30*time.Minute), WithPolling(Constant(time.Hour)))
+		ctx, cancel := context.WithTimeout(t.Context(), 40*time.Minute) // a last poll is to be planned for each
+		defer cancel()
+		leaving, leave := context.WithCancel(ctx)
+		var looks atomic.Int64
+		var wg sync.WaitGroup
+		var done, left atomic.Int32
+		for i := range n {
+			ctx := countingContext{ctx, &looks}
+			if i%2 == 0 {
+				ctx.Context = leaving
+			}
+			wg.Go(func() {
+				switch _, err := c.Wait(ctx, "a"); {
+				case err == nil:
+					done.Add(1)
+				case errors.Is(err, context.Canceled):
+					left.Add(1)
+				}
+			})
+		}
+		time.Sleep(time.Minute)
+		leave()
+		wg.Wait()
+		if int(done.Load()) != n/2 || int(left.Load()) != n/2 || f.total() != 2 {
+			t.Errorf("%d of %d done, %d left, %d requests", done.Load(), n, left.Load(), f.total())
+		}
+		if k := looks.Load(); k > 20*int64(n) {
+			t.Errorf("%d callers were looked at %d times", n, k)
+		}
+	})
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, doneAt(time.Second))
+		got := 0
+		for _, err := range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+			for range n {
+				if !yield(Job{ID: "a"}) {
+					return
+				}
+			}
+		}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got++
+		}
+		if got != n || f.total() != 2 {
+			t.Errorf("%d results, %d requests", got, f.total())
+		}
+	})
+}
+
+// Property 102: jobs of a WaitAll that its context interrupts come out in the order in which they were given.
+func TestInterruptedJobsKeepTheirOrder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := startFake(t, func(id string, n int, at time.Duration) fakeReply {
+			if id == "3" || id == "7" {
+				return completed
+			}
+			return pending
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var got []string
+		for st, err := range c.WaitAll(ctx, Jobs("0", "1", "2", "1", "3", "4", "5", "6", "7", "8")) {
+			if errors.Is(err, context.DeadlineExceeded) {
+				got = append(got, st.JobID)
+			}
+		}
+		if want := []string{"0", "1", "2", "1", "4", "5", "6", "8"}; !slices.Equal(got, want) {
+			t.Errorf("interrupted: %v, want %v", got, want)
 		}
 	})
 }
@@ -1067,6 +1354,8 @@ func TestLearnerIsTold(t *testing.T) {
 		{"but if its start is known", doneAt(0), 0, 0, []WaitOption{StartedAt(time.Date(1999, 12, 31, 23, 59, 0, 0, time.UTC))}, []Completion{{DoneBy: time.Minute}}},
 		{"what was given up", doneAt(time.Hour), 0, 25 * s, nil, []Completion{{PendingAt: 24980 * time.Millisecond}}},
 		{"nothing of what was given up unseen", always(fakeReply{code: 503}), 0, 25 * s, nil, nil},
+		{"nor where its start is known", always(fakeReply{code: 503}), 0, 25 * s, []WaitOption{StartedAt(time.Date(1999, 12, 31, 23, 59, 56, 0, time.UTC))}, nil},
+		{"no hint of what was given up", inTurn(pending, fakeReply{code: 503}), 5, 8 * s, nil, []Completion{{}}},
 		{"what was learnt through a hint", doneAt(13 * s), 14, 0, nil, []Completion{{PendingAt: 10 * s, DoneBy: 14 * s, Hinted: true}}},
 		{"not what came after one", doneAt(15 * s), 14, 0, nil, []Completion{{PendingAt: 14 * s, DoneBy: 24 * s}}},
 		{"the hint too where its check meets a fault", inTurn(pending, fakeReply{code: 503}, completed), 5, 0, nil, []Completion{{DoneBy: 6 * s, Hinted: true}}},
@@ -1168,103 +1457,5 @@ func TestClientAcrossBubbles(t *testing.T) {
 	}
 	if _, err := c.Wait(t.Context(), "in bubble 0"); err != nil {
 		t.Error(err)
-	}
-}
-
-// Everything at once, under random cancellation: each job ends exactly once, with the right result.
-func TestWaitingUnderStress(t *testing.T) {
-	for seed := range uint64(6) {
-		bubble(t, func(t *testing.T) {
-			lasts := func(id string) time.Duration { return time.Duration(len(id)*7+int(id[len(id)-1])) * time.Second }
-			c, f := startFake(t, func(id string, n int, at time.Duration) fakeReply {
-				switch h := (n*7 + len(id) + int(id[0])) % 11; {
-				case h == 0:
-					return fakeReply{code: 503, takes: 300 * time.Millisecond}
-				case h == 1:
-					return fakeReply{err: errors.New("lost")}
-				case h == 2 && n%3 == 0:
-					return fakeReply{code: 429, retryAfter: time.Second}
-				case at < lasts(id):
-					return fakeReply{takes: time.Duration(h) * 50 * time.Millisecond}
-				case id[len(id)-1]%4 == 0:
-					return fakeReply{state: "error"}
-				}
-				return completed
-			}, WithPolling(Exponential{Base: time.Second, Max: 8 * time.Second, Jitter: .5}), WithMaxInFlight(8),
-				WithCache(NewMemoryCache[Status](20)), WithBreaker(NewCircuitBreaker(BreakerConfig{})))
-			check := func(ctx context.Context, id string, st Status, err error) {
-				t.Helper()
-				switch {
-				case st.JobID != id:
-					t.Errorf("job %s got the status of %s", id, st.JobID)
-				case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-				case errors.Is(err, ErrJobFailed) != (id[len(id)-1]%4 == 0):
-					t.Errorf("job %s: %v, %v", id, st.State, err)
-				case time.Since(f.start) < lasts(id):
-					t.Errorf("job %s ended too soon: %v, %v", id, st.State, err)
-				}
-			}
-			var wg sync.WaitGroup
-			for g := range 60 {
-				rnd := rand.New(rand.NewPCG(seed, uint64(g)))
-				wg.Go(func() {
-					for range 8 {
-						time.Sleep(time.Duration(rnd.IntN(5000)) * time.Millisecond)
-						ctx, cancel := context.WithCancel(t.Context())
-						if rnd.IntN(2) == 0 {
-							ctx, cancel = context.WithTimeout(ctx, time.Duration(rnd.IntN(60_000))*time.Millisecond)
-						}
-						if rnd.IntN(3) == 0 {
-							time.AfterFunc(time.Duration(rnd.IntN(60_000))*time.Millisecond, cancel)
-						}
-						id := fmt.Sprint("j", rnd.IntN(30))
-						switch rnd.IntN(5) {
-						case 0:
-							st, err := c.Wait(ctx, id)
-							check(ctx, id, st, err)
-						case 1:
-							n, limit := 0, rnd.IntN(8)
-							for st, err := range c.Watch(ctx, id) {
-								if err != nil || st.State.Terminal() {
-									check(ctx, id, st, err)
-								}
-								if n++; n > limit {
-									break
-								}
-							}
-						case 2:
-							left := map[string]int{}
-							var jobs []Job
-							for range 20 {
-								j := Job{ID: fmt.Sprint("j", rnd.IntN(30))}
-								if rnd.IntN(4) == 0 {
-									j.StartedAt = time.Now().Add(-time.Duration(rnd.IntN(20)) * time.Second)
-								}
-								jobs = append(jobs, j)
-								left[j.ID]++
-							}
-							for st, err := range c.WaitAll(ctx, slices.Values(jobs), OnProgress(func(Status) {})) {
-								check(ctx, st.JobID, st, err)
-								if left[st.JobID]--; left[st.JobID] == 0 {
-									delete(left, st.JobID)
-								}
-							}
-							if len(left) != 0 {
-								t.Errorf("seed %d: not once each: %v", seed, left)
-							}
-						case 3:
-							c.Hint(id)
-						case 4:
-							c.Status(ctx, id)
-						}
-						cancel()
-					}
-				})
-			}
-			wg.Wait()
-			if f.late != 0 || f.peak > 8 {
-				t.Errorf("%d requests too late, %d in flight", f.late, f.peak)
-			}
-		})
 	}
 }

@@ -14,7 +14,7 @@ type State string
 // uses into these three.
 const (
 	StatePending   State = "pending"   // not finished: ask again later
-	StateCompleted State = "completed" // finished well; the result is in Status.Body
+	StateCompleted State = "completed" // finished well; the result is in Status.Body, but see Status.ResultMissing
 	StateFailed    State = "error"     // finished badly; Status.Message says why
 )
 
@@ -31,9 +31,11 @@ type Status struct {
 	// in a WaitError before the first answer.
 	State State
 	// Message is the backend's own text, above all on a failed job. It is
-	// whatever the backend sent: do not print it to a terminal unescaped.
+	// whatever the backend sent, without the secrets of the request and, while
+	// the job is pending, cut at 1 KiB: do not print it to a terminal unescaped.
 	Message string
-	// Progress runs from 0 to 1. It is 0 when the backend does not say.
+	// Progress runs from 0 to 1. It is 0 when the backend does not say, on a
+	// completed job too; and it may go back, as the backend says.
 	Progress float64
 	// Body is the answer as received. It is present on terminal answers;
 	// pending ones may drop it. Do not modify it: others may share it.
@@ -43,7 +45,21 @@ type Status struct {
 	// Cached says that this Status came from the Cache and not from a
 	// request made for this call.
 	Cached bool
+	// ResultMissing says that the backend calls the job completed while the
+	// answer does not hold the result yet, such as the URL of the video. Status
+	// reports such an answer as it is, with StateCompleted. A wait takes it for
+	// pending, shows it so to OnProgress and Watch, and looks again after 1, 2,
+	// 4, 8 and 15 s; if the result is still missing 30 s after the first such
+	// answer, the wait ends with StateCompleted and ResultMissing. The cache
+	// holds an answer without its result no longer than a pending one.
+	ResultMissing bool
 }
+
+// settled reports whether s is the last word on its job.
+func (s *Status) settled() bool { return s.State.Terminal() && !s.ResultMissing }
+
+// known reports whether s has one of the three states.
+func (s *Status) known() bool { return s.State == StatePending || s.State.Terminal() }
 
 // Decode unmarshals the body of a status, normally that of a completed job,
 // into a value of the caller's own type. It returns an error that names the
@@ -51,10 +67,11 @@ type Status struct {
 func Decode[T any](s Status) (T, error) {
 	var v T
 	if len(s.Body) == 0 {
-		return v, fmt.Errorf("vtclient: job %q (%s): the status has no body to decode into %T", s.JobID, s.State, v)
+		return v, fmt.Errorf("vtclient: job %s (%s): the status has no body to decode into %T", quoteID(s.JobID), oneLine(string(s.State), 64), v)
 	}
 	if err := json.Unmarshal(s.Body, &v); err != nil {
-		return v, fmt.Errorf("vtclient: job %q (%s): decode body into %T: %w", s.JobID, s.State, v, err)
+		// encoding/json repeats a number that does not fit, however long.
+		return v, fmt.Errorf("vtclient: job %s (%s): decode body into %T: %w", quoteID(s.JobID), oneLine(string(s.State), 64), v, briefError{err})
 	}
 	return v, nil
 }

@@ -40,7 +40,8 @@ type TraceInfo struct {
 	// Wire counts how often the request was written to the network, for
 	// Answered. It is above 1 when net/http repeated it by itself on a new
 	// connection because the one it had was found dead, or followed a
-	// redirect, and 0 when no connection could be had.
+	// redirect, and 0 when no connection could be had. A call of the function
+	// given to WithFetch counts as one.
 	Wire  int
 	Delay time.Duration // Scheduled: time until the next request
 	Retry bool          // Scheduled: it follows a fault or a refusal, not a pending answer

@@ -22,7 +22,8 @@
 // become one request. The gate bounds the requests in flight, the limiter
 // their rate; both come before the breaker and the timeout, so that queueing
 // is never taken for a slow backend. The breaker keeps requests from a backend that
-// is down. The [Endpoint] reads the answer.
+// is down. The [Endpoint] reads the answer. With [WithFetch], a function of the
+// caller's stands in the place of HTTP and Endpoint.
 //
 // # Pending is not a fault
 //
@@ -44,7 +45,7 @@
 //	                context.Canceled, ErrOutage, ErrRetryAfter or ErrGaveUp,
 //	                and the last fault
 //	*HTTPError      a status code that is no success
-//	*TransportError no whole answer
+//	*TransportError no whole answer, or an error of WithFetch's function
 //	*DecodeError    an answer that cannot be read
 //	*StateError     a job state that the Endpoint does not know
 //	*RefusedError   the breaker let no request through
@@ -73,7 +74,8 @@ import (
 // goroutine while nobody waits and needs no closing.
 type Client struct {
 	route     *route
-	http      *http.Client
+	fetch     func(context.Context, string) (Status, error) // nil: over HTTP
+	http      *http.Client                                  // nil: not over HTTP
 	header    http.Header
 	prepare   []func(*http.Request) error
 	gate      chan struct{} // holds a token for each request in flight
@@ -100,16 +102,21 @@ type Client struct {
 }
 
 // New returns a client of the backend at baseURL, an http or https URL with
-// neither query nor fragment. It makes no request. The error names everything that
-// is wrong with the arguments, each as an [*ArgumentError].
+// neither query nor fragment; with [WithFetch] it may be empty. It makes no
+// request. The error names everything that is wrong with the arguments, each as
+// an [*ArgumentError].
 func New(baseURL string, opts ...Option) (*Client, error) {
 	cfg, err := newConfig(opts)
 	r, rerr := newRoute(baseURL, cfg.endpoint)
+	if cfg.fetch != nil {
+		r, rerr = fetchRoute(baseURL)
+	}
 	if err := errors.Join(rerr, err); err != nil {
 		return nil, err
 	}
 	c := &Client{
 		route:   r,
+		fetch:   cfg.fetch,
 		header:  http.Header{"Accept": {"application/json"}, "User-Agent": {"vtclient"}},
 		prepare: cfg.prepare,
 		limiter: cfg.limiter,
@@ -135,8 +142,10 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	if b, ok := cfg.breaker.(interface{ counts429() bool }); ok {
 		c.counts429 = b.counts429()
 	}
-	var inFlight int
-	c.http, inFlight = httpClient(cfg.httpClient, cfg.maxInFlight)
+	inFlight := cfg.maxInFlight
+	if c.fetch == nil {
+		c.http, inFlight = httpClient(cfg.httpClient, inFlight)
+	}
 	c.gate = make(chan struct{}, inFlight)
 	c.try = c.ask
 	c.poller.init(c, inFlight)
@@ -177,18 +186,31 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 
 // CloseIdleConnections closes the connections that wait for further use. The
 // client remains usable.
-func (c *Client) CloseIdleConnections() { c.http.CloseIdleConnections() }
+func (c *Client) CloseIdleConnections() {
+	if c.http != nil {
+		c.http.CloseIdleConnections()
+	}
+}
 
 // now is the time since the client's epoch, in nanoseconds: eight bytes where a
 // time.Time has twenty-four, and monotonic. Not by time.Since, which in a
 // synctest bubble is at odds with Sub if the client was made outside.
-func (c *Client) now() int64 {
-	now := time.Now()
-	return int64(now.Sub(c.epoch))
-}
+func (c *Client) now() int64 { return c.since(time.Now()) }
 
-// at is the inverse of now.
-func (c *Client) at(t int64) time.Time { return c.epoch.Add(time.Duration(t)) }
+// since is now at the time given, which comes from time.Now.
+func (c *Client) since(now time.Time) int64 { return int64(now.Sub(c.epoch)) }
+
+// when translates a time that comes from outside, such as a start that was
+// stored or a deadline. It is measured from now and not from the epoch: it may
+// hold the time of day only, and the clock may have been set, or the machine
+// suspended, since the epoch.
+func (c *Client) when(t, now time.Time) int64 { return later(c.since(now), t.Sub(now)) }
+
+// at is the inverse of since: the time of day of t by the clock as it is now.
+func (c *Client) at(t int64) time.Time {
+	now := time.Now()
+	return now.Add(time.Duration(t - c.since(now)))
+}
 
 // never is a time that does not come.
 const never = math.MaxInt64
@@ -205,12 +227,12 @@ func later(t int64, d time.Duration) int64 {
 // the request with other calls for the same job that are under way, and
 // retries faults as [WithRetry] says.
 //
-// A job that failed is an answer, not an error: look at State. On an error the
-// Status holds the JobID and nothing else. The errors are *HTTPError,
-// *TransportError, *DecodeError and *StateError for what the backend did,
-// *RefusedError for the breaker's refusal, *ArgumentError for an id that cannot
-// be asked about, and *WaitError when ctx ended first, or is sure to end before
-// the next try may be made.
+// A job that failed is an answer, not an error: look at State, and for some
+// backends at ResultMissing. On an error the Status holds the JobID and nothing
+// else. The errors are *HTTPError, *TransportError, *DecodeError and
+// *StateError for what the backend did, *RefusedError for the breaker's
+// refusal, *ArgumentError for an id that cannot be asked about, and *WaitError
+// when ctx ended first, or is sure to end before the next try may be made.
 func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	if err := c.route.checkID(jobID); err != nil {
 		return Status{JobID: jobID}, err
@@ -252,7 +274,7 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 		if t.first.IsZero() {
 			t.first = time.Now()
 		}
-		out := c.exchange(ctx, jobID, t.number+1, nil)
+		out := c.exchange(ctx, inquiry{id: jobID}, t.number+1)
 		t.number = out.number
 		switch out.verdict {
 		case answered:
@@ -327,7 +349,12 @@ func (c *Client) sleepUntil(ctx context.Context, jobID string, t *tries) error {
 
 // ended reports that the caller's context is done.
 func (c *Client) ended(ctx context.Context, jobID string, t *tries) error {
-	return &WaitError{JobID: jobID, Requests: t.made, Cause: contextCause(ctx), Fault: t.fault}
+	last := t.fault
+	if last != nil {
+		last = snapshot(last) // whoever goes on has the original
+		details(last).Next = 0
+	}
+	return &WaitError{JobID: jobID, Requests: t.made, Cause: contextCause(ctx), Fault: last}
 }
 
 // errHeld reports that a 429 holds the client for longer than WithMaxRetryAfter
@@ -344,6 +371,9 @@ func (c *Client) errTooLong() error {
 }
 
 const (
+	// cachedAnswer bounds in bytes an answer that a MemoryCache keeps: it counts
+	// entries, and a full one of the largest answers would take a gibibyte.
+	cachedAnswer = 32 << 10
 	// cacheTimeout bounds one call of a cache: what takes longer than a
 	// request would is no cache.
 	cacheTimeout = 250 * time.Millisecond
@@ -352,7 +382,8 @@ const (
 	cacheRest = 5 * time.Second
 )
 
-// recall returns the job's status from the cache, a pending one only if asked.
+// recall returns the job's status from the cache, one that is not the last word
+// only if asked for pending ones.
 // Whatever goes wrong there is reported to the traces and counts as a miss.
 func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status, bool) {
 	if c.cache == nil {
@@ -361,7 +392,7 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 	if m, ok := c.cache.(*MemoryCache[Status]); ok && len(c.traces) == 0 {
 		st, hit, _ := m.Get(ctx, jobID) // neither hangs nor fails
 		st.Cached = true
-		return st, hit && st.JobID == jobID && (st.State.Terminal() || pending && st.State == StatePending)
+		return st, hit && st.JobID == jobID && (st.settled() || pending && st.known())
 	}
 	var st Status
 	var hit bool
@@ -370,16 +401,16 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 			hit = false
 			return err
 		}
-		if st.JobID != jobID || st.State != StatePending && !st.State.Terminal() {
+		if st.JobID != jobID || !st.known() {
 			hit = false
 			return fmt.Errorf("the entry is not this job's status: job %s, state %q", quoteID(st.JobID), oneLine(string(st.State), 64))
 		}
 		return nil
 	})
-	if !hit || ctx.Err() != nil || !pending && !st.State.Terminal() {
+	if !hit || ctx.Err() != nil || !pending && !st.settled() {
 		return Status{}, false
 	}
-	st.Cached = true
+	st.Cached, st.Progress = true, clampProgress(st.Progress)
 	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, State: st.State})
 	return st, true
 }
@@ -387,14 +418,24 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 // remember puts an answer into the cache.
 func (c *Client) remember(ctx context.Context, st Status) {
 	ttl := c.pendingTTL
-	if st.State.Terminal() {
+	if st.settled() {
 		ttl = c.terminalTTL
 	}
 	if c.cache == nil || ttl <= 0 {
 		return
 	}
 	if m, ok := c.cache.(*MemoryCache[Status]); ok {
-		m.Set(ctx, st.JobID, st, ttl)
+		var spare func(Status) bool
+		switch {
+		case len(st.Body)+len(st.Message) > cachedAnswer:
+			ttl = 0 // forgets what there is, which is out of date
+		case !st.settled():
+			// An answer that was long on the way does not undo the end that
+			// another request has seen since. (In a foreign cache it does, until
+			// its short time is over: to look first would cost a call for each poll.)
+			spare = func(old Status) bool { return old.settled() }
+		}
+		m.set(st.JobID, st, ttl, spare)
 		return
 	}
 	c.callCache(ctx, st.JobID, func(ctx context.Context) error {
@@ -419,5 +460,5 @@ func (c *Client) callCache(ctx context.Context, jobID string, call func(context.
 	if bounded.Err() != nil && bound == cacheTimeout {
 		c.cacheRest.Store(later(c.now(), cacheRest))
 	}
-	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, Err: fmt.Errorf("vtclient: job %s: cache: %w", quoteID(jobID), err)})
+	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, Err: fmt.Errorf("vtclient: job %s: cache: %w", quoteID(jobID), briefError{err})})
 }

@@ -12,16 +12,17 @@ import (
 // [StartedAt] for jobs that are known to exist), and then polls as
 // [WithPolling] says. However many wait for one job, it is polled once for all.
 //
-// It returns a nil error for a completed job only. A failed job is a *JobError,
-// with the Status filled in all the same. A fault of the network or the backend
-// does not end the wait until [WithOutageTolerance] is used up: then, and when
-// ctx is done, the error is a *WaitError that matches its cause
-// (context.DeadlineExceeded, ErrOutage, …) and the last fault, and the Status
-// is the last one seen. Answers that are final for any request, such as a 404,
-// end it at once with the error that Status would return. A host that cannot be
-// reached and an answer that cannot be read are faults: set OnError to hear of
-// them at once. When ctx has a deadline, a last poll is made just before it. No
-// request is sent after ctx is done.
+// It returns a nil error for a completed job only, and looks again for up to 30
+// s where the result of one is missing (see [Status.ResultMissing]). A failed
+// job is a *JobError, with the Status filled in all the same. A fault of the
+// network or the backend does not end the wait until [WithOutageTolerance] is
+// used up: then, and when ctx is done, the error is a *WaitError that matches
+// its cause (context.DeadlineExceeded, ErrOutage, …) and the last fault, and
+// the Status is the last one seen. Answers that are final for any request, such
+// as a 404, end it at once with the error that Status would return. A host that
+// cannot be reached and an answer that cannot be read are faults: set OnError
+// to hear of them at once. When ctx has a deadline, a last poll is made just
+// before it. No request is sent after ctx is done.
 func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (Status, error) {
 	wc, err := newWaitConfig(opts)
 	if err == nil {
@@ -100,7 +101,8 @@ func (c *Client) follow(ctx context.Context, jobID string, wc *waitConfig, obser
 // firstDue says when a job is to be polled first: at once, or nearly so where
 // polls share requests, or as the schedule says from the start that is known.
 func (c *Client) firstDue(job Job) int64 {
-	now := c.now()
+	clock := time.Now()
+	now := c.since(clock)
 	due := now
 	if c.route.bulk != nil { // for others to share its request
 		due = later(now, gatherTime)
@@ -109,13 +111,13 @@ func (c *Client) firstDue(job Job) int64 {
 		return due
 	}
 	delay, _ := c.polling.Next(Attempt{Expected: job.Expect, Shared: c.poller.shared()})
-	return max(due, later(c.began(job.StartedAt, now), delay))
+	return max(due, later(c.began(job.StartedAt, clock), delay))
 }
 
 // began translates a job's start into the client's time.
-func (c *Client) began(t time.Time, now int64) int64 {
+func (c *Client) began(t, now time.Time) int64 {
 	// Not so long ago that the age would overflow.
-	return min(now, max(int64(t.Sub(c.epoch)), -never/2))
+	return min(c.since(now), max(c.when(t, now), -never/2))
 }
 
 // dispatch tells the callbacks of one event. If it ends the job, the result is
@@ -163,6 +165,10 @@ const (
 	// must not keep the call from ending.
 	feedGrace = 100 * time.Millisecond
 
+	// feedPatience is how long it waits for such jobs altogether: one that
+	// goes on for ever, at whatever pace, must not either.
+	feedPatience = time.Second
+
 	// batchBacklog is how many results a WaitAll holds for a slow consumer
 	// before it stops polling.
 	batchBacklog = 256
@@ -180,8 +186,9 @@ const (
 // Where the time would be up before, they come earlier. The sequence is read
 // ahead of them; an endless one has to pace itself. A consumer that is slow
 // holds the polling and the reading of the sequence back. When ctx is done,
-// each job that has not ended is yielded with a *WaitError; a sequence that
-// then gives no further job for 100 ms is not waited for. Leaving the loop
+// each job that has not ended is yielded with a *WaitError, in the order in
+// which they were given; a sequence that then gives no further job for 100 ms,
+// or has been waited for during 1 s in all, is not waited for. Leaving the loop
 // stops everything that it started; the sequence is told so at its next yield.
 //
 // Of the options, StartedAt and Expect hold for jobs that bring none of their
@@ -259,6 +266,7 @@ func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
 // drain yields the results of a batch until all have come.
 func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func(Status, error) bool) {
 	var grace <-chan time.Time
+	patience := feedPatience
 	done, over := in.ctx.Done(), false
 	for {
 		if ev, ok := c.poller.take(in); ok {
@@ -278,12 +286,14 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 				continue
 			}
 			if grace == nil {
-				grace = time.After(feedGrace)
+				grace = time.After(min(feedGrace, patience))
 			}
 		}
 		if fed == nil && c.poller.empty(in) {
 			return
 		}
+		waiting := over
+		since := time.Now()
 		select {
 		case <-in.ready:
 		case <-done:
@@ -296,7 +306,12 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 				runtime.Goexit()
 			}
 		case <-grace:
-			return
+			if c.poller.empty(in) { // else a job came in the same moment
+				return
+			}
+		}
+		if waiting {
+			patience -= time.Since(since)
 		}
 	}
 }
@@ -305,5 +320,5 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 // begins after the hint is made as soon as the server's 429s and a gap of 1 s
 // between hinted checks of one job allow. The truth still comes from the
 // backend, so a forged hint costs a request and nothing else. For a job that
-// nobody waits for, Hint does nothing.
+// nobody waits for, Hint does nothing. It does not block. See [Webhook].
 func (c *Client) Hint(jobID string) { c.poller.hint(jobID) }

@@ -495,6 +495,18 @@ func TestRetryAfter(t *testing.T) {
 			})
 		})
 	}
+	t.Run("of one answer is no floor after the next", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, inTurn(after(50*s, 0), pending), WithPolling(Constant(time.Hour)))
+			time.AfterFunc(5*s, func() { c.Hint("a") })
+			ctx, cancel := context.WithTimeout(t.Context(), 30*s)
+			defer cancel()
+			if _, err := c.Wait(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			wantTimes(t, f.at("a"), 0, 5, 29.98)
+		})
+	})
 	t.Run("jitter never shortens it", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			full := Exponential{Base: 30 * s, Max: 30 * s, Jitter: 1}

@@ -44,11 +44,45 @@
 //
 // The duration is a string for [time.ParseDuration] or a number of seconds.
 //
+// # HeyGen's API, version 3
+//
+// As far as waiting for a translation needs it, at the same time and for the same jobs:
+//
+//	GET  /v3/video-translations/{id}      →  200 {"data":{"id":"job-1","status":"running","video_url":null,"failure_message":null,…}}
+//	GET  /v3/video-translations/statuses?video_translation_ids=a,b
+//	                                      →  200 {"data":[{"video_id":"a","status":"processing","error":null},…],"has_more":false,"next_token":null}
+//	POST /v3/video-translations           →  200 {"data":{"video_translation_ids":["job-1"]}}
+//
+// The states are pending (for the first tenth of the duration), running, completed and
+// failed; in a bulk answer queued, processing, completed, failed and not_found. A
+// completed job has a video_url, [WithLateResult] says how late. A bulk request names up
+// to 100 ids, none with a comma in it, and brings no results; [WithBulkPage] spreads it
+// over pages, of which the next is asked for with token=…. It counts as one
+// request, under [Stats.Bulk], and as one more of [Server.Requests] for each job on its
+// page. The body of the POST needs "video" and "output_languages", one job each, and may
+// have "title", "callback_url" and "callback_id". Errors are
+// {"error":{"code","message","param","doc_url"}}, and each answer has an X-Request-Id.
+//
+// # Webhooks
+//
+// [WithWebhook] has the server tell of each job that ends, as HeyGen does: a POST with
+// the headers Heygen-Signature, the HMAC-SHA256 of the body in lower-case hexadecimal,
+// Heygen-Timestamp and Heygen-Event-Id, and the body
+//
+//	{"event_type":"video_translate.success","event_data":{"video_translate_id":"job-1","url":"…"}}
+//	{"event_type":"video_translate.fail","event_data":{"video_translate_id":"job-1","msg":"translation failed"}}
+//
+// It can deliver over the network or straight to a handler, and on demand it loses
+// deliveries, sends them twice, or late. Each job under way then costs a timer, and
+// none a goroutine.
+//
+//	sim := simserver.StartInMemory(t, simserver.WithWebhook(simserver.Webhook{Handler: mux, URL: "http://me.invalid/hook", Secret: "whsec", Loss: 0.02}))
+//
 // # Determinism
 //
-// What becomes of a job (its duration, whether it fails) follows from the seed
-// and the job's id alone. Ids that the server makes are job-1, job-2 and so on, so
-// the k-th of them meets the same fate in every run. Which fault meets a request
-// follows from the seed, the job's id and how many requests asked for that job
-// before, however the requests for different jobs interleave.
+// What becomes of a job (its duration, whether it fails, whether its delivery is lost)
+// follows from the seed and the job's id alone. Ids that the server makes are job-1,
+// job-2 and so on, so the k-th of them meets the same fate in every run. Which fault
+// meets a request follows from the seed, the job's id and how many requests asked for
+// that job before, however the requests for different jobs interleave.
 package simserver

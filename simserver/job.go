@@ -38,6 +38,8 @@ type Job struct {
 	// into the progress that the backend tells while the job is pending; 0 and less are
 	// not told. Nil: the share itself. It must be safe for concurrent use.
 	Progress func(share float64) float64
+
+	title, callbackURL, callbackID string // of one submitted over HTTP
 }
 
 // Never is the Duration of a job that stays pending until [Server.Complete] or
@@ -92,8 +94,9 @@ func (s *Server) Create(j Job) (id string) {
 
 // create returns ok false if the id is taken and must not be.
 func (s *Server) create(j Job, replace bool) (id string, ok bool) {
+	now := time.Now()
 	if j.Started.IsZero() {
-		j.Started = time.Now()
+		j.Started = now
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +108,7 @@ func (s *Server) create(j Job, replace bool) (id string, ok bool) {
 	} else if _, taken := s.jobs[j.ID]; taken && !replace {
 		return j.ID, false
 	}
-	s.jobs[j.ID] = s.newJob(j)
+	s.put(s.newJob(j), now)
 	s.stats.created++
 	return j.ID, true
 }
@@ -152,7 +155,7 @@ func (s *Server) end(id string, how func(*Job)) bool {
 	j := *old // handlers read jobs without the lock: replace, never change
 	j.Duration = now.Sub(j.Started)
 	how(&j.Job)
-	s.jobs[id] = &j
+	s.put(&j, now)
 	return true
 }
 
@@ -239,7 +242,7 @@ func (s *Server) lookup(id string) *job {
 	j := s.jobs[id]
 	if j == nil && s.cfg.autoCreate {
 		j = s.newJob(Job{ID: id, Started: s.epoch()})
-		s.jobs[id] = j
+		s.put(j, time.Now())
 		s.stats.created++
 	}
 	return j

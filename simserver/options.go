@@ -2,6 +2,7 @@ package simserver
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -19,6 +20,9 @@ type config struct {
 	retryAfter  time.Duration
 	token       string
 	onExchange  func(Exchange)
+	webhook     Webhook
+	lateResult  time.Duration
+	bulkPage    int
 }
 
 func newConfig(opts []Option) config {
@@ -30,6 +34,9 @@ func newConfig(opts []Option) config {
 		panic(fmt.Sprintf("simserver: WithFailureRate(%v): not between 0 and 1", c.failureRate))
 	}
 	if err := c.faults.Validate(); err != nil {
+		panic(err.Error())
+	}
+	if err := c.webhook.Validate(); err != nil {
 		panic(err.Error())
 	}
 	return c
@@ -80,6 +87,14 @@ func WithDefaultJob(j Job) Option { return func(c *config) { c.defaultJob = j } 
 // error answers.
 func WithRetryAfter(d time.Duration) Option { return func(c *config) { c.retryAfter = d } }
 
+// WithLateResult makes the answers of HeyGen's API about a completed job lack its
+// video_url until d after its end, as the real ones may. The default is 0.
+func WithLateResult(d time.Duration) Option { return func(c *config) { c.lateResult = d } }
+
+// WithBulkPage makes a bulk answer of HeyGen's API tell of n jobs at most; the rest is
+// on further pages. The default, 0, is no bound.
+func WithBulkPage(n int) Option { return func(c *config) { c.bulkPage = n } }
+
 // WithToken makes the server answer 401 to requests that do not carry the token, as
 // "Authorization: Bearer token" or as "X-Api-Key: token". The default, "", asks for
 // none.
@@ -95,8 +110,9 @@ type Exchange struct {
 	Time   time.Time     // when the request arrived
 	Took   time.Duration // until the answer was handed to net/http, or given up
 	Method string
-	Path   string   // as sent, percent-encoded
-	JobIDs []string // the jobs it asked about; nil when it was no status request
-	Code   int      // the status code sent; 0 when there was no answer
-	Fault  Fault    // what was done to it; empty when nothing was
+	Path   string      // as sent, percent-encoded
+	Header http.Header // of the request; not to be changed
+	JobIDs []string    // the jobs it asked about; nil when it was no status request
+	Code   int         // the status code sent; 0 when there was no answer
+	Fault  Fault       // what was done to it; empty when nothing was
 }

@@ -25,11 +25,11 @@ func plainFault(code int, message string) answer {
 	return answer{code: code, body: append(body, '\n'), outcome: invalid}
 }
 
-func routePlain(r *http.Request) (op, bool) {
+func routePlain(_ *Server, r *http.Request) (op, bool) {
 	path := r.URL.EscapedPath()
 	if path == "/jobs" {
 		if r.Method != http.MethodPost {
-			return notAllowed("POST"), true
+			return notAllowed(plainFault, "POST"), true
 		}
 		return op{run: createPlain}, true
 	}
@@ -46,14 +46,14 @@ func routePlain(r *http.Request) (op, bool) {
 		return op{}, false
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return notAllowed("GET, HEAD"), true
+		return notAllowed(plainFault, "GET, HEAD"), true
 	}
 	return op{ids: []string{id}, run: func(s *Server, _ *http.Request) answer { return statusPlain(s, id) }}, true
 }
 
-func notAllowed(allow string) op {
+func notAllowed(fault func(int, string) answer, allow string) op {
 	return op{run: func(_ *Server, r *http.Request) answer {
-		a := plainFault(http.StatusMethodNotAllowed, fmt.Sprintf("method %s not allowed here: use %s", r.Method, allow))
+		a := fault(http.StatusMethodNotAllowed, fmt.Sprintf("method %s not allowed here: use %s", r.Method, allow))
 		a.header = [][2]string{{"Allow", allow}}
 		return a
 	}}

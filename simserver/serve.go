@@ -1,6 +1,7 @@
 package simserver
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -12,14 +13,17 @@ import (
 // once: their paths differ.
 type api struct {
 	// route says what a request wants; ok is false if its path is not the api's.
-	route func(r *http.Request) (o op, ok bool)
+	route func(s *Server, r *http.Request) (o op, ok bool)
 
 	// fault words an error that has nothing to do with a job: no token, an injected
 	// status code.
 	fault func(code int, message string) answer
+
+	requestID bool // its answers carry an X-Request-Id
 }
 
-var apis = []*api{&plain}
+// The first one answers for paths that none knows.
+var apis = []*api{&plain, &heygen}
 
 // An op is what a request wants.
 type op struct {
@@ -38,8 +42,8 @@ type answer struct {
 // ServeHTTP serves the API described above. Faults that break the connection hijack
 // it, or else panic with [http.ErrAbortHandler], which net/http takes for the same wish.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := Exchange{Time: time.Now(), Method: r.Method, Path: r.URL.EscapedPath()}
-	a, o := find(r)
+	x := Exchange{Time: time.Now(), Method: r.Method, Path: r.URL.EscapedPath(), Header: r.Header}
+	a, o := s.find(r)
 	x.JobIDs = o.ids
 	n, ok := s.begin(x.Time, o.ids)
 	if !ok {
@@ -94,6 +98,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.countAnswer(ans.outcome)
 	}
 
+	if a.requestID {
+		id := fmt.Sprintf("%016x", mix(s.cfg.seed^mix(key+mix(uint64(n)))))
+		ans.header = append(ans.header, [2]string{"X-Request-Id", id})
+	}
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(ans.body))}
@@ -117,9 +125,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var jsonType = []string{"application/json"}
 
-func find(r *http.Request) (*api, op) {
+func (s *Server) find(r *http.Request) (*api, op) {
 	for _, a := range apis {
-		if o, ok := a.route(r); ok {
+		if o, ok := a.route(s, r); ok {
 			return a, o
 		}
 	}

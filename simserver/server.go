@@ -30,7 +30,7 @@ type Server struct {
 	client *http.Client
 
 	mu     sync.Mutex
-	idle   sync.Cond // signalled when active falls to 0
+	idle   sync.Cond // signalled when active or sending falls to 0
 	closed bool
 	active int // handlers running
 	made   int // ids made so far
@@ -39,6 +39,12 @@ type Server struct {
 	others int            // requests of any other kind
 	faults faultState
 	stats  counters
+
+	webhook Webhook
+	timers  map[string]*time.Timer // by job id: when the next delivery about it is due
+	sending int                    // deliveries under way
+	ctx     context.Context        // ends with Close
+	cancel  context.CancelFunc
 }
 
 // New returns a server that does not listen: an [http.Handler] to mount wherever the
@@ -54,7 +60,11 @@ func New(opts ...Option) *Server {
 		done:  make(chan struct{}),
 		jobs:  make(map[string]*job),
 		asked: make(map[string]int),
+
+		timers: make(map[string]*time.Timer),
 	}
+	s.webhook = s.cfg.webhook
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.idle.L = &s.mu
 	s.stats.faults = make(map[Fault]int)
 	s.faults.base = s.cfg.faults
@@ -175,13 +185,18 @@ func (s *Server) DialContext(ctx context.Context, network, addr string) (net.Con
 
 // Close ends the server: it stops listening, closes every connection, in whatever
 // state, and the idle ones of [Server.HTTPClient], and waits until no request is
-// being served. Requests under way fail as they would with a server that died. What the
+// being served and no delivery being sent; those still to come never are. Requests under way fail as they would with a server that died. What the
 // server counted can still be read. Calling Close again does nothing.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if !s.closed {
 		s.closed = true
 		close(s.done)
+		s.cancel()
+		for _, t := range s.timers {
+			t.Stop()
+		}
+		clear(s.timers)
 	}
 	s.mu.Unlock()
 
@@ -195,7 +210,7 @@ func (s *Server) Close() {
 	s.client.CloseIdleConnections()
 
 	s.mu.Lock()
-	for s.active > 0 {
+	for s.active > 0 || s.sending > 0 {
 		s.idle.Wait()
 	}
 	s.mu.Unlock()

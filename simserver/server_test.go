@@ -167,6 +167,9 @@ func TestOnExchange(t *testing.T) {
 			if !x.Time.Add(x.Took).Equal(time.Now()) {
 				t.Errorf("%v", x.Time)
 			}
+			if x.Header.Get("User-Agent") == "" {
+				t.Errorf("headers: %v", x.Header)
+			}
 		}))
 		get(sim, "/status/a%2Fb")
 		post(sim, "")

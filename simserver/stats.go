@@ -12,11 +12,16 @@ type Stats struct {
 
 	// Requests by the answer they got. Those that met a fault are counted under
 	// Faults alone, also where the answer was the truth (FaultDrip).
-	Pending, Completed, Failed int // answers about jobs
+	Pending, Completed, Failed int // answers about a job
+	Bulk                       int // answers about many jobs at once; each counts once
 	Accepted                   int // jobs created over HTTP
 	NotFound                   int // no such job
 	Unauthorized               int // by WithToken
 	Invalid                    int // anything else: wrong path, method or body
+
+	// Deliveries to the webhook: sent, duplicates included; lost on the way, and so not
+	// sent; and those sent that got no 2xx.
+	Webhooks, WebhooksLost, WebhooksRefused int
 
 	// Faults counts the faults made, by name. It is never nil.
 	Faults map[Fault]int
@@ -34,6 +39,7 @@ const (
 	answeredPending
 	answeredCompleted
 	answeredFailed
+	answeredBulk
 	accepted
 	notFound
 	unauthorized
@@ -49,6 +55,8 @@ type counters struct {
 	second            int64 // the second that inSecond counts
 	inSecond          int
 	peakPerSecond     int
+
+	webhooks, webhooksLost, webhooksRefused int
 }
 
 func (c *counters) begin(now time.Time, active int) {
@@ -75,6 +83,7 @@ func (s *Server) Stats() Stats {
 		Pending:       c.outcomes[answeredPending],
 		Completed:     c.outcomes[answeredCompleted],
 		Failed:        c.outcomes[answeredFailed],
+		Bulk:          c.outcomes[answeredBulk],
 		Accepted:      c.outcomes[accepted],
 		NotFound:      c.outcomes[notFound],
 		Unauthorized:  c.outcomes[unauthorized],
@@ -83,6 +92,8 @@ func (s *Server) Stats() Stats {
 		InFlight:      s.active,
 		PeakInFlight:  c.peakInFlight,
 		PeakPerSecond: c.peakPerSecond,
+
+		Webhooks: c.webhooks, WebhooksLost: c.webhooksLost, WebhooksRefused: c.webhooksRefused,
 	}
 }
 

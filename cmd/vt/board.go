@@ -26,6 +26,7 @@ type job struct {
 	message string                                   // the backend's; not cleaned
 
 	began       time.Time // the wait
+	started     time.Time // the job, where that is known; else the wait
 	lastPending time.Time // the last answer that said so
 	ended       time.Time // the wait; zero: goes on
 	outcome     outcome
@@ -78,7 +79,7 @@ func (j *job) estimate() string {
 	if j.explain == nil || j.state != vtclient.StatePending {
 		return ""
 	}
-	f := j.explain(vtclient.Attempt{Number: j.requests, Elapsed: j.age(), PendingAt: j.lastPending.Sub(j.began)})
+	f := j.explain(vtclient.Attempt{Number: j.requests, Elapsed: time.Since(j.started), PendingAt: j.lastPending.Sub(j.started)})
 	switch {
 	case f.Jobs < 3: // too few to tell
 		return ""
@@ -104,6 +105,7 @@ type board struct {
 	out     output
 	verbose bool
 	began   time.Time
+	started time.Time // the jobs; zero: not known
 	// explain says what the cadence expects of a job, if it learns.
 	explain func(vtclient.Attempt) vtclient.Forecast
 	// finishedAt says when a job was really over, if anybody knows.
@@ -126,6 +128,9 @@ func (b *board) add(id string) bool {
 		return false
 	}
 	j := &job{id: id, name: clean(id), began: time.Now(), explain: b.explain}
+	if j.started = j.began; !b.started.IsZero() && b.started.Before(j.began) {
+		j.started = b.started
+	}
 	if id == "" {
 		j.name = "(no id)"
 	}
@@ -204,6 +209,7 @@ func (b *board) done(st vtclient.Status, err error) {
 	j.see(st)
 	j.ended, j.err, j.outcome = time.Now(), err, outcomeOf(err)
 	b.out.done(j)
+	j.status.Body = nil // up to a mebibyte for each of the jobs, and of no more use
 }
 
 // frame is the time from one drawing to the next. What happens in between is
@@ -389,7 +395,7 @@ func seconds(d time.Duration) string {
 	switch {
 	case d < 100*time.Millisecond:
 		return fmt.Sprintf("%.2fs", d.Seconds())
-	case d < time.Minute:
+	case d.Round(100*time.Millisecond) < time.Minute: // or it would say 60.0s
 		return fmt.Sprintf("%.1fs", d.Seconds())
 	}
 	return d.Round(time.Second).String()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +21,8 @@ import (
 	"time"
 
 	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/leak"
+	"github.com/vtclient/vtclient/simserver"
 )
 
 // The tests in this file run vt as processes of their own, in real time.
@@ -42,7 +45,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	binDir = dir
-	code := m.Run()
+	code := leak.Check(m.Run())
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
@@ -318,6 +321,119 @@ func TestProcessServerKilledAndRestarted(t *testing.T) {
 		}
 	case <-time.After(patience):
 		t.Error("client: the wait has not ended")
+	}
+}
+
+// A client that is killed and started again with -started goes by the job's age: it does
+// not ask before the job is worth asking about.
+func TestProcessClientKilledAndRestarted(t *testing.T) {
+	t.Parallel()
+	server, url := serve(t, "-addr", "127.0.0.1:0", "-v", "-auto-create", "-duration", "1500ms") // from the first request on
+	first := start(t, "vt wait", "wait", "-url", url, "-json", "-every", "1h", "film")
+	var pending event
+	if err := json.Unmarshal([]byte(first.until(`"state":"pending"`)), &pending); err != nil {
+		t.Fatal(err)
+	}
+	first.signal(syscall.SIGKILL)
+	first.wantExit(-1)
+
+	// The job is over two seconds after it began, and the client need not ask before.
+	began := pending.Time.UTC().Format(time.RFC3339Nano)
+	second := start(t, "vt wait again", "wait", "-url", url, "-json", "-every", "2s", "-started", began, "film")
+	second.wantExit(exitOK)
+	second.wantOne("film")
+	// An hour after, there is no reason to wait.
+	third := start(t, "vt wait once more", "wait", "-url", url, "-json", "-every", "59m", "-started", "1h", "film")
+	third.wantExit(exitOK)
+	third.wantOne("film")
+
+	server.signal(syscall.SIGTERM)
+	server.wantExit(exitOK, "stopped after 3 requests: 1 pending, 2 completed, 0 failed, 1 jobs created")
+}
+
+// wantOne checks that a wait has reported one thing: that the job is completed, by its first
+// request.
+func (p *process) wantOne(id string) {
+	p.t.Helper()
+	var ev event
+	if len(p.seen) != 2 || json.Unmarshal([]byte(p.seen[0]), &ev) != nil { // the other is the summary
+		p.t.Errorf("%s: want two lines of JSON", p.name)
+	}
+	if ev.Event != "done" || ev.Job != id || ev.Outcome != completed || ev.Requests != 1 || !strings.Contains(string(ev.Result), "/"+id+".mp4") {
+		p.t.Errorf("%s: %+v, want it to be done by its first request", p.name, ev)
+	}
+}
+
+// Several waits, of jobs that complete and jobs that fail, while the server is killed, and
+// the client too: each job ends once, as it is to.
+func TestProcessKilledUnderSeveralWaits(t *testing.T) {
+	t.Parallel()
+	for _, both := range []bool{false, true} {
+		t.Run(map[bool]string{false: "server", true: "server and client"}[both], func(t *testing.T) {
+			t.Parallel()
+			binary(t) // before the clock of the jobs starts
+			began := time.Now().UTC()
+			args := []string{"-auto-create", "-seed", "7", "-epoch", began.Format(time.RFC3339Nano),
+				"-duration", "uniform:5s-6s", "-fail-rate", "50%", "-fault", "503:5%,cut:5%", "-addr"}
+			truth := simserver.New(simserver.WithSeed(7), simserver.WithFailureRate(0.5))
+			defer truth.Close()
+			server, url := serve(t, append(args, "127.0.0.1:0")...)
+			wait := []string{"wait", "-url", url, "-json", "-every", "200ms"}
+			want := make(map[string]outcome)
+			for _, id := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+				wait = append(wait, id)
+				truth.Create(simserver.Job{ID: id})
+				if j, _ := truth.Job(id); j.Fail {
+					want[id] = failed
+				} else {
+					want[id] = completed
+				}
+			}
+
+			cli := start(t, "vt wait", wait...)
+			for seen := make(map[string]bool); len(seen) < len(want); {
+				var ev event
+				if err := json.Unmarshal([]byte(cli.until(`"progress"`)), &ev); err != nil {
+					t.Fatal(err)
+				}
+				seen[ev.Job] = true
+			}
+			server.signal(syscall.SIGKILL)
+			server.wantExit(-1)
+			cli.until("connection refused")
+			if both {
+				cli.signal(syscall.SIGKILL)
+				cli.wantExit(-1)
+				cli = start(t, "vt wait again", append(wait, "-started", began.Format(time.RFC3339Nano))...)
+				cli.until("connection refused")
+			}
+			serve(t, append(args, strings.TrimPrefix(url, "http://"))...)
+
+			cli.wantExit(exitJobFailed)
+			got := make(map[string]outcome)
+			for _, line := range cli.seen {
+				var ev event
+				if err := json.Unmarshal([]byte(line), &ev); err != nil {
+					t.Fatalf("%q: %v", line, err)
+				}
+				if ev.Event != "done" {
+					continue
+				}
+				if got[ev.Job] != "" {
+					t.Errorf("%s has ended twice", ev.Job)
+				}
+				got[ev.Job] = ev.Outcome
+				if ev.Outcome == completed && !strings.Contains(string(ev.Result), "/"+ev.Job+".mp4") {
+					t.Errorf("the result of %s is %s", ev.Job, ev.Result)
+				}
+				if at := began.Add(5 * time.Second); ev.Time.Before(at) {
+					t.Errorf("%s ended at %v, and no job is over before %v", ev.Job, ev.Time, at)
+				}
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
 	}
 }
 

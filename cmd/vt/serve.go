@@ -97,7 +97,7 @@ func served(s simserver.Stats) string {
 	for _, n := range []struct {
 		n    int
 		what string
-	}{{s.NotFound, "not found"}, {s.Unauthorized, "unauthorized"}, {s.Invalid, "invalid"}} {
+	}{{s.Bulk, "bulk"}, {s.NotFound, "not found"}, {s.Unauthorized, "unauthorized"}, {s.Invalid, "invalid"}} {
 		if n.n > 0 {
 			line += fmt.Sprintf(", %d %s", n.n, n.what)
 		}

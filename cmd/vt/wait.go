@@ -29,6 +29,12 @@ seconds and some faults to survive, and waits for those through real HTTP:
 	vt wait
 	vt wait -duration lognormal:5s,0.5 -fail-rate 0.3 -fault drop:20% a b c
 	vt wait -url https://api.example.com -timeout 10m job-17 job-18
+
+After a restart, -started says when the jobs began: by the clock, or how long ago. They
+are then taken to exist, and are asked about when their age makes it worth while:
+
+	vt wait -url https://api.example.com -started 2026-01-02T15:04:05Z job-17
+	vt wait -url https://api.example.com -started 90s job-17
 `
 
 // The jobs and faults that make a demonstration: everything is over in about ten seconds,
@@ -47,6 +53,7 @@ type waitFlags struct {
 	every   time.Duration
 	cost    time.Duration
 	learn   string
+	started beginning
 	json    bool
 	verbose bool
 	sim     simulation
@@ -61,6 +68,7 @@ func (e *env) wait(ctx context.Context, args []string) int {
 	flags.DurationVar(&f.every, "every", 0, "ask at this fixed interval, in place of the library's cadence")
 	flags.DurationVar(&f.cost, "cost", 0, "how much waiting a request is worth (default 1s; 100ms without -url, where jobs are short)")
 	flags.StringVar(&f.learn, "learn", "", "read from this `FILE` what earlier runs learnt about how long jobs take, and write there what this one does")
+	flags.Var(&f.started, "started", "when the jobs began: a `time` like 2026-01-02T15:04:05Z, or how long ago, like 90s;\nwith -url only (default: not known)")
 	flags.BoolVar(&f.json, "json", false, "write one JSON object a line: events progress, fault, done and summary")
 	flags.BoolVar(&f.verbose, "v", false, "log each fault that is survived, not only the first in a row")
 	f.sim.seed = demoSeed
@@ -77,6 +85,9 @@ func (e *env) wait(ctx context.Context, args []string) int {
 		if f.url != "" && given[name] {
 			return e.errorf("wait: -%s describes the simulated backend, and -url names another", name)
 		}
+	}
+	if f.url == "" && given["started"] {
+		return e.errorf("wait: -started says when the jobs of a real backend began; without -url they begin now")
 	}
 	for _, d := range []struct {
 		name  string
@@ -130,6 +141,7 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 	}
 
 	b := newBoard(e.output(f), f.verbose || f.json)
+	b.started = f.started.Time
 	if sim != nil {
 		b.finishedAt = func(id string) time.Time {
 			if j, ok := sim.Job(id); ok {
@@ -189,7 +201,7 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 		read <- err
 	}
 	stop := b.keepDrawing()
-	for st, err := range client.WaitAll(ctx, jobs, vtclient.OnProgress(b.progress), vtclient.OnError(b.fault)) {
+	for st, err := range client.WaitAll(ctx, jobs, vtclient.OnProgress(b.progress), vtclient.OnError(b.fault), vtclient.StartedAt(f.started.Time)) {
 		b.done(st, err)
 	}
 	stop()
@@ -206,6 +218,23 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 		return exitInterrupted
 	}
 	return code
+}
+
+// A beginning is a flag.Value: when the jobs began.
+type beginning struct{ instant }
+
+func (b *beginning) Set(text string) error {
+	if d, err := time.ParseDuration(text); err == nil {
+		if d < 0 {
+			return fmt.Errorf("%v ago is in the future", d)
+		}
+		b.Time = time.Now().Add(-d)
+		return nil
+	}
+	if b.instant.Set(text) != nil {
+		return fmt.Errorf("%q is neither a time like 2026-01-02T15:04:05Z nor a duration like 90s", text)
+	}
+	return nil
 }
 
 // recall returns a cadence that knows what file holds, if there is such a file.

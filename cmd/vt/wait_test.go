@@ -420,6 +420,9 @@ func TestUsage(t *testing.T) {
 		{args: "wait -fault limit=0", code: exitError, stderr: "1 or more"},
 		{args: "wait -fail-rate 101%", code: exitError, stderr: "not a rate"},
 		{args: "wait -retry-after -1s", code: exitError, stderr: "negative"},
+		{args: "wait -started 5m", code: exitError, stderr: "without -url they begin now"},
+		{args: "wait -url http://x -started -5m", code: exitError, stderr: "-5m0s"},
+		{args: "wait -url http://x -started yesterday", code: exitError, stderr: "neither a time like"},
 		{args: "serve -epoch yesterday", code: exitError, stderr: "not a time like"},
 		{args: "serve job", code: exitError, stderr: "takes no arguments"},
 		{args: "serve -addr nowhere:x:y", code: exitError, stderr: "serve: listen"},
@@ -617,5 +620,16 @@ func TestSummaryOfARealBackendSaysAtMost(t *testing.T) {
 		"A loop with time.Sleep(1s) would have made at least 13 requests (computed, not run)."
 	if got := s.text(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestSeconds(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0.00s", 99 * time.Millisecond: "0.10s", 100 * time.Millisecond: "0.1s", 59949 * time.Millisecond: "59.9s",
+		59950 * time.Millisecond: "1m0s", time.Minute: "1m0s", 90400 * time.Millisecond: "1m30s",
+	} {
+		if got := seconds(d); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
 	}
 }

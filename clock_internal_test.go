@@ -1,0 +1,63 @@
+package vtclient
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// setBack returns t, which comes from time.Now, as it would be if the clock on
+// the wall had been behind by d then: its monotonic reading is the same. It
+// writes to the seconds since 1885 in the upper half of a Time's first word.
+func setBack(tb testing.TB, t time.Time, d time.Duration) time.Time {
+	wall := t.Round(0)
+	*(*uint64)(unsafe.Pointer(&t)) -= uint64(d/time.Second) << 30
+	if got := wall.Sub(t.Round(0)); got != d || t.String() == t.Round(0).String() {
+		tb.Skipf("a Time is no longer what this test takes it for: moved by %v", got)
+	}
+	return t
+}
+
+// Property 103: a start or a deadline that holds only the time of day, as one
+// from a database does, is measured by the clock as it is now, though the clock
+// was set or the machine was suspended since the client was made.
+// Property 104: so is the CheckedAt in an error, the time of day of the last answer.
+func TestTheClockIsSetWhileTheClientLives(t *testing.T) {
+	const jump = 8 * time.Hour
+	c, err := New("http://stub.invalid", WithPolling(Constant(time.Hour)),
+		WithHTTPClient(&http.Client{Transport: stubAnswer{200, `{"result":"pending"}`}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.epoch = setBack(t, c.epoch, jump)
+
+	started := time.Now().Round(0).Add(-time.Minute)
+	if age := time.Duration(c.now() - c.began(started, time.Now())); age < time.Minute || age > 2*time.Minute {
+		t.Errorf("a job that began a minute ago has the age %v", age)
+	}
+	if due := c.firstDue(Job{StartedAt: started.Add(-2 * time.Hour)}); due > c.now() {
+		t.Errorf("the first poll of a job that is overdue is due in %v", time.Duration(due-c.now()))
+	}
+
+	ctx, cancel := context.WithDeadline(context.Background(), time.Now().Round(0).Add(2*time.Hour))
+	defer cancel()
+	in := newInbox(ctx, false, false, 1)
+	defer c.poller.leaveAll(in)
+	c.poller.join(in, Job{ID: "a"}, never, nil)
+	c.poller.join(in, Job{ID: "b", Deadline: time.Now().Round(0).Add(time.Hour)}, never, nil)
+	c.poller.mu.Lock()
+	for id, want := range map[string]time.Duration{"a": 2 * time.Hour, "b": time.Hour} {
+		if left := time.Duration(c.poller.polls[id].subs.deadline - c.now()); left > want || left < want-time.Minute {
+			t.Errorf("job %s has %v left, not %v", id, left, want)
+		}
+	}
+	c.poller.mu.Unlock()
+
+	short, cancel := context.WithCancel(context.Background())
+	st, err := c.Wait(short, "c", OnProgress(func(Status) { cancel() }))
+	if off := time.Now().Round(0).Sub(st.CheckedAt.Round(0)); st.State != StatePending || off < 0 || off > time.Minute {
+		t.Errorf("the last answer came %v ago; %v", off, err)
+	}
+}

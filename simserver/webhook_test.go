@@ -1,0 +1,269 @@
+package simserver_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vtclient/vtclient/simserver"
+)
+
+// An ear hears deliveries signed with "s".
+type ear struct {
+	mu   sync.Mutex
+	got  []heard
+	code int // what it answers; 0: nothing in particular
+}
+
+type heard struct {
+	Type string `json:"event_type"`
+	Data struct {
+		ID         string `json:"video_translate_id"`
+		URL        string `json:"url"`
+		Message    string `json:"msg"`
+		CallbackID string `json:"callback_id"`
+	} `json:"event_data"`
+	url, event string
+	at         time.Time
+	bad        string
+}
+
+func (e *ear) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := heard{url: r.URL.String(), event: r.Header.Get("Heygen-Event-Id"), at: time.Now()}
+	if r.URL.Host == "" {
+		h.url = "http://" + r.Host + r.URL.String()
+	}
+	body, err := io.ReadAll(r.Body)
+	mac := hmac.New(sha256.New, []byte("s"))
+	mac.Write(body)
+	switch {
+	case r.Method != http.MethodPost:
+		h.bad = r.Method
+	case err != nil || json.Unmarshal(body, &h) != nil:
+		h.bad = fmt.Sprintf("body %s, %v", body, err)
+	case r.Header.Get("Heygen-Signature") != hex.EncodeToString(mac.Sum(nil)):
+		h.bad = "signature"
+	case r.Header.Get("Heygen-Timestamp") != strconv.FormatInt(time.Now().Unix(), 10):
+		h.bad = "timestamp"
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.got = append(e.got, h)
+	if e.code != 0 {
+		w.WriteHeader(e.code)
+	}
+}
+
+// all returns what was heard, sorted by job.
+func (e *ear) all() []heard {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	got := slices.Clone(e.got)
+	slices.SortStableFunc(got, func(a, b heard) int { return strings.Compare(a.Data.ID, b.Data.ID) })
+	return got
+}
+
+func TestWebhookTellsOfEachEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := new(ear)
+		start := time.Now()
+		sim := simserver.StartInMemory(t, simserver.WithAutoCreate(), simserver.WithWebhook(simserver.Webhook{
+			Handler: e, Secret: "s", Delay: time.Second,
+		}))
+		sim.Create(simserver.Job{ID: "a", Duration: time.Minute})
+		sim.Create(simserver.Job{ID: "b", Duration: 2 * time.Minute, Fail: true, Message: "no"})
+		sim.Create(simserver.Job{ID: "c", Duration: simserver.Never})
+		sim.Create(simserver.Job{ID: "d", Duration: time.Hour})
+		sim.Create(simserver.Job{ID: "e", Started: start.Add(-time.Hour), Duration: time.Minute})
+		sim.Create(simserver.Job{ID: "f", Duration: time.Hour})
+		sim.Create(simserver.Job{ID: "f", Duration: 3 * time.Hour}) // in its place
+		get(sim, "/status/g")
+		time.Sleep(5 * time.Minute)
+		sim.Complete("c")
+		sim.Fail("d", "stopped")
+		time.Sleep(2 * time.Hour)
+		want := []struct {
+			id, kind, message string
+			at                time.Duration
+		}{
+			{"a", "video_translate.success", "", time.Minute},
+			{"b", "video_translate.fail", "no", 2 * time.Minute},
+			{"c", "video_translate.success", "", 5 * time.Minute},
+			{"d", "video_translate.fail", "stopped", 5 * time.Minute},
+			{"e", "video_translate.success", "", 0},
+			{"g", "video_translate.success", "", 10 * time.Second},
+		}
+		got := e.all()
+		events := map[string]bool{}
+		for i, h := range got {
+			events[h.event] = true
+			if i >= len(want) {
+				break
+			}
+			w := want[i]
+			if h.bad != "" || h.Data.ID != w.id || h.Type != w.kind || h.Data.Message != w.message || h.at.Sub(start) != w.at+time.Second ||
+				(h.Data.URL == "") != (w.message != "") || h.url != "http://webhook.invalid/" {
+				t.Errorf("got %+v after %v, want %+v", h, h.at.Sub(start), w)
+			}
+		}
+		if len(got) != len(want) || len(events) != len(want) {
+			t.Errorf("%d deliveries of %d events, want %d", len(got), len(events), len(want))
+		}
+		if s := sim.Stats(); s.Webhooks != len(want) || s.WebhooksLost+s.WebhooksRefused != 0 {
+			t.Errorf("%+v", s)
+		}
+		// What is still to come does not keep the bubble.
+	})
+}
+
+func TestWebhookLossesAndDuplicates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := new(ear)
+		h := simserver.Webhook{Handler: e, Secret: "s", Loss: 0.3, Duplicates: 0.5, Delay: time.Second, Jitter: time.Minute}
+		run := func() (ids []string) {
+			e.got = nil
+			sim := simserver.StartInMemory(nil, simserver.WithWebhook(h))
+			defer sim.Close()
+			start := time.Now()
+			for range 1000 {
+				sim.Create(simserver.Job{Duration: time.Minute})
+			}
+			time.Sleep(10 * time.Minute)
+			first, twice := map[string]heard{}, 0
+			for _, d := range e.all() {
+				ids = append(ids, d.Data.ID)
+				late := d.at.Sub(start) - time.Minute
+				f, again := first[d.Data.ID]
+				if again {
+					twice++
+					late /= 2
+				}
+				if d.bad != "" || late < time.Second || late > 61*time.Second || again && f.event != d.event {
+					t.Fatalf("%+v, %v late", d, late)
+				}
+				first[d.Data.ID] = d
+			}
+			s := sim.Stats()
+			if s.WebhooksLost+len(first) != 1000 || s.Webhooks != len(ids) || s.WebhooksLost < 240 || s.WebhooksLost > 360 || twice < 280 || twice > 420 {
+				t.Errorf("%d arrived, %d twice, %+v", len(first), twice, s)
+			}
+			return ids
+		}
+		if a, b := run(), run(); !slices.Equal(a, b) {
+			t.Error("not the same with the same seed")
+		}
+	})
+}
+
+func TestSetWebhook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &ear{code: 500}
+		sim := simserver.StartInMemory(t)
+		if err := sim.ProbeWebhook(); err == nil {
+			t.Error("probed nothing")
+		}
+		sim.Create(simserver.Job{ID: "over", Duration: -1})
+		sim.Create(simserver.Job{ID: "a", Duration: time.Minute})
+		sim.Create(simserver.Job{ID: "b", Duration: 2 * time.Minute})
+		sim.Create(simserver.Job{ID: "c", Duration: 3 * time.Minute})
+		sim.SetWebhook(simserver.Webhook{Handler: e, Secret: "s", URL: "http://me.invalid/x"})
+		time.Sleep(90 * time.Second)
+		sim.SetWebhook(simserver.Webhook{Handler: e, Secret: "s", Loss: 1})
+		time.Sleep(time.Minute)
+		sim.SetWebhook(simserver.Webhook{})
+		time.Sleep(time.Hour)
+		if got := e.all(); len(got) != 1 || got[0].Data.ID != "a" || got[0].url != "http://me.invalid/x" {
+			t.Errorf("%+v", got)
+		}
+		if s := sim.Stats(); s.Webhooks != 1 || s.WebhooksRefused != 1 || s.WebhooksLost != 1 {
+			t.Errorf("%+v", s)
+		}
+		sim.ResetStats()
+		if s := sim.Stats(); s.Webhooks+s.WebhooksRefused+s.WebhooksLost != 0 {
+			t.Errorf("%+v", s)
+		}
+		for want, h := range map[string]simserver.Webhook{
+			"URL": {URL: "x", Secret: "s"}, "Secret": {Handler: e}, "Loss": {Handler: e, Secret: "s", Loss: 2},
+			"Duplicates": {Handler: e, Secret: "s", Duplicates: -1}, "Delay": {Handler: e, Secret: "s", Jitter: -1},
+		} {
+			for _, set := range []func(){func() { sim.SetWebhook(h) }, func() { simserver.New(simserver.WithWebhook(h)) }} {
+				func() {
+					defer func() {
+						if r := recover(); r == nil || !strings.Contains(fmt.Sprint(r), "Webhook."+want) {
+							t.Errorf("panic %v, want Webhook.%s", r, want)
+						}
+					}()
+					set()
+				}()
+			}
+		}
+	})
+}
+
+func TestProbeWebhook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, c := range map[string]struct {
+			handler http.HandlerFunc
+			ok      bool
+		}{
+			"answers":  {func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Allow", r.Method) }, true},
+			"in time":  {func(w http.ResponseWriter, r *http.Request) { time.Sleep(time.Second - 1); w.WriteHeader(204) }, true},
+			"too late": {func(w http.ResponseWriter, r *http.Request) { time.Sleep(time.Second + 1) }, false},
+			"refuses":  {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(405); w.WriteHeader(200) }, false},
+			"panics":   {func(w http.ResponseWriter, r *http.Request) { panic("no") }, false},
+		} {
+			var methods []string
+			sim := simserver.New(simserver.WithWebhook(simserver.Webhook{Secret: "s", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				methods = append(methods, r.Method)
+				c.handler(w, r)
+			})}))
+			if err := sim.ProbeWebhook(); (err == nil) != c.ok || !slices.Equal(methods, []string{"OPTIONS"}) {
+				t.Errorf("%s: %v after %v", name, err, methods)
+			}
+			sim.Close()
+		}
+	})
+}
+
+// Close stops what is to come and ends what is under way.
+func TestCloseWithDeliveriesUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := false
+		sim := simserver.StartInMemory(nil, simserver.WithWebhook(simserver.Webhook{
+			URL: "http://me.invalid/", Secret: "s", Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
+				<-r.Context().Done()
+				ended = true
+				return nil, errors.New("no answer")
+			}),
+		}))
+		sim.Create(simserver.Job{Duration: time.Minute})
+		sim.Create(simserver.Job{Duration: time.Hour})
+		time.Sleep(time.Minute + time.Second)
+		start := time.Now()
+		sim.Close()
+		if !ended || time.Since(start) != 0 {
+			t.Errorf("ended: %v, after %v", ended, time.Since(start))
+		}
+		sim.Create(simserver.Job{Duration: time.Second})
+		time.Sleep(2 * time.Hour)
+		if s := sim.Stats(); s.Webhooks != 1 || s.WebhooksRefused != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+type transportFunc func(*http.Request) (*http.Response, error)
+
+func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
