@@ -2,6 +2,7 @@ package vtclient
 
 import (
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -77,18 +78,20 @@ type Forecast struct {
 //
 // An Adaptive is safe for concurrent use by many waits and clients. Its zero
 // value is ready to use, with requests worth one second. It starts no
-// goroutine, holds about 110 kB once it has learnt from jobs without an estimate
-// and up to 380 kB more from those with one, if their estimates span minutes to
-// days, and must not be copied after first use. Next is a table lookup, in about
+// goroutine, holds about 110 kB once it has learnt from jobs without an estimate,
+// up to 30 kB more for each order of magnitude of the number of jobs that share
+// a request, and up to 380 kB more from jobs with an estimate, if those span
+// minutes to days, and must not be copied after first use. Next is a table lookup, in about
 // 100 ns. A Learn takes 20 µs on average once there are hundreds of jobs, and
 // 150 µs while there are few and each of them changes the table.
 type Adaptive struct {
 	cost float64 // seconds; 0: one second
 
-	plainNow atomic.Pointer[schedule]
-	ratioNow atomic.Pointer[ratioTable]
-	explore  atomic.Uint32  // what is left of the last exploration; see [schedule.next]
-	chance   func() float64 // where the random shifts come from; nil: rand.Float64
+	plainNow  atomic.Pointer[schedule]
+	sharedNow atomic.Pointer[lazyTable] // the same for shared requests
+	ratioNow  atomic.Pointer[lazyTable]
+	explore   atomic.Uint32  // what is left of the last exploration; see [schedule.next]
+	chance    func() float64 // where the random shifts come from; nil: rand.Float64
 
 	mu     sync.Mutex // guards what follows; never held while waiting for anything
 	plain  model      // ages in seconds
@@ -122,6 +125,8 @@ const (
 	hintsMost = 0.99
 	// maxTables bounds the schedules kept for different estimates.
 	maxTables = 12
+	// maxShare is the highest share class.
+	maxShare = 4
 )
 
 // NewAdaptive returns an [Adaptive] with no history. The request cost says how
@@ -191,7 +196,7 @@ func (a *Adaptive) Next(at Attempt) (delay time.Duration, ok bool) {
 		// not fire at once, for ever.
 		pend = now
 	}
-	s, unit := a.schedule(at.Expected)
+	s, unit := a.schedule(at)
 	chance := a.chance
 	if chance == nil {
 		chance = rand.Float64
@@ -245,7 +250,7 @@ func (a *Adaptive) Learn(c Completion) {
 	s.hi /= unit
 	a.ratio.init(true)
 	if a.ratio.learn(s) {
-		a.renewRatio()
+		renew(&a.ratioNow)
 	}
 }
 
@@ -284,7 +289,8 @@ func (a *Adaptive) reprice() {
 		if a.plain.x != nil {
 			a.plainNow.Store(a.plain.schedule(p))
 		}
-		a.renewRatio()
+		renew(&a.sharedNow)
+		renew(&a.ratioNow)
 	}
 	a.priced = p
 }
@@ -293,28 +299,31 @@ func (a *Adaptive) teachPlain(s sample) {
 	a.plain.init(false)
 	if a.plain.learn(s) {
 		a.plainNow.Store(a.plain.schedule(a.price()))
+		renew(&a.sharedNow)
 	}
 }
 
-// A ratioTable holds the schedules for jobs with an estimate. Ages in them are
-// in units of the estimate, and so is the price of a request: each order of
-// magnitude of the estimate has a schedule of its own. A table is never changed,
-// only replaced.
-type ratioTable struct {
-	gen int // of the estimate of the ratios
-	tab []ratioEntry
+// A lazyTable holds schedules that are made when they are asked for: those for
+// shared requests, by share class, and those for jobs with an estimate, by share
+// class and size of the estimate. Ages in the latter are in units of the
+// estimate, and so is the price of a request. A table is never changed, only
+// replaced.
+type lazyTable struct {
+	gen int // of what was learnt
+	tab []lazyEntry
 }
 
-type ratioEntry struct {
-	size  int // of the estimate: half octaves of a second
+type lazyEntry struct {
+	share int // class
+	size  int // of the estimate: half octaves of a second; 0 if there is none
 	gen   int
 	sched *schedule
 }
 
-func (t *ratioTable) find(size int) *ratioEntry {
+func (t *lazyTable) find(share, size int) *lazyEntry {
 	if t != nil {
 		for i := range t.tab {
-			if t.tab[i].size == size {
+			if t.tab[i].share == share && t.tab[i].size == size {
 				return &t.tab[i]
 			}
 		}
@@ -322,35 +331,54 @@ func (t *ratioTable) find(size int) *ratioEntry {
 	return nil
 }
 
-// renewRatio makes the schedules for jobs with an estimate out of date. The
-// next wait of each size renews its own.
-func (a *Adaptive) renewRatio() {
-	t := a.ratioNow.Load()
-	n := &ratioTable{}
-	if t != nil {
+// renew makes the schedules of a table out of date. The next wait of each kind
+// renews its own.
+func renew(now *atomic.Pointer[lazyTable]) {
+	n := &lazyTable{}
+	if t := now.Load(); t != nil {
 		*n = *t
 	}
 	n.gen++
-	a.ratioNow.Store(n)
+	now.Store(n)
 }
 
+// shareClass sorts requests by the number n of jobs that they ask for: class k is
+// that of about 4ᵏ jobs, 1, 4, 16, 64 and 256.
+func shareClass(n int) int {
+	return min(bits.Len(uint(max(n, 0)))/2, maxShare)
+}
+
+// sharePrice is the price for one job of a request of a share class, in
+// requests of its own. A request for n jobs counts as √n requests, so that each
+// of them pays 1/√n. It is less than n, as one request replaces n, and more than
+// one, as a request for many is more work for a backend, and as it is made when
+// the first of n polls is due, so that each job is polled more often than its
+// schedule says. Of a thousand jobs at once, of ten minutes each, in hundreds,
+// 1/n makes 2.7 times as many requests for a third of the delay; among ten jobs
+// it costs as much as 1/√n, and among three more.
+func sharePrice(class int) float64 { return math.Exp2(-float64(class)) }
+
 // schedule returns the schedule for a job and the unit of its ages in seconds.
-func (a *Adaptive) schedule(expected time.Duration) (*schedule, float64) {
-	if expected <= 0 {
+func (a *Adaptive) schedule(at Attempt) (*schedule, float64) {
+	share := shareClass(at.Shared)
+	unit, size, now := 1.0, 0, &a.sharedNow
+	switch {
+	case at.Expected > 0:
+		unit = at.Expected.Seconds()
+		size, now = int(math.Round(2*math.Log2(unit))), &a.ratioNow
+	case share == 0:
 		s := a.plainNow.Load()
 		if s == nil {
 			s = a.firstPlain()
 		}
 		return s, 1
 	}
-	unit := expected.Seconds()
-	size := int(math.Round(2 * math.Log2(unit)))
-	t := a.ratioNow.Load()
-	e := t.find(size)
+	t := now.Load()
+	e := t.find(share, size)
 	if e != nil && e.gen == t.gen {
 		return e.sched, unit
 	}
-	return a.newRatio(size, e), unit
+	return a.newEntry(now, share, size, e), unit
 }
 
 func (a *Adaptive) firstPlain() *schedule {
@@ -365,31 +393,36 @@ func (a *Adaptive) firstPlain() *schedule {
 	return s
 }
 
-// newRatio computes the schedule for estimates of the given size. One caller
-// does so; others meanwhile go on with the stale one, if there is one.
-func (a *Adaptive) newRatio(size int, stale *ratioEntry) *schedule {
+// newEntry computes one schedule of a table. One caller does so; others
+// meanwhile go on with the stale one, if there is one.
+func (a *Adaptive) newEntry(now *atomic.Pointer[lazyTable], share, size int, stale *lazyEntry) *schedule {
 	if stale == nil {
 		a.mu.Lock()
 	} else if !a.mu.TryLock() {
 		return stale.sched
 	}
 	defer a.mu.Unlock()
-	a.ratio.init(true)
-	t := a.ratioNow.Load()
-	if t == nil {
-		t = &ratioTable{}
+	m, price := &a.plain, a.price()*sharePrice(share)
+	m.init(false)
+	if now == &a.ratioNow {
+		m, price = &a.ratio, price/math.Exp2(float64(size)/2)
+		m.init(true)
 	}
-	if e := t.find(size); e != nil && e.gen == t.gen {
+	t := now.Load()
+	if t == nil {
+		t = &lazyTable{}
+	}
+	if e := t.find(share, size); e != nil && e.gen == t.gen {
 		return e.sched // another caller was faster
 	}
-	s := a.ratio.schedule(a.price() / math.Exp2(float64(size)/2))
-	n := &ratioTable{gen: t.gen, tab: []ratioEntry{{size, t.gen, s}}}
+	s := m.schedule(price)
+	n := &lazyTable{gen: t.gen, tab: []lazyEntry{{share, size, t.gen, s}}}
 	for _, e := range t.tab { // the latest first, the oldest out
-		if e.size != size && len(n.tab) < maxTables {
+		if (e.share != share || e.size != size) && len(n.tab) < maxTables {
 			n.tab = append(n.tab, e)
 		}
 	}
-	a.ratioNow.Store(n)
+	now.Store(n)
 	return s
 }
 
@@ -398,7 +431,7 @@ func (a *Adaptive) newRatio(size int, stale *ratioEntry) *schedule {
 func (a *Adaptive) Explain(at Attempt) Forecast {
 	now := max(at.Elapsed, 0)
 	pend := min(max(at.PendingAt, 0), now)
-	s, unit := a.schedule(at.Expected)
+	s, unit := a.schedule(at)
 	from, p := now.Seconds()/unit, pend.Seconds()/unit
 	f := Forecast{
 		Median: toDuration((s.quantile(p, 0.5)-from)*unit, 0, math.MaxInt64/2),

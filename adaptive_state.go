@@ -82,11 +82,12 @@ func (a *Adaptive) replay(st state) {
 	a.hinted, a.polled, a.silent, a.live, a.own = st.hinted, st.polled, st.silent, st.live, st.own
 	a.plain.replay(false, st.plain)
 	a.plainNow.Store(a.plain.schedule(a.price()))
+	renew(&a.sharedNow)
 	a.ratio = model{}
 	if len(st.ratio) > 0 {
 		a.ratio.replay(true, st.ratio)
 	}
-	a.renewRatio()
+	renew(&a.ratioNow)
 }
 
 func (st state) merge(o state) state {

@@ -24,6 +24,9 @@ type Attempt struct {
 	PendingAt time.Duration
 	// Expected is the caller's estimate of the whole duration; 0: none.
 	Expected time.Duration
+	// Shared is, for polling, how many jobs the last request asked for
+	// together, as the next one probably will, too; 0: it asked for one.
+	Shared int
 }
 
 // A Backoff says how long to wait before the next request. One value is used

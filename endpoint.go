@@ -31,6 +31,9 @@ type Endpoint struct {
 	// looks again for a while. Decode must be safe for concurrent use and must
 	// not keep a.Body, which is reused.
 	Decode func(a Answer) (Status, error)
+	// Bulk says how the backend is asked for many jobs at once. The zero value
+	// says that it cannot be.
+	Bulk Bulk
 }
 
 // An Answer is what the backend sent.
@@ -89,11 +92,15 @@ func readPlainJSON(a Answer) (Status, error) {
 // failure_message of a failed job. What went wrong with a request is in an
 // *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}.
 //
+// Polls share requests: GET /v3/video-translations/statuses answers for up to a
+// hundred jobs at once, without their results, which a request each brings at the
+// end. See [Bulk].
+//
 // The URLs expire: a Status from the cache is at most as old as WithCacheTTL says.
 //
 // Source: https://developers.heygen.com/docs/video-translate
 func HeyGenV3() Endpoint {
-	return Endpoint{Path: "/v3/video-translations/{id}", Decode: decodeHeyGenV3}
+	return Endpoint{Path: "/v3/video-translations/{id}", Decode: decodeHeyGenV3, Bulk: heygenBulk()}
 }
 
 func decodeHeyGenV3(a Answer) (Status, error) {
@@ -148,9 +155,10 @@ type route struct {
 	path      target
 	empty     target
 	takeEmpty bool
-	idParams  []string // the query parameters that hold the id, which is no secret
+	idParams  []string // the query parameters that hold ids, which are no secrets
 	anyID     bool     // no URL is made of the id
 	decode    func(Answer) (Status, error)
+	bulk      *bulkRoute // nil: jobs are asked for one by one
 }
 
 // A target is a path pattern cut into its parts.
@@ -186,7 +194,11 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 			r.idParams = append(r.idParams, name)
 		}
 	}
-	return r, errors.Join(berr, perr, eerr)
+	var kerr error
+	if r.bulk, kerr = newBulkRoute(base, e.Bulk); r.bulk != nil {
+		r.idParams = append(r.idParams, r.bulk.idParams()...)
+	}
+	return r, errors.Join(berr, perr, eerr, kerr)
 }
 
 // fetchRoute is the route of a client that asks a function: it only checks ids.

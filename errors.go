@@ -50,6 +50,7 @@ var (
 type Details struct {
 	JobID      string
 	Attempt    int           // 1 for the first request of the wait or Status call; one kept from being sent counts
+	Jobs       int           // that the request asked for together, this one among them; 0: it asked for this one alone
 	StatusCode int           // of the answer; 0: there was no answer
 	RequestID  string        // the answer's X-Request-Id or the like; may be empty
 	Excerpt    string        // the start of the answer's body on one line, at most 200 bytes
@@ -74,6 +75,9 @@ func snapshot(err error) error {
 	case *DecodeError:
 		c := *e
 		return &c
+	case *RefusedError:
+		c := *e
+		return &c
 	}
 	return err
 }
@@ -82,7 +86,11 @@ func snapshot(err error) error {
 // which job, which attempt, what happened, what the server said, what is next.
 func (d *Details) text(what string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vtclient: job %s: request %d: %s", quoteID(d.JobID), d.Attempt, what)
+	fmt.Fprintf(&b, "vtclient: job %s: request %d", quoteID(d.JobID), d.Attempt)
+	if d.Jobs > 0 {
+		fmt.Fprintf(&b, ", for %d jobs at once", d.Jobs)
+	}
+	b.WriteString(": " + what)
 	if d.RequestID != "" {
 		fmt.Fprintf(&b, " (request id %s)", d.RequestID)
 	}

@@ -46,17 +46,43 @@ type outcome struct {
 	hint     time.Duration // the server's Retry-After; 0: none
 	requests int           // sent
 	number   int           // the last one given to a request, or to a fault that kept one from being sent
+	jobs     int           // that the request asked for together; 0: it asked for one alone
 }
 
-// exchange asks for one job once: gate, limiter, breaker, timeout, send,
-// bound, classify. number is that of the request, for errors and traces; p is
-// the poll that it is made for, nil for Status.
+// An inquiry is what an exchange asks about: one job, or the jobs of a query.
+type inquiry struct {
+	id   string // of the job, or of the first of them
+	poll *poll  // that it is made for; nil: it is not made for a single poll
+	many *query // nil: it asks about one job
+}
+
+// jobs is the number of jobs that are asked about together; 0: one alone.
+func (a inquiry) jobs() int {
+	if a.many == nil {
+		return 0
+	}
+	return len(a.many.polls)
+}
+
+// details are those that an error about it begins with.
+func (a inquiry) details(number int) Details {
+	return Details{JobID: a.id, Attempt: number, Jobs: a.jobs()}
+}
+
+// trace is what a Trace is told about it in any case.
+func (a inquiry) trace(number int) TraceInfo {
+	return TraceInfo{JobID: a.id, Attempt: number, Jobs: a.jobs()}
+}
+
+// exchange asks a backend once: gate, limiter, breaker, timeout, send,
+// bound, classify. number is that of the request, for errors and traces. Where
+// asked is about many jobs, what was said of them is in its query afterwards.
 //
 // A 401 is asked about once more where WithRequest can bring a fresh token.
-func (c *Client) exchange(ctx context.Context, id string, number int, p *poll) outcome {
-	out := c.exchangeOnce(ctx, id, number, p)
+func (c *Client) exchange(ctx context.Context, asked inquiry, number int) outcome {
+	out := c.exchangeOnce(ctx, asked, number)
 	if out.verdict == final && len(c.prepare) > 0 && unauthorized(out.err) {
-		again := c.exchangeOnce(ctx, id, out.number+1, p)
+		again := c.exchangeOnce(ctx, asked, out.number+1)
 		again.requests += out.requests
 		out = again
 	}
@@ -74,13 +100,14 @@ func unauthorized(err error) bool {
 	return errors.As(err, &h) && h.StatusCode == http.StatusUnauthorized
 }
 
-func (c *Client) exchangeOnce(ctx context.Context, id string, number int, p *poll) (out outcome) {
+func (c *Client) exchangeOnce(ctx context.Context, asked inquiry, number int) (out outcome) {
 	defer func() {
+		out.jobs = asked.jobs()
 		if out.number = number; out.requests == 0 && out.verdict != fault {
 			out.number-- // free for the next
 		}
 	}()
-	if out, ok := c.enter(ctx, id, number); !ok {
+	if out, ok := c.enter(ctx, asked, number); !ok {
 		return out
 	}
 	defer c.leave()
@@ -89,8 +116,10 @@ func (c *Client) exchangeOnce(ctx context.Context, id string, number int, p *pol
 	if c.breaker != nil {
 		done, err := c.breaker.Allow()
 		if err != nil {
-			err = &RefusedError{JobID: id, Err: err}
-			c.emit(ctx, traceRefused, TraceInfo{JobID: id, Attempt: number, Err: err})
+			err = &RefusedError{JobID: asked.id, Err: err}
+			info := asked.trace(number)
+			info.Err = err
+			c.emit(ctx, traceRefused, info)
 			return outcome{verdict: refused, err: err}
 		}
 		// Said from a defer, so that a panic or a Goexit in what the caller
@@ -103,14 +132,14 @@ func (c *Client) exchangeOnce(ctx context.Context, id string, number int, p *pol
 	// caller's context may fire in the same instant, in any order. And while
 	// this one queued, all who wait may have been cancelled without having
 	// left: a loop body or a callback keeps them.
-	if expired(ctx) || p != nil && !c.poller.wanted(p) {
+	if expired(ctx) || !c.poller.wanted(asked) {
 		return outcome{verdict: left}
 	}
 	ask := c.send
 	if c.fetch != nil {
 		ask = c.call
 	}
-	out, health := ask(ctx, id, number)
+	out, health := ask(ctx, asked, number)
 	if report != nil {
 		report(health)
 	}
@@ -134,7 +163,7 @@ func expired(ctx context.Context) bool {
 }
 
 // enter passes the gate and the limiter. If it reports true, leave must follow.
-func (c *Client) enter(ctx context.Context, id string, number int) (out outcome, ok bool) {
+func (c *Client) enter(ctx context.Context, asked inquiry, number int) (out outcome, ok bool) {
 	if c.held() > 0 {
 		return outcome{verdict: held, hint: c.held()}, false
 	}
@@ -158,8 +187,7 @@ func (c *Client) enter(ctx context.Context, id string, number int) (out outcome,
 			if expired(ctx) {
 				return outcome{verdict: left}, false
 			}
-			d := Details{JobID: id, Attempt: number}
-			return outcome{verdict: fault, err: &TransportError{Details: d, Err: fmt.Errorf("limiter: %w", opaque(err))}}, false
+			return outcome{verdict: fault, err: &TransportError{Details: asked.details(number), Err: fmt.Errorf("limiter: %w", opaque(err))}}, false
 		}
 	}
 	// A 429 may have come in while this one queued.
@@ -204,7 +232,7 @@ func (e timeoutError) Timeout() bool        { return true }
 func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
 // send makes the request and reads the answer. health is what the breaker is told.
-func (c *Client) send(parent context.Context, id string, number int) (out outcome, health error) {
+func (c *Client) send(parent context.Context, asked inquiry, number int) (out outcome, health error) {
 	ctx, cancel := context.WithTimeout(parent, c.timeout)
 	defer cancel()
 
@@ -216,10 +244,10 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
 	}
 	req := (&http.Request{
-		Method: http.MethodGet, URL: c.route.url(id), Host: c.route.base.Host, Header: c.header.Clone(),
+		Method: http.MethodGet, URL: c.route.address(asked), Host: c.route.base.Host, Header: c.header.Clone(),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
-	details := Details{JobID: id, Attempt: number}
+	details := asked.details(number)
 	for _, prepare := range c.prepare {
 		if err := prepare(req); err != nil {
 			if expired(parent) {
@@ -235,7 +263,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 		return outcome{verdict: final, err: &TransportError{Details: details, Err: err}}, errNeutral
 	}
 
-	c.emit(parent, traceSent, TraceInfo{JobID: id, Attempt: number})
+	c.emit(parent, traceSent, asked.trace(number))
 	began := time.Now()
 	resp, err := c.http.Do(req)
 	var body *bodyBuffer
@@ -259,7 +287,7 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	switch {
 	case err == nil:
 		c.latency.observe(latency)
-		out, health = c.classify(resp, req, body.b, details)
+		out, health = c.classify(resp, req, body.b, details, asked.many)
 	case errors.Is(err, ErrBodyTooLarge):
 		details.RequestID = c.requestID(resp, req)
 		details.Excerpt = c.excerpt(body.b, req)
@@ -277,10 +305,9 @@ func (c *Client) send(parent context.Context, id string, number int) (out outcom
 	}
 	out.requests = 1
 	if len(c.traces) > 0 {
-		info := TraceInfo{
-			JobID: id, Attempt: number, State: out.status.State, StatusCode: details.StatusCode,
-			Latency: latency, Wire: int(wire.Load()), Err: snapshot(out.err),
-		}
+		info := asked.trace(number)
+		info.State, info.StatusCode, info.Err = out.status.State, details.StatusCode, snapshot(out.err)
+		info.Latency, info.Wire = latency, int(wire.Load())
 		if out.verdict == left {
 			info.Err = contextCause(parent)
 		}
@@ -310,7 +337,7 @@ func sendable(req *http.Request) error {
 }
 
 // classify says what an answer that arrived whole means.
-func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details) (outcome, error) {
+func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details, q *query) (outcome, error) {
 	d.RetryAfter = retryAfter(resp.Header, time.Now())
 	if code := resp.StatusCode; code/100 != 2 {
 		d.RequestID = c.requestID(resp, req)
@@ -340,11 +367,24 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 		return out, nil
 	}
 
-	st, err := c.route.decode(Answer{StatusCode: resp.StatusCode, Header: resp.Header, Body: body})
+	var st Status
+	var err error
+	if a := (Answer{StatusCode: resp.StatusCode, Header: resp.Header, Body: body}); q != nil {
+		err = q.read(c.route.bulk, a)
+	} else {
+		st, err = c.route.decode(a)
+	}
 	if err != nil {
 		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		return outcome{verdict: fault, err: &DecodeError{Details: d, Err: c.clean(err, req)}, hint: d.RetryAfter}, nil
+	}
+	if q != nil {
+		for i, st := range q.found {
+			st.Body = slices.Clip(append([]byte(nil), st.Body...)) // it may be a part of body, which is reused
+			q.found[i] = c.accepted(st, st.JobID, req)
+		}
+		return outcome{verdict: answered, hint: d.RetryAfter}, nil
 	}
 	switch st.State {
 	case StatePending:
@@ -359,8 +399,13 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 		d.then = "not retried: only a newer Endpoint can know it"
 		return outcome{verdict: final, err: &StateError{Details: d, Word: clip(c.redact(string(st.State), req))}}, nil
 	}
+	return outcome{verdict: answered, status: c.accepted(st, d.JobID, req), hint: d.RetryAfter}, nil
+}
+
+// accepted is received for what a server sent.
+func (c *Client) accepted(st Status, id string, req *http.Request) Status {
 	st.Message = c.redact(st.Message, req) // JobError shows it, and so may the caller
-	return outcome{verdict: answered, status: received(st, d.JobID), hint: d.RetryAfter}, nil
+	return received(st, id)
 }
 
 // keptText bounds in bytes each text from outside that is kept for as long as

@@ -17,15 +17,15 @@ import (
 var ErrFinal = errors.New("final")
 
 // call is to the caller's own function what send is to HTTP.
-func (c *Client) call(parent context.Context, id string, number int) (out outcome, health error) {
+func (c *Client) call(parent context.Context, asked inquiry, number int) (out outcome, health error) {
 	ctx, cancel := context.WithTimeout(parent, c.timeout)
 	defer cancel()
-	c.emit(parent, traceSent, TraceInfo{JobID: id, Attempt: number})
+	c.emit(parent, traceSent, asked.trace(number))
 	began := time.Now()
-	st, err := c.fetch(ctx, id)
+	st, err := c.fetch(ctx, asked.id)
 	latency := time.Since(began)
 
-	d := Details{JobID: id, Attempt: number}
+	d := asked.details(number)
 	switch {
 	case err == nil:
 		c.latency.observe(latency)
@@ -48,7 +48,8 @@ func (c *Client) call(parent context.Context, id string, number int) (out outcom
 	}
 	out.requests = 1
 	if len(c.traces) > 0 {
-		info := TraceInfo{JobID: id, Attempt: number, State: out.status.State, Latency: latency, Wire: 1, Err: snapshot(out.err)}
+		info := asked.trace(number)
+		info.State, info.Latency, info.Wire, info.Err = out.status.State, latency, 1, snapshot(out.err)
 		if out.verdict == left {
 			info.Err = contextCause(parent)
 		}

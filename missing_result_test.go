@@ -64,8 +64,10 @@ func (h *playback) times() []time.Duration {
 
 func (h *playback) client(t *testing.T, opts ...vtclient.Option) *vtclient.Client {
 	t.Helper()
+	endpoint := vtclient.HeyGenV3()
+	endpoint.Bulk = vtclient.Bulk{} // so that a first check does not wait for others
 	c, err := vtclient.New("https://api.heygen.test", append([]vtclient.Option{
-		vtclient.WithEndpoint(vtclient.HeyGenV3()), vtclient.WithHTTPClient(&http.Client{Transport: h}),
+		vtclient.WithEndpoint(endpoint), vtclient.WithHTTPClient(&http.Client{Transport: h}),
 		vtclient.WithPolling(vtclient.Constant(10 * time.Second)), every(time.Second, 4),
 	}, opts...)...)
 	if err != nil {

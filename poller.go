@@ -71,14 +71,15 @@ type poll struct {
 	faults   int32 // since the last answer
 	tries    int32 // faults and refusals since the last answer
 
-	known  bool // the job's start is known
-	seen   bool // it was seen pending
-	hinted bool // the next exchange answers a hint, or the one in flight does
-	again  bool // a hint came while an exchange was in flight
-	queued bool // in the queue of those due
-	parked bool // due, but nobody has room for an answer
-	gone   bool // over: no longer the client's
-	taught bool // its lesson is noted
+	known  bool  // the job's start is known
+	seen   bool  // it was seen pending
+	apart  uint8 // so many more answers to single exchanges until it may share one
+	hinted bool  // the next exchange answers a hint, or the one in flight does
+	again  bool  // a hint came while an exchange was in flight
+	queued bool  // in the queue of those due
+	parked bool  // due, but nobody has room for an answer
+	gone   bool  // over: no longer the client's
+	taught bool  // its lesson is noted
 }
 
 // A bare is a completed job whose result is missing.
@@ -205,6 +206,7 @@ type poller struct {
 	workers int
 	timer   *time.Timer
 	armed   int64 // when the timer fires
+	sharing sharing
 
 	learner Learner       // nil: the polling does not learn
 	order   []ticket      // of the jobs, in the order in which their polls began
@@ -663,7 +665,7 @@ func (e *poller) lastPoll(p *poll, s *sub, now int64) int64 {
 // together. It grows with their number, so that they come at firstPace.
 func (e *poller) spread() time.Duration {
 	if n := len(e.polls); n > 1 {
-		return rand.N(time.Duration(n-1) * firstPace)
+		return rand.N(time.Duration(n-1)*firstPace/time.Duration(e.share(e.c.now())) + 1)
 	}
 	return 0
 }
@@ -688,7 +690,7 @@ func (e *poller) dispatch(now int64) {
 			break
 		}
 		e.workers++
-		go e.work(e.begin(p, now), p)
+		go e.work(e.start(p, now))
 	}
 	e.arm(now)
 }
@@ -766,7 +768,7 @@ func (e *poller) pop(now int64) *poll {
 			e.park(p)
 			e.plan(p, now)
 		case p.pace != nil:
-			p.next = p.pace.next(now, e.maxWorkers)
+			p.next = p.pace.next(now, e.maxWorkers, e.share(now))
 			if p.pace = nil; p.next <= now {
 				return p
 			}
@@ -780,12 +782,14 @@ func (e *poller) pop(now int64) *poll {
 
 // A pacer gives out the moments for the first checks of one WaitAll: burst of
 // them at once, then one each firstPace (the virtual scheduling form of the
-// leaky bucket, as in ITU-T I.371's GCRA).
+// leaky bucket, as in ITU-T I.371's GCRA). It paces requests: where share jobs
+// may share one, as many times more jobs.
 type pacer struct{ tat int64 }
 
-func (p *pacer) next(now int64, burst int) int64 {
-	p.tat = max(p.tat, now) + int64(firstPace)
-	return max(now, p.tat-int64(burst)*int64(firstPace))
+func (p *pacer) next(now int64, burst, share int) int64 {
+	gap := max(1, int64(firstPace)/int64(share))
+	p.tat = max(p.tat, now) + gap
+	return max(now, p.tat-int64(burst*share)*gap)
 }
 
 // alive reports whether anybody waits whose time is not up.
@@ -798,11 +802,24 @@ func (p *poll) alive(now int64) bool {
 	return false
 }
 
-// wanted is alive for who does not hold the lock.
-func (e *poller) wanted(p *poll) bool {
+// wanted reports whether anybody waits for the answer to an inquiry. That of a
+// Status call is always wanted: its context says when it is not.
+func (e *poller) wanted(asked inquiry) bool {
+	if asked.poll == nil && asked.many == nil {
+		return true
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return p.alive(e.c.now())
+	now := e.c.now()
+	if asked.poll != nil {
+		return asked.poll.alive(now)
+	}
+	for _, p := range asked.many.wanted {
+		if p.alive(now) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *poll) allFull() bool {
@@ -848,29 +865,51 @@ func (e *poller) unpark(in *inbox) {
 	e.dispatch(now)
 }
 
+// A trip is a poll that is in flight, with those that share its exchange, if
+// batch is not nil.
+type trip struct {
+	ctx   context.Context
+	p     *poll
+	batch *batch
+}
+
+// start marks a poll as in flight, and those that may share its exchange.
+func (e *poller) start(p *poll, now int64) trip {
+	if b := e.gather(p, now); b != nil {
+		return trip{e.depart(b), p, b}
+	}
+	return trip{e.begin(p, now), p, nil}
+}
+
 // begin marks a poll as in flight and returns its context, which carries the
 // values of one of those who wait, and ends when the last of them has left.
-func (e *poller) begin(p *poll, now int64) context.Context {
-	deadline := int64(0)
-	for s := p.subs; s != nil; s = s.next {
-		deadline = max(deadline, s.deadline)
-	}
+func (e *poller) begin(p *poll, now int64) (ctx context.Context) {
+	ctx, p.cancel = e.detach(p, p.lastDeadline())
+	e.mark(p, now)
+	return ctx
+}
+
+// detach returns a context that ends at a deadline and carries the values of
+// one of those who wait.
+func (e *poller) detach(p *poll, deadline int64) (context.Context, context.CancelFunc) {
 	ctx := context.WithoutCancel(p.subs.to.ctx)
 	if deadline == never {
-		ctx, p.cancel = context.WithCancel(ctx)
-	} else {
-		ctx, p.cancel = context.WithDeadline(ctx, e.c.at(deadline))
+		return context.WithCancel(ctx)
 	}
+	return context.WithDeadline(ctx, e.c.at(deadline))
+}
+
+// mark notes that the exchange of a poll begins.
+func (e *poller) mark(p *poll, now int64) {
 	p.started, p.again = now, false
 	if p.hinted {
 		p.hintedAt = now
 	}
 	e.plan(p, now)
-	return ctx
 }
 
 // work runs polls until none is due.
-func (e *poller) work(ctx context.Context, p *poll) {
+func (e *poller) work(t trip) {
 	ended := false
 	defer func() {
 		if ended {
@@ -878,22 +917,27 @@ func (e *poller) work(ctx context.Context, p *poll) {
 		}
 		// What the caller plugged in panicked, or ended the goroutine. Those
 		// who wait learn of it on their own goroutines; the engine goes on.
-		ev := event{status: Status{JobID: p.id}}
-		if r := recover(); r != nil {
-			ev.panicked = fmt.Sprintf("vtclient: job %s: panic in a poll: %v\n\n%s", quoteID(p.id), r, debug.Stack())
-		} else {
-			ev.err = fmt.Errorf("vtclient: job %s: the goroutine of its poll was ended from within", quoteID(p.id))
-		}
+		r := recover()
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.workers--
-		if !p.gone {
+		for _, p := range t.left() {
+			ev := event{status: Status{JobID: p.id}}
+			if r != nil {
+				ev.panicked = fmt.Sprintf("vtclient: job %s: panic in a poll: %v\n\n%s", quoteID(p.id), r, debug.Stack())
+			} else {
+				ev.err = fmt.Errorf("vtclient: job %s: the goroutine of its poll was ended from within", quoteID(p.id))
+			}
 			e.finish(p, ev, 0)
 		}
 		e.dispatch(e.c.now())
 	}()
 	for {
-		e.run(ctx, p)
+		if t.batch != nil {
+			e.runBatch(t.ctx, t.batch)
+		} else {
+			e.run(t.ctx, t.p)
+		}
 		e.mu.Lock()
 		now := e.c.now()
 		next := e.pop(now)
@@ -904,27 +948,48 @@ func (e *poller) work(ctx context.Context, p *poll) {
 			e.mu.Unlock()
 			return
 		}
-		p, ctx = next, e.begin(next, now)
+		t = e.start(next, now)
 		e.dispatch(now)
 		e.mu.Unlock()
 	}
 }
 
+// left returns the polls that a trip which has not come to its end is about.
+func (t trip) left() []*poll {
+	switch {
+	case t.batch != nil:
+		return t.batch.left()
+	case t.p.gone:
+		return nil
+	}
+	return []*poll{t.p}
+}
+
 // run makes one exchange for a poll and acts on what it brought.
 func (e *poller) run(ctx context.Context, p *poll) {
-	out := e.c.exchange(ctx, p.id, int(p.number)+1, p)
+	out := e.c.exchange(ctx, inquiry{id: p.id, poll: p}, int(p.number)+1)
+	e.act(ctx, p, &out)
+}
+
+// act does what follows from an outcome.
+func (e *poller) act(ctx context.Context, p *poll, out *outcome) {
 	switch out.verdict {
 	case answered:
 		e.c.remember(ctx, out.status)
 	case refused:
 		out.refusal = asSaid(errors.Unwrap(out.err))
 	}
-	n, ok := e.note(p, &out)
+	n, ok := e.note(p, out)
 	if !ok {
 		return
 	}
-	n.ask(e.c, &out) // the strategies are the caller's: not under our lock
-	if delay, ok := e.settle(p, &out, n); ok && len(e.c.traces) > 0 {
+	n.ask(e.c, out) // the strategies are the caller's: not under our lock
+	e.goOn(ctx, p, out, n)
+}
+
+// goOn settles a poll that goes on and tells the traces.
+func (e *poller) goOn(ctx context.Context, p *poll, out *outcome, n note) {
+	if delay, ok := e.settle(p, out, n); ok && len(e.c.traces) > 0 {
 		e.c.emit(ctx, traceScheduled, TraceInfo{
 			JobID: p.id, Attempt: out.number + 1, Delay: delay, Retry: out.verdict != answered, Err: out.err,
 		})
@@ -953,6 +1018,12 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 	p.number = int32(out.number)
 	switch out.verdict {
 	case answered:
+		if p.apart > 0 {
+			p.apart--
+		}
+		if p.faults >= trialAfter && out.jobs == 0 {
+			e.sharing.trialOK = now
+		}
 		p.tries, p.faults, p.faultAt, p.refusedAt, p.refusal = 0, 0, 0, 0, nil
 		if out.status.settled() {
 			e.finish(p, event{status: out.status}, max(1, age))
@@ -1002,7 +1073,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		e.finish(p, event{status: p.bare.status}, 0)
 		return n, false
 	}
-	n.polling = Attempt{Number: int(p.requests), Elapsed: age, PendingAt: p.pendingAt, Expected: p.expected}
+	n.polling = Attempt{Number: int(p.requests), Elapsed: age, PendingAt: p.pendingAt, Expected: p.expected, Shared: out.jobs}
 	n.retrying = Attempt{Number: int(p.faults)}
 	if out.verdict == refused { // not so after a fault, whose delay the breaker's refusals must not stretch
 		n.retrying.Number = int(p.tries)

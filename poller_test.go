@@ -122,7 +122,7 @@ func TestJoiningAPoll(t *testing.T) {
 			go c.Wait(t.Context(), "a")
 			time.Sleep(3 * time.Second)
 			c.Wait(t.Context(), "a", StartedAt(time.Now().Add(-time.Minute)), Expect(time.Hour))
-			if want := (Attempt{2, 67 * time.Second, 67 * time.Second, time.Hour}); last != want {
+			if want := (Attempt{2, 67 * time.Second, 67 * time.Second, time.Hour, 0}); last != want {
 				t.Errorf("told %+v, want %+v", last, want)
 			}
 		})
@@ -153,7 +153,7 @@ func TestJoiningAPoll(t *testing.T) {
 			go c.Wait(t.Context(), "a", StartedAt(start.Add(-5*time.Second)), Expect(time.Hour))
 			time.Sleep(6 * time.Second) // asked at 5
 			c.Wait(t.Context(), "a", StartedAt(start), Expect(time.Minute))
-			if want := (Attempt{1, 10 * time.Second, 10 * time.Second, time.Hour}); last != want {
+			if want := (Attempt{1, 10 * time.Second, 10 * time.Second, time.Hour, 0}); last != want {
 				t.Errorf("told %+v, want %+v", last, want)
 			}
 			go c.Wait(t.Context(), "b", Expect(time.Hour))

@@ -33,6 +33,7 @@ type Trace struct {
 type TraceInfo struct {
 	JobID      string
 	Attempt    int           // the request's number, as in Details
+	Jobs       int           // Sent, Answered, Refused: asked for together, JobID being the first; 0: JobID alone
 	State      State         // Answered, Cached: what the answer says
 	StatusCode int           // Answered: of the answer; 0: there was none
 	Latency    time.Duration // Answered: from sending to the end of the body
@@ -94,8 +95,11 @@ func logTrace(l *slog.Logger) Trace {
 			if !l.Enabled(ctx, level) {
 				return
 			}
-			attrs := make([]slog.Attr, 0, 8)
+			attrs := make([]slog.Attr, 0, 9)
 			attrs = append(attrs, slog.String("job", t.JobID), slog.Int("attempt", t.Attempt))
+			if t.Jobs != 0 {
+				attrs = append(attrs, slog.Int("jobs", t.Jobs))
+			}
 			if t.State != "" {
 				attrs = append(attrs, slog.String("state", string(t.State)))
 			}

@@ -274,7 +274,7 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 		if t.first.IsZero() {
 			t.first = time.Now()
 		}
-		out := c.exchange(ctx, jobID, t.number+1, nil)
+		out := c.exchange(ctx, inquiry{id: jobID}, t.number+1)
 		t.number = out.number
 		switch out.verdict {
 		case answered:

@@ -98,15 +98,20 @@ func (c *Client) follow(ctx context.Context, jobID string, wc *waitConfig, obser
 	}
 }
 
-// firstDue says when a job is to be polled first: at once, or as the schedule
-// says from the start that is known.
+// firstDue says when a job is to be polled first: at once, or nearly so where
+// polls share requests, or as the schedule says from the start that is known.
 func (c *Client) firstDue(job Job) int64 {
-	now := time.Now()
-	if job.StartedAt.IsZero() {
-		return c.since(now)
+	clock := time.Now()
+	now := c.since(clock)
+	due := now
+	if c.route.bulk != nil { // for others to share its request
+		due = later(now, gatherTime)
 	}
-	delay, _ := c.polling.Next(Attempt{Expected: job.Expect})
-	return max(c.since(now), later(c.began(job.StartedAt, now), delay))
+	if job.StartedAt.IsZero() {
+		return due
+	}
+	delay, _ := c.polling.Next(Attempt{Expected: job.Expect, Shared: c.poller.shared()})
+	return max(due, later(c.began(job.StartedAt, clock), delay))
 }
 
 // began translates a job's start into the client's time.
@@ -177,6 +182,7 @@ const (
 //
 // First checks are paced, those of jobs with a known start included: once as
 // many have been made as may be in flight (WithMaxInFlight), one every 2 ms.
+// Where polls share requests (see [Bulk]), it is the requests that are paced.
 // Where the time would be up before, they come earlier. The sequence is read
 // ahead of them; an endless one has to pace itself. A consumer that is slow
 // holds the polling and the reading of the sequence back. When ctx is done,

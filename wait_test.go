@@ -388,10 +388,10 @@ func TestBackoffIsToldWhereTheWaitStands(t *testing.T) {
 		wantTimes(t, f.at("a"), 6, 17, 28, 32, 36, 47)
 		s := time.Second
 		if want := []Attempt{
-			{0, 0, 0, time.Hour}, // the schedule runs from the start
-			{1, 11 * s, 10 * s, time.Hour},
-			{2, 22 * s, 21 * s, time.Hour},
-			{5, 41 * s, 40 * s, time.Hour},
+			{0, 0, 0, time.Hour, 0}, // the schedule runs from the start
+			{1, 11 * s, 10 * s, time.Hour, 0},
+			{2, 22 * s, 21 * s, time.Hour, 0},
+			{5, 41 * s, 40 * s, time.Hour, 0},
 		}; !slices.Equal(polls, want) {
 			t.Errorf("polling was told\n%+v, want\n%+v", polls, want)
 		}
