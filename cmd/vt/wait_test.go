@@ -605,9 +605,9 @@ func TestFaultFlag(t *testing.T) {
 
 func TestSummaryOfARealBackendSaysAtMost(t *testing.T) {
 	b := newBoard(&plain{io.Discard}, false)
-	b.began = time.Now()
+	b.began, b.requests = time.Now(), 8
 	for i, age := range []time.Duration{10 * time.Second, 0} {
-		j := &job{id: fmt.Sprint(i), began: b.began, requests: 4, outcome: completed, ended: b.began.Add(12 * time.Second)}
+		j := &job{id: fmt.Sprint(i), began: b.began, outcome: completed, ended: b.began.Add(12 * time.Second)}
 		j.status.CheckedAt = j.ended
 		if age > 0 {
 			j.lastPending = b.began.Add(age)
