@@ -44,7 +44,7 @@ func (e *env) serve(ctx context.Context, args []string) int {
 	_ = sim.duration.Set("10s")
 	addr := fs.String("addr", "127.0.0.1:8088", "the `address` to listen on; port 0 takes a free one")
 	verbose := fs.Bool("v", false, "log each request on standard error")
-	fs.Var(&chosen, "api", "the API to show the use of: a `name`, plain or heygen (default plain)")
+	fs.Var(&chosen, "api", "the API to show the use of: a `name`, plain or heygen")
 	webhook := fs.String("webhook", "", "tell this `URL` of each job that ends; with -api heygen")
 	sim.addFlags(fs, "")
 	fs.BoolVar(&sim.autoCreate, "auto-create", false, "create a job when it is first asked for, in place of a 404")

@@ -81,7 +81,7 @@ type waitFlags struct {
 func (e *env) wait(ctx context.Context, args []string) int {
 	f := waitFlags{api: apiFlag{plainAPI}}
 	flags := flag.NewFlagSet("wait", flag.ContinueOnError)
-	flags.Var(&f.api, "api", "the backend's API: a `name`, plain or heygen (default plain)")
+	flags.Var(&f.api, "api", "the backend's API: a `name`, plain or heygen")
 	flags.StringVar(&f.url, "url", "", "the backend's base `URL`; without it one is simulated or, for jobs with\n-api heygen, it is "+heygenAPI.base)
 	flags.StringVar(&f.listen, "listen", "", "receive webhooks at this `address`, such as 127.0.0.1:8089; with -api heygen\n(default: none; a free port where the backend is simulated)")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the whole wait after this time (default: none)")
