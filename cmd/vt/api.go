@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"html"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vtclient/vtclient"
@@ -108,7 +110,8 @@ func (s secrets) with(secret string) secrets {
 	if len(secret) < minSecret {
 		return s
 	}
-	for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
+	quoted := strconv.Quote(secret)
+	for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret), quoted[1 : len(quoted)-1]} {
 		if !slices.Contains(s, form) {
 			s = append(s, form)
 		}

@@ -443,6 +443,8 @@ func TestHideInJSON(t *testing.T) {
 		`"se\"cret"`:                      `"[redacted]"`,
 		`{"se\u0022cret":"\\se\"cret\\"}`: `{"[redacted]":"\\[redacted]\\"}`,
 		`["x y z","x%20y%20z","x+y+z"]`:   `["[redacted]","[redacted]","[redacted]"]`,
+		`"{\"x\":\"se\\\"cret\"}"`:        `"{\"x\":\"[redacted]\"}"`,
+		`"<p>se&#34;cret</p>"`:            `"\u003cp\u003e[redacted]\u003c/p\u003e"`,
 		`"abc"`:                           `"abc"`, // too short for a secret
 	} {
 		if got := string(hidden.hideInJSON([]byte(in))); got != want {
