@@ -251,7 +251,7 @@ func (b *board) done(st vtclient.Status, err error) {
 	}
 	j.see(st)
 	j.ended, j.err, j.outcome = time.Now(), err, outcomeOf(err)
-	if (j.outcome == completed || j.outcome == failed) && !st.ResultMissing { // else it is an earlier answer once more
+	if (j.outcome == completed || j.outcome == failed) && !st.ResultMissing { // else it may be an earlier answer once more
 		j.answers++
 	}
 	if j.outcome == completed {

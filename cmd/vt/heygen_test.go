@@ -491,6 +491,43 @@ func TestSharedRequestsCountOnce(t *testing.T) {
 	}
 }
 
+// A job that is handed over without its result is not for that asked for once more.
+func TestHandedOverIsNoRequest(t *testing.T) {
+	b := newBoard(&plain{io.Discard}, false)
+	b.add("a")
+	b.trace().Sent(t.Context(), vtclient.TraceInfo{JobID: "a"})
+	b.progress(vtclient.Status{JobID: "a", State: vtclient.StatePending, ResultMissing: true})
+	b.done(vtclient.Status{JobID: "a", State: vtclient.StateCompleted, ResultMissing: true}, nil)
+	if n := b.jobs[0].requests(); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+}
+
+// Of refusals in a row the first is shown, and a webhook that is taken ends the row.
+func TestRefusalsInARow(t *testing.T) {
+	var out bytes.Buffer
+	b := newBoard(&plain{&out}, false)
+	if _, err := b.webhook("whsec", func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	b.add("a")
+	for _, err := range []error{errors.New("first"), errors.New("second"), nil, errors.New("third")} {
+		if err != nil {
+			b.refused(err)
+			continue
+		}
+		b.told("somebody else's")
+		b.told("a")
+	}
+	got := regexp.MustCompile(`(?m)^\[.*?\] `).ReplaceAllString(out.String(), "")
+	if want := "webhook refused: first\na: a webhook says that it is over\nwebhook refused: third\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if w := b.sum().hooks; *w != (webhookCounts{Arrived: 1, Refused: 3}) {
+		t.Errorf("counted %+v", w)
+	}
+}
+
 // What the webhook's handler is told after the summary is not shown any more.
 func TestWebhooksAfterTheSummary(t *testing.T) {
 	var out bytes.Buffer
