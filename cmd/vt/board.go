@@ -20,6 +20,7 @@ type job struct {
 	sent     int    // requests that went out in its name; see requests
 	answers  int    // that told of it
 	faults   int    // all
+	faulty   bool   // a request in its name went wrong, and nothing is said of that yet
 	inARow   int    // faults since the last answer
 	trouble  string // why there is no answer at the moment; not cleaned
 
@@ -139,6 +140,7 @@ type board struct {
 	jobs     []*job
 	byID     map[string]*job
 	requests int  // each once, however many jobs it asks for
+	faults   int  // likewise, those that were survived
 	over     bool // the summary is written
 }
 
@@ -178,6 +180,9 @@ func (b *board) trace() vtclient.Trace {
 		Sent: on(func(info vtclient.TraceInfo) { b.count(info, 1) }),
 		Answered: on(func(info vtclient.TraceInfo) {
 			b.count(info, max(0, info.Wire-1)) // what net/http repeated by itself
+			if j := b.byID[info.JobID]; j != nil {
+				j.faulty = info.Err != nil
+			}
 		}),
 		Refused: on(func(info vtclient.TraceInfo) {
 			if j := b.byID[info.JobID]; j != nil {
@@ -236,6 +241,10 @@ func (b *board) fault(err error) {
 	}
 	j.faults++
 	j.inARow++
+	if j.faulty {
+		j.faulty = false
+		b.faults++
+	}
 	j.trouble = causeText(j.id, err)
 	if b.verbose || j.inARow == 1 {
 		b.out.fault(j, err, j.trouble)
@@ -365,7 +374,7 @@ type summary struct {
 const loopSleep = time.Second
 
 func (b *board) sum() summary {
-	s := summary{outcomes: make(map[outcome]int), elapsed: time.Since(b.began), exact: b.finishedAt != nil, requests: b.requests}
+	s := summary{outcomes: make(map[outcome]int), elapsed: time.Since(b.began), exact: b.finishedAt != nil, requests: b.requests, faults: b.faults}
 	if b.hooks != nil {
 		s.hooks = &webhookCounts{Arrived: b.hooks.arrived, Refused: b.hooks.refused}
 		if b.hooks.lost != nil {
@@ -375,7 +384,6 @@ func (b *board) sum() summary {
 	var late, loopLate time.Duration
 	for _, j := range b.jobs {
 		s.outcomes[j.outcome]++
-		s.faults += j.faults
 		if j.outcome != completed && j.outcome != failed {
 			s.loopRequests += asked(j.age())
 			continue

@@ -47,12 +47,18 @@ func dones(t *testing.T, evs []event) map[string]event {
 	return ends
 }
 
-var counted = regexp.MustCompile(`\b\d+ requests?\b`)
+var (
+	counted    = regexp.MustCompile(`\b\d+ requests?\b`)
+	hundredths = regexp.MustCompile(`(\d\.\d)\ds\b`)
+)
 
-// uncounted takes the numbers of requests out of a text. They are for the library to say,
-// which may ask for several jobs at once; that vt counts them well is checked by what the
-// backend has counted.
-func uncounted(text string) string { return counted.ReplaceAllString(text, "N requests") }
+// rough takes the numbers of requests out of a text, and of its times what is less than
+// a tenth of a second. Those are for the library to say, which may ask for several jobs
+// at once and wait a moment for more to ask for. That vt counts requests well is checked by
+// what the backend has counted.
+func rough(text string) string {
+	return hundredths.ReplaceAllString(counted.ReplaceAllString(text, "N requests"), "${1}s")
+}
 
 // checkRequests compares what a summary says with what the backend has counted, which is one
 // more, as one request submits the video.
@@ -75,16 +81,16 @@ func TestHeyGenFlow(t *testing.T) {
 			want := []string{
 				"receiving webhooks at http://127.0.0.1:0/",
 				"submitted a video, POST /v3/video-translations: jobs job-1, job-2, job-3, job-4",
-				"4 jobs in 3.0s: 4 completed; N requests; 4 webhooks arrived; ends noticed 0.00s late on average, 0.00s at worst. " +
-					"A loop with time.Sleep(1s) would have made N requests and been 0.00s late (computed, not run).",
+				"4 jobs in 3.0s: 4 completed; N requests; 4 webhooks arrived; ends noticed 0.0s late on average, 0.0s at worst. " +
+					"A loop with time.Sleep(1s) would have made N requests and been 0.0s late (computed, not run).",
 			}
 			for n := range 4 {
 				want = append(want,
-					fmt.Sprintf("[  0.00s] job-%d: pending, N requests", n+1),
-					fmt.Sprintf("[  3.00s] job-%d: a webhook says that it is over", n+1),
-					fmt.Sprintf("[  3.00s] job-%d: completed, N requests: https://videos.sim.invalid/job-%d.mp4", n+1, n+1))
+					fmt.Sprintf("[  0.0s] job-%d: pending, N requests", n+1),
+					fmt.Sprintf("[  3.0s] job-%d: a webhook says that it is over", n+1),
+					fmt.Sprintf("[  3.0s] job-%d: completed, N requests: https://videos.sim.invalid/job-%d.mp4", n+1, n+1))
 			}
-			got := strings.Split(strings.TrimSuffix(uncounted(r.stdout), "\n"), "\n")
+			got := strings.Split(strings.TrimSuffix(rough(r.stdout), "\n"), "\n")
 			if !slices.Equal(got[:2], want[:2]) || got[len(got)-1] != want[2] {
 				t.Errorf("the first and the last lines are not as they are to be")
 			}
@@ -105,7 +111,7 @@ func TestHeyGenFlow(t *testing.T) {
 					t.Errorf("done is %+v", ev)
 				}
 			}
-			if checkRequests(t, sum, r.sim); sum["late_worst"] != 0.0 || sum["jobs"] != 4.0 {
+			if checkRequests(t, sum, r.sim); sum["late_worst"].(float64) >= 0.1 || sum["jobs"] != 4.0 {
 				t.Errorf("the summary is %v", sum)
 			}
 			if got, want := fmt.Sprint(sum["webhooks"]), "map[arrived:4 lost:0 refused:0]"; got != want {
@@ -123,7 +129,7 @@ func TestHeyGenFlow(t *testing.T) {
 			r := call{args: append(args, "-duration", "3s"), stdout: &term, env: map[string]string{"TERM": "xterm", "NO_COLOR": "1"}}.run()
 			wantCode(t, r, exitOK)
 			for i, line := range term.screen {
-				term.screen[i] = uncounted(line)
+				term.screen[i] = rough(line)
 			}
 			slices.Sort(term.screen[2:6])
 			want := []string{
@@ -133,15 +139,15 @@ func TestHeyGenFlow(t *testing.T) {
 			for n := range 4 {
 				want = append(want, fmt.Sprintf("job-%d  [####################] 100%%  completed     3.0s  N requests, told by webhook  https://videos.sim.invalid/job-%d.mp4", n+1, n+1))
 			}
-			term.check(t, append(want, "4 jobs in 3.0s: 4 completed; N requests; 4 webhooks arrived; ends noticed 0.00s late on average, 0.00s at worst. "+
-				"A loop with time.Sleep(1s) would have made N requests and been 0.00s late (computed, not run).")...)
+			term.check(t, append(want, "4 jobs in 3.0s: 4 completed; N requests; 4 webhooks arrived; ends noticed 0.0s late on average, 0.0s at worst. "+
+				"A loop with time.Sleep(1s) would have made N requests and been 0.0s late (computed, not run).")...)
 		})
 	})
 	t.Run("failed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := call{args: append(args, "-fail-rate", "1")}.run()
 			wantCode(t, r, exitJobFailed)
-			if !strings.Contains(uncounted(r.stdout), "job-4: failed, N requests: the backend says: translation failed") || !strings.Contains(r.stdout, "4 webhooks arrived") {
+			if !strings.Contains(rough(r.stdout), "job-4: failed, N requests: the backend says: translation failed") || !strings.Contains(r.stdout, "4 webhooks arrived") {
 				t.Errorf("got %s", r.stdout)
 			}
 		})
@@ -206,17 +212,17 @@ func TestHeyGenLateResult(t *testing.T) {
 		wantCode(t, r, exitOK)
 		for n := 1; n <= 4; n++ { // asked at 0, 3, 4 and 6 s
 			for _, line := range []string{
-				"[  0.00s] job-%d: pending, N requests\n",
-				"[  3.00s] job-%d: completed, and the result is not there yet, N requests\n",
-				"[  4.00s] job-%d: completed, and the result is not there yet, N requests\n",
-				fmt.Sprintf("[  6.00s] job-%%d: completed, N requests: https://videos.sim.invalid/job-%d.mp4\n", n),
+				"[  0.0s] job-%d: pending, N requests\n",
+				"[  3.0s] job-%d: completed, and the result is not there yet, N requests\n",
+				"[  4.0s] job-%d: completed, and the result is not there yet, N requests\n",
+				fmt.Sprintf("[  6.0s] job-%%d: completed, N requests: https://videos.sim.invalid/job-%d.mp4\n", n),
 			} {
-				if line = fmt.Sprintf(line, n); !strings.Contains(uncounted(r.stdout), line) {
+				if line = fmt.Sprintf(line, n); !strings.Contains(rough(r.stdout), line) {
 					t.Errorf("no line %q", line)
 				}
 			}
 		}
-		if !strings.Contains(r.stdout, " requests; 4 webhooks arrived; ends noticed 0.00s late") || t.Failed() {
+		if !strings.Contains(rough(r.stdout), " requests; 4 webhooks arrived; ends noticed 0.0s late") || t.Failed() {
 			t.Errorf("got %s", r.stdout)
 		}
 	})
@@ -481,19 +487,19 @@ func TestSharedRequestsCountOnce(t *testing.T) {
 	for _, id := range []string{"a", "b", "c"} {
 		b.add(id)
 	}
-	look := func(first string) {
+	look := func(first string, err error) {
 		trace.Sent(t.Context(), vtclient.TraceInfo{JobID: first})
-		trace.Answered(t.Context(), vtclient.TraceInfo{JobID: first, Wire: 1})
+		trace.Answered(t.Context(), vtclient.TraceInfo{JobID: first, Wire: 1, Err: err})
 	}
-	look("a")
+	look("a", nil)
 	for id := range b.byID {
 		b.progress(vtclient.Status{JobID: id, State: vtclient.StatePending})
 	}
-	look("b")
+	look("b", errors.New("gone"))
 	for id := range b.byID {
 		b.fault(&vtclient.TransportError{Details: vtclient.Details{JobID: id}, Err: errors.New("gone")})
 	}
-	look("a")
+	look("a", nil)
 	for id := range b.byID {
 		b.done(vtclient.Status{JobID: id, State: vtclient.StateCompleted}, nil)
 	}
@@ -505,7 +511,7 @@ func TestSharedRequestsCountOnce(t *testing.T) {
 			t.Errorf("job %s: %d requests, want 3", j.id, j.requests())
 		}
 	}
-	if !strings.Contains(out.String(), ": 3 completed; 3 requests, ") {
+	if !strings.Contains(out.String(), ": 3 completed; 3 requests, 1 fault survived") {
 		t.Errorf("got %s", out.String())
 	}
 }
