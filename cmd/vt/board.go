@@ -17,13 +17,17 @@ type job struct {
 	name     string // the id, fit to be shown
 	state    vtclient.State
 	progress float64
-	requests int
+	sent     int    // requests that went out in its name; see requests
+	answers  int    // that told of it
 	faults   int    // all
+	faulty   bool   // a request in its name went wrong, and nothing is said of that yet
 	inARow   int    // faults since the last answer
 	trouble  string // why there is no answer at the moment; not cleaned
 
 	explain func(vtclient.Attempt) vtclient.Forecast // nil: the cadence does not learn
 	message string                                   // the backend's; not cleaned
+	bare    bool                                     // completed, and its result is not there
+	told    bool                                     // a webhook has said that it is over
 
 	began       time.Time // the wait
 	started     time.Time // the job, where that is known; else the wait
@@ -31,8 +35,14 @@ type job struct {
 	ended       time.Time // the wait; zero: goes on
 	outcome     outcome
 	status      vtclient.Status // the last
+	result      string          // the result's URL; not cleaned
 	err         error
 }
+
+// requests is how many requests have asked for the job. A request that asks for several
+// jobs at once goes out in the name of one of them; the others are known by what came
+// back for them.
+func (j *job) requests() int { return max(j.sent, j.answers+j.faults) }
 
 // An outcome is how the wait for a job ended.
 type outcome string
@@ -76,10 +86,10 @@ func (j *job) age() time.Duration {
 // estimate says how much longer a job will take, by what the cadence has learnt
 // from others; "" if that is nothing.
 func (j *job) estimate() string {
-	if j.explain == nil || j.state != vtclient.StatePending {
+	if j.explain == nil || j.state != vtclient.StatePending || j.bare {
 		return ""
 	}
-	f := j.explain(vtclient.Attempt{Number: j.requests, Elapsed: time.Since(j.started), PendingAt: j.lastPending.Sub(j.started)})
+	f := j.explain(vtclient.Attempt{Number: j.requests(), Elapsed: time.Since(j.started), PendingAt: j.lastPending.Sub(j.started)})
 	switch {
 	case f.Jobs < 3: // too few to tell
 		return ""
@@ -93,11 +103,22 @@ func (j *job) estimate() string {
 
 // An output shows what happens. The board calls it from one goroutine at a time.
 type output interface {
+	note(n note)
 	progress(j *job)
 	fault(j *job, err error, text string)
+	told(j *job)
 	done(j *job)
 	draw(b *board)
 	summary(b *board, s summary)
+}
+
+// A note is something that happens to no job in particular.
+type note struct {
+	event string // its name in JSON
+	text  string // not cleaned
+	jobs  []string
+	url   string
+	err   string
 }
 
 // A board holds what is known about all jobs of a wait.
@@ -110,10 +131,17 @@ type board struct {
 	explain func(vtclient.Attempt) vtclient.Forecast
 	// finishedAt says when a job was really over, if anybody knows.
 	finishedAt func(id string) time.Time
+	// result finds the result's URL in an answer; nil: it is not shown.
+	result  func(body []byte) string
+	secrets secrets
+	hooks   *hooks // nil: no webhooks are received
 
-	mu   sync.Mutex
-	jobs []*job
-	byID map[string]*job
+	mu       sync.Mutex
+	jobs     []*job
+	byID     map[string]*job
+	requests int  // each once, however many jobs it asks for
+	faults   int  // likewise, those that were survived
+	over     bool // the summary is written
 }
 
 func newBoard(out output, verbose bool) *board {
@@ -139,24 +167,43 @@ func (b *board) add(id string) bool {
 	return true
 }
 
-// trace counts the requests of each job, as they go over the wire.
+// trace counts the requests, as they go over the wire.
 func (b *board) trace() vtclient.Trace {
-	on := func(f func(*job, vtclient.TraceInfo)) func(context.Context, vtclient.TraceInfo) {
+	on := func(f func(vtclient.TraceInfo)) func(context.Context, vtclient.TraceInfo) {
 		return func(_ context.Context, info vtclient.TraceInfo) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			if j := b.byID[info.JobID]; j != nil {
-				f(j, info)
-			}
+			f(info)
 		}
 	}
 	return vtclient.Trace{
-		Sent: on(func(j *job, _ vtclient.TraceInfo) { j.requests++ }),
-		Answered: on(func(j *job, info vtclient.TraceInfo) {
-			j.requests += max(0, info.Wire-1) // what net/http repeated by itself
+		Sent: on(func(info vtclient.TraceInfo) { b.count(info, 1) }),
+		Answered: on(func(info vtclient.TraceInfo) {
+			b.count(info, max(0, info.Wire-1)) // what net/http repeated by itself
+			if j := b.byID[info.JobID]; j != nil {
+				j.faulty = info.Err != nil
+			}
 		}),
-		Refused: on(func(j *job, info vtclient.TraceInfo) { j.trouble = "paused: " + causeText(j.id, info.Err) }),
+		Refused: on(func(info vtclient.TraceInfo) {
+			if j := b.byID[info.JobID]; j != nil {
+				j.trouble = "paused: " + causeText(j.id, info.Err)
+			}
+		}),
 	}
+}
+
+// count counts n requests, for the job in whose name they go out.
+func (b *board) count(info vtclient.TraceInfo, n int) {
+	b.requests += n
+	if j := b.byID[info.JobID]; j != nil {
+		j.sent += n
+	}
+}
+
+func (b *board) note(n note) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.out.note(n)
 }
 
 func (b *board) progress(st vtclient.Status) {
@@ -165,6 +212,7 @@ func (b *board) progress(st vtclient.Status) {
 	j := b.byID[st.JobID]
 	j.see(st)
 	if !st.State.Terminal() { // else done follows
+		j.answers++
 		b.out.progress(j)
 	}
 }
@@ -174,7 +222,7 @@ func (j *job) see(st vtclient.Status) {
 	if st.State == "" {
 		return
 	}
-	j.status, j.state, j.message, j.inARow, j.trouble = st, st.State, st.Message, 0, ""
+	j.status, j.state, j.message, j.inARow, j.trouble, j.bare = st, st.State, st.Message, 0, "", st.ResultMissing
 	switch st.State {
 	case vtclient.StatePending:
 		j.progress, j.lastPending = st.Progress, st.CheckedAt
@@ -193,6 +241,10 @@ func (b *board) fault(err error) {
 	}
 	j.faults++
 	j.inARow++
+	if j.faulty {
+		j.faulty = false
+		b.faults++
+	}
 	j.trouble = causeText(j.id, err)
 	if b.verbose || j.inARow == 1 {
 		b.out.fault(j, err, j.trouble)
@@ -208,6 +260,15 @@ func (b *board) done(st vtclient.Status, err error) {
 	}
 	j.see(st)
 	j.ended, j.err, j.outcome = time.Now(), err, outcomeOf(err)
+	if (j.outcome == completed || j.outcome == failed) && !st.ResultMissing { // else it may be an earlier answer once more
+		j.answers++
+	}
+	if j.outcome == completed {
+		j.status.Body = b.secrets.hideInJSON(j.status.Body)
+		if b.result != nil {
+			j.result = b.result(j.status.Body)
+		}
+	}
 	b.out.done(j)
 	j.status.Body = nil // up to a mebibyte for each of the jobs, and of no more use
 }
@@ -246,6 +307,7 @@ func (b *board) finish() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.sum()
+	b.over = true
 	b.out.summary(b, s)
 	switch {
 	case s.outcomes[interrupted] > 0:
@@ -294,6 +356,8 @@ type summary struct {
 	faults   int
 	elapsed  time.Duration
 
+	hooks *webhookCounts // nil: none are received
+
 	// How late the ends were noticed: exact where the backend's own time is
 	// known, else at most, by the last answer before.
 	exact           bool
@@ -310,12 +374,16 @@ type summary struct {
 const loopSleep = time.Second
 
 func (b *board) sum() summary {
-	s := summary{outcomes: make(map[outcome]int), elapsed: time.Since(b.began), exact: b.finishedAt != nil}
+	s := summary{outcomes: make(map[outcome]int), elapsed: time.Since(b.began), exact: b.finishedAt != nil, requests: b.requests, faults: b.faults}
+	if b.hooks != nil {
+		s.hooks = &webhookCounts{Arrived: b.hooks.arrived, Refused: b.hooks.refused}
+		if b.hooks.lost != nil {
+			s.hooks.Lost = b.hooks.lost()
+		}
+	}
 	var late, loopLate time.Duration
 	for _, j := range b.jobs {
 		s.outcomes[j.outcome]++
-		s.requests += j.requests
-		s.faults += j.faults
 		if j.outcome != completed && j.outcome != failed {
 			s.loopRequests += asked(j.age())
 			continue
@@ -364,6 +432,9 @@ func (s *summary) text() string {
 	line := fmt.Sprintf("%s in %s: %s; %s", count(jobs, "job"), seconds(s.elapsed), strings.Join(parts, ", "), count(s.requests, "request"))
 	if s.faults > 0 {
 		line += fmt.Sprintf(", %s survived", count(s.faults, "fault"))
+	}
+	if s.hooks != nil {
+		line += "; " + s.hooks.text()
 	}
 	if s.noticed > 0 {
 		atMost := ""

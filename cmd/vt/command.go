@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -28,7 +29,8 @@ const usage = `vt waits for video-translation jobs, with few requests and throug
 	vt plan [flags] [file]       compare ways of polling on given durations
 	vt help [command]            say more
 
-Try "vt wait": it needs nothing else and takes about ten seconds.
+Try "vt wait": it needs nothing else and takes about ten seconds. So does
+"vt wait -api heygen", which shows HeyGen's API with its webhooks.
 `
 
 const exitCodes = `
@@ -39,9 +41,11 @@ Exit codes:
 	130  interrupted (Ctrl-C or SIGTERM)
 
 Environment:
-	VT_TOKEN  wait, serve: the token that wait sends as "Authorization: Bearer", and that the
-	          simulated backend asks for; there is no flag for it, since other
-	          users of a machine can read a command line
+	VT_TOKEN               wait, serve: the token that wait sends as "Authorization: Bearer",
+	                       and that the simulated backend asks for
+	HEYGEN_API_KEY         the same with -api heygen: the key, sent as "x-api-key"
+	HEYGEN_WEBHOOK_SECRET  wait -listen, serve -webhook: what webhooks are signed with
+	There are no flags for these, since other users of a machine can read a command line.
 `
 
 // An env is what a command may touch.
@@ -53,6 +57,10 @@ type env struct {
 	// simulate starts a simulated backend in this process; the options make a
 	// client reach it.
 	simulate func(...simserver.Option) (*simserver.Server, []vtclient.Option)
+
+	// receive makes a handler reachable for webhook deliveries until stop is called;
+	// the hook says where a simulated backend is to send them.
+	receive func(ctx context.Context, addr string, h http.Handler) (hook simserver.Webhook, stop func(), err error)
 }
 
 // run runs one command and returns the exit code.
@@ -62,6 +70,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		simulate: func(opts ...simserver.Option) (*simserver.Server, []vtclient.Option) {
 			return simserver.Start(nil, opts...), nil
 		},
+		receive: receive,
 	}).run(ctx, args)
 }
 

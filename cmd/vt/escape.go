@@ -17,10 +17,13 @@ const maxText = 1000
 // control characters, and with them terminal sequences and line breaks, the
 // overrides of writing direction, invisible characters and bytes that are no
 // UTF-8.
-func clean(s string) string {
+func clean(s string) string { return cleanUpTo(maxText, s) }
+
+// cleanUpTo is clean with a bound of its own.
+func cleanUpTo(most int, s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); {
-		if i >= maxText {
+		if i >= most {
 			b.WriteString("…")
 			break
 		}

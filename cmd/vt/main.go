@@ -1,5 +1,22 @@
 // Command vt is vtclient from a terminal: it waits for video-translation jobs,
 // and it simulates a backend to wait for. Run "vt help".
+//
+//	vt wait                                 waits for jobs of a simulated backend
+//	vt wait -url URL job-17 job-18          waits for jobs of a real one
+//	vt serve -auto-create                   is a simulated backend on a port
+//	vt plan durations.txt                   compares ways of polling
+//
+// It speaks the plain API and, with -api heygen, HeyGen's for video translations,
+// version 3, with the key from the environment variable HEYGEN_API_KEY:
+//
+//	vt wait -api heygen                     submits a video, receives webhooks and shows the
+//	                                        results' URLs, all within this machine
+//	vt wait -api heygen 4a1e6c 9f03bd       waits for translations of HeyGen's
+//	vt serve -api heygen -webhook URL       is that API on a port, and sends webhooks, signed
+//	                                        with HEYGEN_WEBHOOK_SECRET
+//
+// There is no flag for a key, a token or a secret, since other users of a machine can
+// read a command line, and vt shows none, wherever a backend repeats it.
 package main
 
 import (

@@ -84,8 +84,15 @@ func binary(t *testing.T) string {
 // start runs vt in a process that ends with the test.
 func start(t *testing.T, name string, args ...string) *process {
 	t.Helper()
+	return startWith(t, name, nil, nil, args...)
+}
+
+// startWith is start with a standard input and with more in the environment.
+func startWith(t *testing.T, name string, stdin io.Reader, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, name: name, cmd: exec.Command(binary(t), args...), lines: make(chan string, 1000)}
-	p.cmd.Env = append(os.Environ(), "VT_TOKEN=")
+	p.cmd.Env = append(append(os.Environ(), "VT_TOKEN=", "HEYGEN_API_KEY=", "HEYGEN_WEBHOOK_SECRET="), env...)
+	p.cmd.Stdin = stdin
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

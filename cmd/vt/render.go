@@ -45,14 +45,24 @@ func (j *job) line(width int, paint func(word string) string) string {
 		word = string(j.state)
 	}
 	painted := paint(word) + strings.Repeat(" ", max(0, len(interrupted)-len(word)))
-	line := fmt.Sprintf("%s  %s  %s %6s  %s", name, bar(j.progress), painted, seconds(j.age()), count(j.requests, "request"))
+	line := fmt.Sprintf("%s  %s  %s %6s  %s", name, bar(j.progress), painted, seconds(j.age()), count(j.requests(), "request"))
 	switch {
 	case j.outcome == "" && j.trouble != "":
 		line += "  " + clean(j.trouble)
 	case j.outcome != "" && j.outcome != completed:
 		line += "  " + j.why()
-	case j.outcome == completed && j.faults > 0:
-		line += fmt.Sprintf(", %s survived", count(j.faults, "fault"))
+	case j.outcome == completed:
+		if j.told {
+			line += ", told by webhook"
+		}
+		if j.faults > 0 {
+			line += fmt.Sprintf(", %s survived", count(j.faults, "fault"))
+		}
+		if text := j.where(); text != "" {
+			line += "  " + text
+		}
+	case j.bare:
+		line += ", " + bareText
 	case j.outcome == "":
 		if text := j.estimate(); text != "" {
 			line += ", " + text
@@ -77,6 +87,22 @@ func (j *job) why() string {
 		}
 	}
 	return clean(text)
+}
+
+const (
+	bareText = "completed, and the result is not there yet"
+	maxURL   = 4096 // bytes; the signed addresses of object stores have up to some two thousand
+)
+
+// where says where the result of a completed job is, cleaned; "" if that is not known to vt.
+func (j *job) where() string {
+	switch {
+	case j.result != "":
+		return cleanUpTo(maxURL, j.result)
+	case j.bare:
+		return "without a result"
+	}
+	return ""
 }
 
 // bar draws a share from 0 to 1; 0 is a backend that does not say.
@@ -107,7 +133,11 @@ type terminal struct {
 	ended []*job
 }
 
+func (t *terminal) note(n note) { t.stay = append(t.stay, clean(n.text)) }
+
 func (t *terminal) progress(*job) {}
+
+func (t *terminal) told(*job) {}
 
 func (t *terminal) fault(j *job, _ error, text string) {
 	t.stay = append(t.stay, j.name+": "+clean(text))
@@ -182,7 +212,15 @@ func (p *plain) say(j *job, format string, args ...any) {
 	fmt.Fprintf(p.w, "[%7s] %s: %s\n", fmt.Sprintf("%.2fs", j.age().Seconds()), j.name, fmt.Sprintf(format, args...))
 }
 
+func (p *plain) note(n note) { fmt.Fprintln(p.w, clean(n.text)) }
+
+func (p *plain) told(j *job) { p.say(j, "a webhook says that it is over") }
+
 func (p *plain) progress(j *job) {
+	if j.bare {
+		p.say(j, "%s, %s", bareText, count(j.requests(), "request"))
+		return
+	}
 	share := ""
 	if j.progress > 0 {
 		share = fmt.Sprintf(" %d%%", int(j.progress*100))
@@ -191,15 +229,17 @@ func (p *plain) progress(j *job) {
 	if estimate != "" {
 		estimate = ", " + estimate
 	}
-	p.say(j, "%s%s, %s%s", j.state, share, count(j.requests, "request"), estimate)
+	p.say(j, "%s%s, %s%s", j.state, share, count(j.requests(), "request"), estimate)
 }
 
 func (p *plain) fault(j *job, _ error, text string) { p.say(j, "%s", clean(text)) }
 
 func (p *plain) done(j *job) {
-	line := fmt.Sprintf("%s, %s", j.outcome, count(j.requests, "request"))
+	line := fmt.Sprintf("%s, %s", j.outcome, count(j.requests(), "request"))
 	if j.outcome != completed {
 		line += ": " + j.why()
+	} else if text := j.where(); text != "" {
+		line += ": " + text
 	}
 	p.say(j, "%s", line)
 }
@@ -213,7 +253,7 @@ type jsonOutput struct{ w io.Writer }
 
 // An event is one line of vt wait -json. Times are in seconds.
 type event struct {
-	Event    string         `json:"event"` // progress, fault, done
+	Event    string         `json:"event"` // progress, webhook, fault, done
 	Time     time.Time      `json:"time"`
 	Job      string         `json:"job"`
 	State    vtclient.State `json:"state"` // as last seen; "" before the first answer
@@ -227,14 +267,29 @@ type event struct {
 	StatusCode int             `json:"status_code,omitempty"` // for fault
 	RetryIn    float64         `json:"retry_in,omitempty"`    // for fault
 	Result     json.RawMessage `json:"result,omitempty"`      // the answer about a completed job
+	ResultURL  string          `json:"result_url,omitempty"`  // what that says of the video; with -api heygen
+	// ResultMissing: the backend calls the job completed, and the result is not there.
+	ResultMissing bool `json:"result_missing,omitempty"`
 }
 
 func (o *jsonOutput) event(name string, j *job) event {
 	return event{
 		Event: name, Time: time.Now(), Job: j.id, State: j.state, Progress: j.progress,
-		Requests: j.requests, Elapsed: milli(j.age()), Message: j.message,
+		Requests: j.requests(), Elapsed: milli(j.age()), Message: j.message, ResultMissing: j.bare,
 	}
 }
+
+func (o *jsonOutput) note(n note) {
+	o.w.Write(jsonLine(struct {
+		Event string    `json:"event"` // listening, submitted, refused
+		Time  time.Time `json:"time"`
+		Jobs  []string  `json:"jobs,omitempty"`
+		URL   string    `json:"url,omitempty"`
+		Error string    `json:"error,omitempty"`
+	}{n.event, time.Now(), n.jobs, n.url, n.err}))
+}
+
+func (o *jsonOutput) told(j *job) { o.w.Write(jsonLine(o.event("webhook", j))) }
 
 func (o *jsonOutput) progress(j *job) { o.w.Write(jsonLine(o.event("progress", j))) }
 
@@ -252,6 +307,7 @@ func (o *jsonOutput) done(j *job) {
 	} else if json.Valid(j.status.Body) {
 		ev.Result = j.status.Body
 	}
+	ev.ResultURL = j.result
 	o.w.Write(jsonLine(ev))
 }
 
@@ -274,7 +330,9 @@ func (o *jsonOutput) summary(_ *board, s summary) {
 		LateWorst    float64         `json:"late_worst"` // the same
 		LateExact    bool            `json:"late_exact"` // false: at most so late
 		LoopRequests int             `json:"loop_requests_computed"`
-	}{"summary", time.Now(), jobs, s.outcomes, s.requests, s.faults, milli(s.elapsed), milli(s.meanLate), milli(s.worst), s.exact, s.loopRequests}))
+
+		Webhooks *webhookCounts `json:"webhooks,omitempty"` // where they are received
+	}{"summary", time.Now(), jobs, s.outcomes, s.requests, s.faults, milli(s.elapsed), milli(s.meanLate), milli(s.worst), s.exact, s.loopRequests, s.hooks}))
 }
 
 // milli is a duration in seconds, to the millisecond.

@@ -21,10 +21,16 @@ type simulation struct {
 	retryAfter time.Duration
 	autoCreate bool
 	epoch      instant
+
+	loss       rate
+	lateResult time.Duration
 }
 
 // names of the flags that simulation adds.
-var simulationFlags = []string{"duration", "fail-rate", "fault", "seed", "retry-after"}
+var simulationFlags = []string{"duration", "fail-rate", "fault", "seed", "retry-after", "webhook-loss", "late-result"}
+
+// those of them that are for HeyGen's API alone.
+var heygenFlags = []string{"webhook-loss", "late-result"}
 
 func (s *simulation) addFlags(fs *flag.FlagSet, where string) {
 	fs.Var(&s.duration, "duration", "how long jobs take: a `distribution`, one of 45s, uniform:5s-30s and\nlognormal:3m,0.5 (median, sigma)"+where)
@@ -32,11 +38,16 @@ func (s *simulation) addFlags(fs *flag.FlagSet, where string) {
 	fs.Var(&s.faults, "fault", "what goes wrong: a `list` such as 503:0.1,drop:5%,latency=200ms. Rates for a\nstatus code, drop, reset, cut, silence, drip, garbage; and retry-after=2s\n(of 429 and 503), latency=, jitter=, drip-every=, limit=3 (faults in all).\nMay be repeated, and none ends what was said before"+where)
 	fs.Uint64Var(&s.seed, "seed", s.seed, "what all chance follows from: a `number`"+where)
 	fs.DurationVar(&s.retryAfter, "retry-after", 0, "the Retry-After of answers about pending jobs, in whole seconds"+where+" (default none)")
+	fs.Var(&s.loss, "webhook-loss", "the share of webhook deliveries that get lost: a `rate`, 0.1 or 10%;\nwith -api heygen"+where+" (default 0)")
+	fs.DurationVar(&s.lateResult, "late-result", 0, "how long a completed job lacks its video_url; with -api heygen"+where+" (default 0)")
 }
 
 func (s *simulation) options(token string) ([]simserver.Option, error) {
 	if s.retryAfter < 0 {
 		return nil, fmt.Errorf("-retry-after %v is negative", s.retryAfter)
+	}
+	if s.lateResult < 0 {
+		return nil, fmt.Errorf("-late-result %v is negative", s.lateResult)
 	}
 	if err := s.faults.Validate(); err != nil {
 		return nil, fmt.Errorf("-fault: %v", strings.TrimPrefix(err.Error(), "simserver: "))
@@ -49,6 +60,7 @@ func (s *simulation) options(token string) ([]simserver.Option, error) {
 		simserver.WithRetryAfter(s.retryAfter),
 		simserver.WithEpoch(s.epoch.Time),
 		simserver.WithToken(token),
+		simserver.WithLateResult(s.lateResult),
 	}
 	if s.autoCreate {
 		opts = append(opts, simserver.WithAutoCreate())

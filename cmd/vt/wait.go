@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
 	"iter"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/vtclient/vtclient"
@@ -35,6 +37,21 @@ are then taken to exist, and are asked about when their age makes it worth while
 
 	vt wait -url https://api.example.com -started 2026-01-02T15:04:05Z job-17
 	vt wait -url https://api.example.com -started 90s job-17
+
+With -api heygen it waits for video translations of HeyGen's, by version 3 of its API,
+with the key from HEYGEN_API_KEY, and shows the URL of each result:
+
+	vt wait -api heygen 4a1e6c 9f03bd
+
+It polls. With -listen it receives webhooks, too, signed with HEYGEN_WEBHOOK_SECRET: the
+address is to be reached from outside, over HTTPS, at the URL that HeyGen knows.
+
+Without a job and -url it shows the whole of that against the simulated backend: it
+submits a video to be translated into four languages, receives webhooks on a loopback
+port, and knows of each end within a round trip, or by polling where a webhook is lost:
+
+	vt wait -api heygen
+	vt wait -api heygen -webhook-loss 50% -late-result 2s
 `
 
 // The jobs and faults that make a demonstration: everything is over in about ten seconds,
@@ -47,7 +64,9 @@ const (
 )
 
 type waitFlags struct {
+	api     apiFlag
 	url     string
+	listen  string
 	timeout time.Duration
 	outage  time.Duration
 	every   time.Duration
@@ -60,31 +79,54 @@ type waitFlags struct {
 }
 
 func (e *env) wait(ctx context.Context, args []string) int {
-	var f waitFlags
+	f := waitFlags{api: apiFlag{plainAPI}}
 	flags := flag.NewFlagSet("wait", flag.ContinueOnError)
-	flags.StringVar(&f.url, "url", "", "the backend's base `URL`; without it one is simulated")
+	flags.Var(&f.api, "api", "the backend's API: a `name`, plain or heygen")
+	flags.StringVar(&f.url, "url", "", "the backend's base `URL`; without it one is simulated or, for jobs with\n-api heygen, it is "+heygenAPI.base)
+	flags.StringVar(&f.listen, "listen", "", "receive webhooks at this `address`, such as 127.0.0.1:8089; with -api heygen\n(default: none; a free port where the backend is simulated)")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the whole wait after this time (default: none)")
 	flags.DurationVar(&f.outage, "outage", 5*time.Minute, "give a job up when nothing but faults came back for this time")
 	flags.DurationVar(&f.every, "every", 0, "ask at this fixed interval, in place of the library's cadence")
 	flags.DurationVar(&f.cost, "cost", 0, "how much waiting a request is worth (default 1s; 100ms without -url, where jobs are short)")
 	flags.StringVar(&f.learn, "learn", "", "read from this `FILE` what earlier runs learnt about how long jobs take, and write there what this one does")
 	flags.Var(&f.started, "started", "when the jobs began: a `time` like 2026-01-02T15:04:05Z, or how long ago, like 90s;\nwith -url only (default: not known)")
-	flags.BoolVar(&f.json, "json", false, "write one JSON object a line: events progress, fault, done and summary")
+	flags.BoolVar(&f.json, "json", false, "write one JSON object a line: events progress, fault, done and summary, and\nwith -api heygen listening, submitted, webhook and refused")
 	flags.BoolVar(&f.verbose, "v", false, "log each fault that is survived, not only the first in a row")
 	f.sim.seed = demoSeed
 	_ = f.sim.duration.Set(demoDuration)
-	const where = "; without -url only"
-	f.sim.addFlags(flags, where)
+	f.sim.addFlags(flags, "; where the backend is simulated")
 	ids, code, ok := e.parse(flags, waitSynopsis, args)
 	if !ok {
 		return code
 	}
 	given := make(map[string]bool)
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if name := misplaced(given, f.api.api, "listen"); name != "" {
+		return e.errorf("wait: -%s is for -api heygen", name)
+	}
+	ofJobs := false // the backend is that which the jobs say
+	if f.api.base != "" {
+		switch {
+		case f.url == "" && len(ids) > 0:
+			f.url, ofJobs = f.api.base, true
+		case f.url != "" && len(ids) == 0:
+			return e.errorf("wait: -api %s with -url waits for the jobs that are named after it; without -url and jobs it submits some to a simulated backend", f.api.name)
+		}
+	}
 	for _, name := range simulationFlags {
-		if f.url != "" && given[name] {
+		switch {
+		case f.url == "" || !given[name]:
+		case ofJobs:
+			return e.errorf("wait: -%s describes the simulated backend, and jobs with -api %s are those of %s", name, f.api.name, f.url)
+		default:
 			return e.errorf("wait: -%s describes the simulated backend, and -url names another", name)
 		}
+	}
+	if f.api.wantsKey(f.url) && strings.TrimSpace(e.getenv(f.api.keyVar)) == "" {
+		return e.errorf("wait: %s asks for a key: put it into the environment variable %s; there is no flag for it, since other users of a machine can read a command line", f.api.host, f.api.keyVar)
+	}
+	if f.listen != "" && f.url != "" && e.getenv(heygenSecretVar) == "" {
+		return e.errorf("wait: -listen: %s", noSecret)
 	}
 	if f.url == "" && given["started"] {
 		return e.errorf("wait: -started says when the jobs of a real backend began; without -url they begin now")
@@ -113,19 +155,19 @@ func (e *env) wait(ctx context.Context, args []string) int {
 
 // waitFor waits for the jobs and reports on them as the flags say.
 func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
-	token := e.getenv("VT_TOKEN")
+	key := e.getenv(f.api.keyVar)
 	var opts []vtclient.Option
 	var sim *simserver.Server
 	url := f.url
 	if url == "" {
-		simOpts, err := f.sim.options(token)
+		simOpts, err := f.sim.options(key)
 		if err != nil {
 			return e.errorf("wait: %v", err)
 		}
 		sim, opts = e.simulate(simOpts...)
 		defer sim.Close()
 		url = sim.URL()
-		if len(ids) == 0 {
+		if len(ids) == 0 && f.api.api == plainAPI {
 			for range demoJobs {
 				ids = append(ids, sim.Create(simserver.Job{}))
 			}
@@ -141,18 +183,23 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 	}
 
 	b := newBoard(e.output(f), f.verbose || f.json)
-	b.started = f.started.Time
+	b.started, b.result = f.started.Time, f.api.result
+	b.secrets = b.secrets.with(key).with(e.getenv(heygenSecretVar))
 	if sim != nil {
 		b.finishedAt = func(id string) time.Time {
-			if j, ok := sim.Job(id); ok {
+			j, ok := sim.Job(id)
+			switch {
+			case !ok:
+				return time.Time{}
+			case j.Fail:
 				return j.Started.Add(j.Duration)
 			}
-			return time.Time{}
+			return j.Started.Add(j.Duration + f.sim.lateResult) // before that there is no result
 		}
 	}
-	opts = append(opts, vtclient.WithOutageTolerance(f.outage), vtclient.WithTrace(b.trace()))
-	if token != "" {
-		opts = append(opts, vtclient.WithHeader("Authorization", "Bearer "+token))
+	opts = append(opts, vtclient.WithEndpoint(f.api.endpoint), vtclient.WithOutageTolerance(f.outage), vtclient.WithTrace(b.trace()))
+	if key != "" {
+		opts = append(opts, vtclient.WithHeader(f.api.header(key)))
 	}
 	if f.every > 0 {
 		opts = append(opts, vtclient.WithPolling(vtclient.Constant(f.every)))
@@ -176,6 +223,23 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 		return e.errorf("wait: %v", err)
 	}
 	defer client.CloseIdleConnections()
+
+	if f.api.api == heygenAPI && (sim != nil || f.listen != "") {
+		stop, err := e.receiveWebhooks(ctx, f, b, client, sim)
+		if err != nil {
+			return e.errorf("wait: webhooks: %v", err)
+		}
+		defer stop()
+	}
+	if sim != nil && len(ids) == 0 {
+		if ids, err = submit(ctx, sim, f.api.api, key); err != nil {
+			if ctx.Err() != nil {
+				return exitInterrupted
+			}
+			return e.errorf("wait: submit: %s", b.secrets.hide(err.Error()))
+		}
+		b.note(note{event: "submitted", text: "submitted a video, POST " + submitPath + ": jobs " + strings.Join(ids, ", "), jobs: ids})
+	}
 
 	interrupted := ctx
 	if f.timeout > 0 {
@@ -218,6 +282,33 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 		return exitInterrupted
 	}
 	return code
+}
+
+// receiveWebhooks starts to receive webhooks for a wait until stop is called. Those of a
+// simulated backend are signed with a secret of this run's own.
+func (e *env) receiveWebhooks(ctx context.Context, f *waitFlags, b *board, client *vtclient.Client, sim *simserver.Server) (stop func(), err error) {
+	addr, secret := f.listen, e.getenv(heygenSecretVar)
+	if sim != nil {
+		secret = rand.Text()
+		if addr == "" {
+			addr = "127.0.0.1:0"
+		}
+	}
+	handler, err := b.webhook(secret, client.Hint)
+	if err != nil {
+		return nil, err
+	}
+	hook, stop, err := e.receive(ctx, addr, handler)
+	if err != nil {
+		return nil, err
+	}
+	if sim != nil {
+		b.hooks.lost = func() int { return sim.Stats().WebhooksLost }
+		hook.Secret, hook.Loss = secret, float64(f.sim.loss)
+		sim.SetWebhook(hook)
+	}
+	b.note(note{event: "listening", text: "receiving webhooks at " + hook.URL, url: hook.URL})
+	return stop, nil
 }
 
 // A beginning is a flag.Value: when the jobs began.

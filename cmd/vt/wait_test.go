@@ -39,6 +39,7 @@ type call struct {
 	stdin  io.Reader
 	stdout io.Writer // nil: a buffer
 	env    map[string]string
+	tamper func(*http.Request) // with webhook deliveries on their way; nil: nobody does
 }
 
 func (c call) run() result {
@@ -50,6 +51,14 @@ func (c call) run() result {
 		simulate: func(opts ...simserver.Option) (*simserver.Server, []vtclient.Option) {
 			r.sim = simserver.StartInMemory(nil, opts...)
 			return r.sim, []vtclient.Option{vtclient.WithHTTPClient(r.sim.HTTPClient())}
+		},
+		receive: func(_ context.Context, addr string, h http.Handler) (simserver.Webhook, func(), error) {
+			return simserver.Webhook{URL: "http://" + addr + "/", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if c.tamper != nil {
+					c.tamper(r)
+				}
+				h.ServeHTTP(w, r)
+			})}, func() {}, nil
 		},
 	}
 	if c.stdin == nil {
@@ -427,6 +436,24 @@ func TestUsage(t *testing.T) {
 		{args: "serve job", code: exitError, stderr: "takes no arguments"},
 		{args: "serve -addr nowhere:x:y", code: exitError, stderr: "serve: listen"},
 		{args: "wait -token x", code: exitError, stderr: "not defined: -token"},
+		{args: "help", code: exitOK, stdout: "HEYGEN_API_KEY"},
+		{args: "wait -h", code: exitOK, stdout: "-late-result"},
+		{args: "serve -h", code: exitOK, stdout: "-webhook-loss"},
+		{args: "wait -api colossyan", code: exitError, stderr: "know plain, heygen"},
+		{args: "wait -api heygen -url http://x", code: exitError, stderr: "waits for the jobs that are named after it"},
+		{args: "wait -api heygen -seed 3 a", code: exitError, stderr: "those of https://api.heygen.com"},
+		{args: "wait -api heygen -url http://x -webhook-loss 1 a", code: exitError, stderr: "-url names another"},
+		{args: "wait -api heygen -url http://x -listen 127.0.0.1:0 a", code: exitError, stderr: "HEYGEN_WEBHOOK_SECRET"},
+		{args: "wait -api heygen -started 5m", code: exitError, stderr: "without -url they begin now"},
+		{args: "wait -api heygen -webhook-loss 2", code: exitError, stderr: "not a rate"},
+		{args: "wait -api heygen -late-result -1s", code: exitError, stderr: "-late-result -1s is negative"},
+		{args: "wait -api heygen -api-key x", code: exitError, stderr: "not defined: -api-key"},
+		{args: "wait -listen 127.0.0.1:0", code: exitError, stderr: "-listen is for -api heygen"},
+		{args: "wait -webhook-loss 1", code: exitError, stderr: "-webhook-loss is for -api heygen"},
+		{args: "wait -late-result 1s", code: exitError, stderr: "-late-result is for -api heygen"},
+		{args: "serve -webhook http://x", code: exitError, stderr: "-webhook is for -api heygen"},
+		{args: "serve -api heygen -webhook http://x", code: exitError, stderr: "HEYGEN_WEBHOOK_SECRET"},
+		{args: "serve -api heygen -webhook-loss 1", code: exitError, stderr: "without -webhook there are none"},
 	} {
 		r := vt(strings.Fields(tt.args)...)
 		if r.code != tt.code || !strings.Contains(r.stdout, tt.stdout) || !strings.Contains(r.stderr, tt.stderr) ||
@@ -605,9 +632,9 @@ func TestFaultFlag(t *testing.T) {
 
 func TestSummaryOfARealBackendSaysAtMost(t *testing.T) {
 	b := newBoard(&plain{io.Discard}, false)
-	b.began = time.Now()
+	b.began, b.requests = time.Now(), 8
 	for i, age := range []time.Duration{10 * time.Second, 0} {
-		j := &job{id: fmt.Sprint(i), began: b.began, requests: 4, outcome: completed, ended: b.began.Add(12 * time.Second)}
+		j := &job{id: fmt.Sprint(i), began: b.began, outcome: completed, ended: b.began.Add(12 * time.Second)}
 		j.status.CheckedAt = j.ended
 		if age > 0 {
 			j.lastPending = b.began.Add(age)

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/simserver"
+)
+
+// receive makes a handler reachable for webhook deliveries until stop is called. The
+// hook holds the URL for them.
+func receive(ctx context.Context, addr string, h http.Handler) (hook simserver.Webhook, stop func(), err error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return hook, nil, err
+	}
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          log.New(io.Discard, "", 0), // it would tear the live lines
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		server.Serve(listener) // returns http.ErrServerClosed
+	}()
+	transport := &http.Transport{}
+	stop = func() {
+		server.Close()
+		listener.Close() // the server does not know it yet if Serve has not begun
+		<-gone
+		transport.CloseIdleConnections()
+	}
+	return simserver.Webhook{URL: "http://" + listener.Addr().String() + "/webhooks/heygen", Transport: transport}, stop, nil
+}
+
+// languages are what the demonstration has its video translated into, a job each.
+var languages = []string{"German", "French", "Japanese", "Spanish"}
+
+// submit has a video translated by the simulated backend, as a program would by HeyGen,
+// and returns the ids of the jobs.
+func submit(ctx context.Context, sim *simserver.Server, a *api, key string) ([]string, error) {
+	body, err := json.Marshal(map[string]any{
+		"video":            map[string]string{"type": "url", "url": "https://example.com/film.mp4"},
+		"output_languages": languages,
+	})
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, sim.URL()+submitPath, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if key != "" {
+		req.Header.Set(a.header(key))
+	}
+	resp, err := sim.HTTPClient().Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	var v struct {
+		Data struct {
+			IDs []string `json:"video_translation_ids"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(answer, &v); err != nil || resp.StatusCode != http.StatusOK || len(v.Data.IDs) == 0 {
+		return nil, fmt.Errorf("the answer is %s: %s", resp.Status, answer)
+	}
+	return v.Data.IDs, nil
+}
+
+const submitPath = "/v3/video-translations"
+
+// webhook returns the handler that takes the deliveries for a wait: it hints the client
+// and tells the board.
+func (b *board) webhook(secret string, hint func(id string)) (http.Handler, error) {
+	verify, err := vtclient.VerifyHeyGen(secret)
+	if err != nil {
+		return nil, err
+	}
+	b.hooks = &hooks{}
+	return &vtclient.Webhook{
+		Verify: verify,
+		Hint: func(id string) {
+			b.told(id)
+			hint(id)
+		},
+		OnError: func(_ *http.Request, err error) { b.refused(err) },
+	}, nil
+}
+
+// Hooks is what is known about the webhooks of a wait.
+type hooks struct {
+	arrived int // for jobs that are waited for
+	refused int
+	inARow  int // refused since the last that arrived
+
+	lost func() int // on the way to us; nil: nobody knows
+}
+
+// told notes that a delivery has said that a job is over.
+func (b *board) told(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	j := b.byID[id]
+	if j == nil || b.over { // a webhook tells of all jobs of an account
+		return
+	}
+	b.hooks.arrived++
+	b.hooks.inARow = 0
+	if j.ended.IsZero() {
+		j.told = true
+		b.out.told(j)
+	}
+}
+
+// refused notes a delivery that was not believed.
+func (b *board) refused(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over {
+		return
+	}
+	b.hooks.refused++
+	b.hooks.inARow++
+	if b.verbose || b.hooks.inARow == 1 {
+		b.out.note(note{event: "refused", text: "webhook refused: " + causeText("", err), err: err.Error()})
+	}
+}
+
+// webhookCounts is what a summary says of webhooks.
+type webhookCounts struct {
+	Arrived int `json:"arrived"` // for jobs that were waited for
+	Refused int `json:"refused"` // by a wrong signature, say
+	Lost    int `json:"lost"`    // on purpose, by the simulated backend in this process
+}
+
+func (w *webhookCounts) text() string {
+	line := count(w.Arrived, "webhook") + " arrived"
+	if w.Lost > 0 {
+		line += fmt.Sprintf(", %d lost on the way", w.Lost)
+	}
+	if w.Refused > 0 {
+		line += fmt.Sprintf(", %d refused", w.Refused)
+	}
+	return line
+}
