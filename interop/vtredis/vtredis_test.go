@@ -165,7 +165,7 @@ func replica(text string) error {
 	defer cancel()
 	rdb := redis.NewClient(&redis.Options{Addr: cfg.Redis, ContextTimeoutEnabled: true})
 	defer rdb.Close()
-	learnt, err := vtredis.Load(ctx, rdb, "learnt", cfg.Name, time.Second)
+	learnt, err := vtredis.Load(ctx, rdb, "learnt", cfg.Name, 10*time.Millisecond)
 	if err != nil {
 		return err
 	}
