@@ -56,7 +56,7 @@ type outcome struct {
 func (c *Client) exchange(ctx context.Context, id string, number int, p *poll) outcome {
 	out := c.exchangeOnce(ctx, id, number, p)
 	var h *HTTPError
-	if out.verdict == final && len(c.prepare) > 0 && errors.As(out.err, &h) && h.StatusCode == http.StatusUnauthorized {
+	if len(c.prepare) > 0 && errors.As(out.err, &h) && h.StatusCode == http.StatusUnauthorized {
 		again := c.exchangeOnce(ctx, id, out.number+1, p)
 		again.requests += out.requests
 		out = again
@@ -392,9 +392,9 @@ func clampProgress(p float64) float64 {
 	return min(p, 1)
 }
 
-// hold429 makes a 429's pause hold for the whole client.
+// hold429 makes a 429's pause hold for the whole client, unless another one lasts longer.
 func (c *Client) hold429(err *HTTPError) {
-	if err.RetryAfter > 0 {
+	if err.RetryAfter > c.held() {
 		shared := *err // ours is completed with what comes next, while others read this one
 		c.holdFault.Store(&shared)
 		c.hold(err.RetryAfter)
@@ -591,9 +591,6 @@ func (b *bodyBuffer) read(resp *http.Response, limit int64) error {
 // returns 0 for a date in the past and for anything else.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := h.Get("Retry-After")
-	if v == "" {
-		return 0
-	}
 	if strings.Trim(v, "0123456789") == "" {
 		var s int64
 		for _, digit := range []byte(v) {
@@ -603,10 +600,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		}
 		return time.Duration(s) * time.Second
 	}
-	t, err := http.ParseTime(v)
-	if err != nil {
-		return 0
-	}
+	t, _ := http.ParseTime(v) // what is no date becomes one long ago
 	// The server's own clock where it tells it: ours may be off.
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = date
@@ -695,9 +689,8 @@ func (r *route) secretsOf(req *http.Request) (secrets []string) {
 		}
 		for _, v := range values {
 			hide(v)
-			if _, token, ok := strings.Cut(v, " "); ok { // "Bearer x"
-				hide(strings.TrimSpace(token))
-			}
+			_, token, _ := strings.Cut(v, " ") // "Bearer x"
+			hide(strings.TrimSpace(token))
 		}
 	}
 	for _, cookie := range req.Cookies() {
