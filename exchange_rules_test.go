@@ -443,3 +443,32 @@ func TestAPendingAnswerHasNoBody(t *testing.T) {
 		t.Errorf("%q, %v", st.Body, err)
 	}
 }
+
+// An answer that is too large or breaks off still says which one it was.
+func TestTheRequestIDOfABodyThatIsOfNoUse(t *testing.T) {
+	for name, body := range map[string]io.Reader{
+		"too large": strings.NewReader(strings.Repeat("x", 2000)),
+		"broken":    io.MultiReader(strings.NewReader("{"), failingReader{}),
+	} {
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			resp := respond(r, 200, "", "X-Request-Id: r-1")
+			resp.Body, resp.ContentLength = io.NopCloser(body), -1
+			return resp, nil
+		}, once(), vtclient.WithMaxBody(1000))
+		_, err := c.Status(t.Context(), "j")
+		if e, ok := err.(interface{ Timeout() bool }); err == nil || !strings.Contains(err.Error(), "request id r-1") || ok && e.Timeout() {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A request that WithRequest has robbed of its host is final.
+func TestARequestWithoutAHostIsFinal(t *testing.T) {
+	calls := 0
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF }, every(time.Minute, 3),
+		vtclient.WithRequest(func(r *http.Request) error { calls++; r.URL.Host = ""; return nil }))
+	var te *vtclient.TransportError
+	if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || te.JobID != "j" || calls != 1 || !strings.Contains(err.Error(), "no http or https URL") || !strings.Contains(err.Error(), "not retried") {
+		t.Errorf("%v after %d calls", err, calls)
+	}
+}

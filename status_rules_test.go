@@ -414,3 +414,113 @@ func TestACacheThatHungIsAskedAgainInTime(t *testing.T) {
 		}
 	})
 }
+
+// A Status whose context is done is told so though the cache knows the answer.
+func TestADoneContextComesBeforeTheCache(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for _, opt := range []Option{WithCache(NewMemoryCache[Status](10)), WithCache(&storing{})} {
+			c, _ := startFake(t, always(completed), opt)
+			if _, err := c.Status(t.Context(), "j"); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if st, err := c.Status(ctx, "j"); !errors.Is(err, context.Canceled) || st.State != "" {
+				t.Errorf("%+v, %v", st, err)
+			}
+		}
+	})
+}
+
+// Where another job's 429 ends a call, the error counts the call's own requests.
+func TestAHoldThatEndsACallCountsItsRequests(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := startFake(t, func(id string, n int, _ time.Duration) fakeReply {
+			if id == "a" {
+				return fakeReply{code: 503}
+			}
+			return fakeReply{code: 429, retryAfter: time.Hour}
+		}, every(2*time.Second, 5))
+		time.AfterFunc(3*time.Second, func() { c.Status(t.Context(), "b") })
+		_, err := c.Status(t.Context(), "a")
+		var w *WaitError
+		if !errors.As(err, &w) || !errors.Is(err, ErrRetryAfter) || w.JobID != "a" || w.Requests != 2 {
+			t.Error(err)
+		}
+	})
+}
+
+// What a trace was given of a fault stays as it was, whatever becomes of the call.
+func TestTheErrorOfATraceStaysAsItWas(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var told error
+		c, _ := startFake(t, always(fakeReply{code: 503}), every(time.Hour, 5), WithTrace(Trace{Scheduled: func(_ context.Context, i TraceInfo) { told = i.Err }}))
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		_, err := c.Status(ctx, "j")
+		var h *HTTPError
+		if !errors.As(err, &h) || h.Next != 0 || !errors.As(told, &h) || h.Next != time.Hour {
+			t.Errorf("the call ended with %v, the trace was told %v", err, told)
+		}
+	})
+}
+
+// The cache keeps the newest pending answer; and in place of an answer that is
+// too large for it nothing, the answer before that included.
+func TestWhatTheCacheKeepsOfAWait(t *testing.T) {
+	const most = 32 << 10
+	body := func(state string, size int) string {
+		s := fmt.Sprintf(`{"result":%q,"progress":0.7,"x":""}`, state)
+		return strings.Replace(s, `""`, `"`+strings.Repeat("x", max(0, size-len(s)))+`"`, 1)
+	}
+	for _, tt := range []struct {
+		name  string
+		last  string // body that the wait sees second
+		state State  // in the cache then; empty: none
+		limit time.Duration
+	}{
+		{"a later pending answer", body("pending", 0), StatePending, 5 * time.Second},
+		{"an end", body("completed", 0), StateCompleted, time.Hour},
+		{"an end of the size that is allowed", body("completed", most), StateCompleted, time.Hour},
+		{"a larger one", body("completed", most+1), "", time.Hour},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				h := playing(body("pending", 0)[:len(`{"result":"pending"`)]+"}", tt.last)
+				c := h.client(t, WithEndpoint(PlainAPI()), WithCache(NewMemoryCache[Status](10)), WithCacheTTL(time.Hour, time.Hour), WithPolling(Constant(2*time.Second)))
+				ctx, cancel := context.WithTimeout(t.Context(), tt.limit)
+				defer cancel()
+				c.Wait(ctx, "j")
+				before := len(h.times())
+				st, err := c.Status(t.Context(), "j")
+				if err != nil || st.Cached != (tt.state != "") || tt.state != "" && (st.State != tt.state || st.Progress != 0.7) || len(h.times()) != before+map[bool]int{true: 1}[tt.state == ""] {
+					t.Errorf("cached %v, %s at %v, %v", st.Cached, st.State, st.Progress, err)
+				}
+			})
+		})
+	}
+}
+
+// The bound of what is kept counts the message as well.
+func TestTheCacheCountsTheMessage(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for _, over := range []int{0, 1} {
+			calls := 0
+			c, err := New("", WithFetch(func(context.Context, string) (Status, error) {
+				calls++
+				return Status{State: StateFailed, Message: strings.Repeat("m", 20<<10), Body: []byte(strings.Repeat("b", 12<<10+over))}, nil
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if _, err := c.Status(t.Context(), "j"); err != nil {
+					t.Error(err)
+				}
+			}
+			if calls != 1+over {
+				t.Errorf("%d bytes over the bound: %d calls", over, calls)
+			}
+		}
+	})
+}
