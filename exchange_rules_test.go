@@ -472,3 +472,79 @@ func TestARequestWithoutAHostIsFinal(t *testing.T) {
 		t.Errorf("%v after %d calls", err, calls)
 	}
 }
+
+// The message of a pending answer is cut between two characters, at 1 KiB; that
+// of a failed job is not.
+func TestWhereAMessageIsCut(t *testing.T) {
+	for _, tt := range []struct {
+		state vtclient.State
+		in    string
+		want  string
+	}{
+		{vtclient.StatePending, strings.Repeat("x", 1024), strings.Repeat("x", 1024)},
+		{vtclient.StatePending, strings.Repeat("x", 1025), strings.Repeat("x", 1021) + "…"},
+		{vtclient.StatePending, "x" + strings.Repeat("ü", 1024), "x" + strings.Repeat("ü", 510) + "…"},
+		{vtclient.StatePending, strings.Repeat("\x80", 2000), "…"}, // no character begins
+		{vtclient.StateFailed, strings.Repeat("x", 5000), strings.Repeat("x", 5000)},
+	} {
+		c, err := vtclient.New("", vtclient.WithFetch(func(context.Context, string) (vtclient.Status, error) {
+			return vtclient.Status{State: tt.state, Message: tt.in}, nil
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := c.Status(t.Context(), "j"); err != nil || st.Message != tt.want {
+			t.Errorf("%s, %d bytes: %d bytes, %v", tt.state, len(tt.in), len(st.Message), err)
+		}
+	}
+}
+
+// In an error's text, a part that is quoted is looked at by itself, since what
+// quotes often quotes the beginning of a secret only; and of an error of more
+// than 1 KiB only the text is kept.
+func TestSecretsInWhatAnErrorQuotes(t *testing.T) {
+	const secret = "s3cret\t0123456789"
+	for _, tt := range []struct {
+		text, want string
+		kept       bool
+	}{
+		{`bad "s3cret\t0123" here`, `bad "[redacted]" here`, true},
+		{`"s3cret\t0123"`, `"[redacted]"`, true},
+		{`bad "ok" and "s3cret\t" or "x"`, `bad "ok" and "[redacted]" or "x"`, true},
+		{`5" of "s3cret`, `5" of "[redacted]`, true},
+		{`"D" is no quote`, `"D" is no quote`, true},
+		{strings.Repeat("x", 1024), strings.Repeat("x", 497) + "…", true},
+		{strings.Repeat("x", 1025), strings.Repeat("x", 497) + "…", false},
+	} {
+		c := stubbed(t, func(*http.Request) (*http.Response, error) { return nil, worded{tt.text, io.ErrNoProgress} }, once(), vtclient.WithHeader("X-Api-Key", secret))
+		_, err := c.Status(t.Context(), "j")
+		if want := `vtclient: job "j": request 1: ` + tt.want + "; not retried: WithRetry stops after try 1"; err == nil || err.Error() != want {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+		if errors.Is(err, io.ErrNoProgress) != tt.kept {
+			t.Errorf("%.40s: the error itself is kept: %v", tt.text, !tt.kept)
+		}
+	}
+}
+
+// A worded error has a text of its own.
+type worded struct {
+	text string
+	error
+}
+
+func (w worded) Error() string { return w.text }
+func (w worded) Unwrap() error { return w.error }
+
+// A user in the base URL counts as a credential that the server has refused.
+func TestAUserInTheBaseURLIsACredential(t *testing.T) {
+	for base, want := range map[string]string{"http://user:p4ssword@h": "are the credentials right?", "http://h": "bring no credentials"} {
+		c, err := vtclient.New(base, vtclient.WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) { return respond(r, 401, ""), nil })}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Status(t.Context(), "j"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", base, err)
+		}
+	}
+}
