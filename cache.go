@@ -230,9 +230,6 @@ func (c *MemoryCache[V]) set(key string, value V, ttl time.Duration, spare func(
 // Len returns the number of entries whose time to live has not passed. It looks
 // at all of them, with the lock held, and frees those that have expired.
 func (c *MemoryCache[V]) Len() int {
-	if c.capacity <= 0 {
-		return 0
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()

@@ -226,7 +226,7 @@ func parseBase(s string) (*url.URL, error) {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return refuse("scheme "+quoteID(u.Scheme), "in", "scheme http or https, as in https://api.example.com")
-	case u.Opaque != "" || u.Hostname() == "":
+	case u.Hostname() == "":
 		return refuse("no host", "in", "a URL with a host, such as https://api.example.com")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return refuse("a query or a fragment", "after", "a URL without them; add parameters in Endpoint.Path or WithRequest")

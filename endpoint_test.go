@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -192,6 +193,7 @@ func TestPlainAPIReadsAnswers(t *testing.T) {
 		{"error", `{"result":"error","message":"no sound"}`, vtclient.Status{State: "error", Message: "no sound"}},
 		{"a decoration of the wrong type is left out", `{"result":"pending","message":{"a":1},"progress":"half"}`, vtclient.Status{State: "pending"}},
 		{"a progress no float can hold is left out", `{"result":"pending","progress":1e999}`, vtclient.Status{State: "pending"}},
+		{"of a decoration that stands there twice the last counts", `{"result":"pending","progress":0.5,"progress":"half","message":"a","message":1}`, vtclient.Status{State: "pending"}},
 		{"null decorations", `{"result":"pending","message":null,"progress":null}`, vtclient.Status{State: "pending"}},
 		{"progress above 1 is 1", `{"result":"pending","progress":42}`, vtclient.Status{State: "pending", Progress: 1}},
 		{"progress below 0 is 0", `{"result":"pending","progress":-1}`, vtclient.Status{State: "pending"}},
@@ -425,4 +427,13 @@ func FuzzDecodePlain(f *testing.F) {
 			t.Errorf("%q: %+v, %v", b, st, err)
 		}
 	})
+}
+
+// What cannot be read at all says so, by the error of encoding/json.
+func TestHeyGenV3KeepsTheCauseOfWhatItCannotRead(t *testing.T) {
+	_, err := vtclient.HeyGenV3().Decode(vtclient.Answer{StatusCode: 200, Body: []byte(`<html>`)})
+	var syntax *json.SyntaxError
+	if !errors.As(err, &syntax) {
+		t.Error(err)
+	}
 }

@@ -359,7 +359,7 @@ func oneLine(s string, limit int) string {
 	var b strings.Builder
 	space := false
 	for _, r := range s {
-		if unicode.IsSpace(r) || !unicode.IsPrint(r) && r != utf8.RuneError {
+		if unicode.IsSpace(r) || !unicode.IsPrint(r) {
 			space = b.Len() > 0
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -129,6 +130,8 @@ func TestRefusedErrorSaysWhenToComeBack(t *testing.T) {
 	}{
 		{comesBack(3 * time.Second), 3 * time.Second, `vtclient: job "j": no request made: go away; try again in 3s`},
 		{comesBack(-1), 0, `vtclient: job "j": no request made: go away`},
+		{&vtclient.BreakerOpenError{State: vtclient.BreakerHalfOpen}, time.Second, // whose own text says it
+			`vtclient: job "j": no request made: circuit breaker is half-open (): try again in 1s`},
 		{errors.New("shut"), 0, `vtclient: job "j": no request made: shut`},
 	} {
 		err := &vtclient.RefusedError{JobID: "j", Err: tt.said}
@@ -147,5 +150,27 @@ func TestTheCausesOfTheCallersContextAreKept(t *testing.T) {
 	_, err := c.Status(ctx, "j")
 	if !errors.Is(err, context.Canceled) || !errors.Is(err, mine) || !strings.Contains(err.Error(), "context canceled: shutting down") {
 		t.Error(err)
+	}
+}
+
+// A cancellation without a cause is said once.
+func TestACancellationWithoutACauseIsSaidOnce(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, errors.New("sent") })
+	_, err := c.Status(ctx, "j")
+	if want := `vtclient: job "j": ended without a result after 0 requests: context canceled`; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+// A *WaitError unwraps to its cause, and to its fault only where it has one.
+func TestWhatAWaitErrorUnwrapsTo(t *testing.T) {
+	fault := errors.New("fault")
+	for _, e := range []*vtclient.WaitError{{Cause: vtclient.ErrGaveUp}, {Cause: vtclient.ErrGaveUp, Fault: fault}} {
+		all := e.Unwrap()
+		if want := []error{vtclient.ErrGaveUp, fault}[:len(all)]; !slices.Equal(all, want) || (len(all) == 2) != (e.Fault != nil) {
+			t.Errorf("%v unwraps to %v", e, all)
+		}
 	}
 }

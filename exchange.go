@@ -81,7 +81,7 @@ func (a inquiry) trace(number int) TraceInfo {
 // A 401 is asked about once more where WithRequest can bring a fresh token.
 func (c *Client) exchange(ctx context.Context, asked inquiry, number int) outcome {
 	out := c.exchangeOnce(ctx, asked, number)
-	if out.verdict == final && len(c.prepare) > 0 && unauthorized(out.err) {
+	if len(c.prepare) > 0 && unauthorized(out.err) {
 		again := c.exchangeOnce(ctx, asked, out.number+1)
 		again.requests += out.requests
 		out = again
@@ -442,9 +442,9 @@ func clampProgress(p float64) float64 {
 	return min(p, 1)
 }
 
-// hold429 makes a 429's pause hold for the whole client.
+// hold429 makes a 429's pause hold for the whole client, unless another one lasts longer.
 func (c *Client) hold429(err *HTTPError) {
-	if err.RetryAfter > 0 {
+	if err.RetryAfter > c.held() {
 		shared := *err // ours is completed with what comes next, while others read this one
 		c.holdFault.Store(&shared)
 		c.hold(err.RetryAfter)
@@ -641,9 +641,6 @@ func (b *bodyBuffer) read(resp *http.Response, limit int64) error {
 // returns 0 for a date in the past and for anything else.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := h.Get("Retry-After")
-	if v == "" {
-		return 0
-	}
 	if strings.Trim(v, "0123456789") == "" {
 		var s int64
 		for _, digit := range []byte(v) {
@@ -653,10 +650,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		}
 		return time.Duration(s) * time.Second
 	}
-	t, err := http.ParseTime(v)
-	if err != nil {
-		return 0
-	}
+	t, _ := http.ParseTime(v) // what is no date becomes one long ago
 	// The server's own clock where it tells it: ours may be off.
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = date
@@ -745,9 +739,8 @@ func (r *route) secretsOf(req *http.Request) (secrets []string) {
 		}
 		for _, v := range values {
 			hide(v)
-			if _, token, ok := strings.Cut(v, " "); ok { // "Bearer x"
-				hide(strings.TrimSpace(token))
-			}
+			_, token, _ := strings.Cut(v, " ") // "Bearer x"
+			hide(strings.TrimSpace(token))
 		}
 	}
 	for _, cookie := range req.Cookies() {

@@ -476,3 +476,102 @@ func TestNewRefusesWhatWithFetchWouldOverride(t *testing.T) {
 		})
 	}
 }
+
+// A base URL beside WithFetch may be there, and is of no use: an id remains any string.
+func TestFetchMakesNoUseOfABaseURL(t *testing.T) {
+	c, err := vtclient.New("https://api.example.com/v1", vtclient.WithFetch(func(context.Context, string) (vtclient.Status, error) { return done, nil }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"j", "..", "a/../b"} {
+		if st, err := c.Status(t.Context(), id); err != nil || st.JobID != id {
+			t.Errorf("%q: %+v, %v", id, st, err)
+		}
+	}
+	if _, err := vtclient.New("ftp://api.example.com", vtclient.WithFetch(func(context.Context, string) (vtclient.Status, error) { return done, nil })); err == nil {
+		t.Error("a base URL that is none is taken")
+	}
+}
+
+// A call of the function is one request to the traces and to the error that a
+// wait ends with; its context ends with it; how long it took tells when the last
+// poll before a deadline has to be made.
+func TestACallOfFetchIsARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r recorder
+		var contexts []context.Context
+		var at []time.Duration
+		start := time.Now()
+		c := fetching(t, func(ctx context.Context, n int) (vtclient.Status, error) {
+			for _, ctx := range contexts {
+				if ctx.Err() == nil {
+					t.Error("the context of an earlier call is alive")
+				}
+			}
+			contexts, at = append(contexts, ctx), append(at, time.Since(start))
+			time.Sleep(100 * time.Millisecond)
+			return vtclient.Status{State: vtclient.StatePending}, nil
+		}, vtclient.WithTrace(r.trace()))
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+		defer cancel()
+		_, err := c.Wait(ctx, "j")
+		var w *vtclient.WaitError
+		if !errors.As(err, &w) || w.Requests != len(at) || len(at) != 3 {
+			t.Errorf("%v after %d calls", err, len(at))
+		}
+		// Three calls of 100 ms have a mean of that and a deviation of 28.125 ms: the
+		// last one begins earlier by the bound of these and 20 ms.
+		if last := at[len(at)-1]; last < 14*time.Second+600*time.Millisecond || last > 14*time.Second+800*time.Millisecond {
+			t.Errorf("calls at %v", at)
+		}
+		for i, name := range r.names {
+			info := r.infos[i]
+			if info.JobID != "j" || name == "answered" && (info.Wire != 1 || info.Latency != 100*time.Millisecond || info.State != vtclient.StatePending || info.Err != nil) {
+				t.Errorf("%s: %+v", name, info)
+			}
+		}
+	})
+}
+
+// The traces are told why a call that its caller left has ended.
+func TestTheTraceOfACallOfFetchThatWasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r recorder
+		c := fetching(t, func(ctx context.Context, n int) (vtclient.Status, error) { <-ctx.Done(); return done, ctx.Err() }, vtclient.WithTrace(r.trace()))
+		mine := errors.New("shutting down")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(mine) })
+		c.Status(ctx, "j")
+		if info := r.last("answered"); !errors.Is(info.Err, context.Canceled) || !errors.Is(info.Err, mine) || info.JobID != "j" {
+			t.Errorf("%+v", info)
+		}
+	})
+}
+
+// A state that the function makes up ends a wait too, at once.
+func TestAStateThatFetchMakesUpEndsAWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		c := fetching(t, func(context.Context, int) (vtclient.Status, error) {
+			calls++
+			return vtclient.Status{State: "paused"}, nil
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		var e *vtclient.StateError
+		if _, err := c.Wait(ctx, "j"); !errors.As(err, &e) || e.Word != "paused" || calls != 1 {
+			t.Errorf("%v after %d calls", err, calls)
+		}
+	})
+}
+
+// A pause beyond ten years is ten years, as in a header.
+func TestAPauseOfFetchBeyondTenYears(t *testing.T) {
+	c := fetching(t, func(context.Context, int) (vtclient.Status, error) {
+		return vtclient.Status{}, &sdkError{pause: 11 * 365 * 24 * time.Hour}
+	})
+	var tr *vtclient.TransportError
+	if _, err := c.Status(t.Context(), "j"); !errors.As(err, &tr) || tr.RetryAfter != 10*365*24*time.Hour {
+		t.Error(err)
+	}
+}

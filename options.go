@@ -130,10 +130,8 @@ func within(where string, err error) error {
 		}
 		return errors.Join(errs...)
 	}
-	if a, ok := err.(*ArgumentError); ok {
-		return &ArgumentError{Where: where + ": " + a.Where, Value: a.Value, Expected: a.Expected}
-	}
-	return fmt.Errorf("vtclient: %s: %w", where, err)
+	a := err.(*ArgumentError)
+	return &ArgumentError{Where: where + ": " + a.Where, Value: a.Value, Expected: a.Expected}
 }
 
 // WithHTTPClient sets the client that requests are sent with, for its

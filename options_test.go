@@ -1,7 +1,10 @@
 package vtclient_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"net/http"
@@ -146,5 +149,51 @@ func TestTracesAddUp(t *testing.T) {
 		vtclient.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
 	if _, err := c.Status(t.Context(), "j"); err != nil || a != 1 || b != 1 || !strings.Contains(log.String(), "exchange") {
 		t.Error(err, a, b, log.String())
+	}
+}
+
+type (
+	limiterMap  map[string]bool
+	limiterChan chan bool
+)
+
+func (limiterMap) Wait(context.Context) error  { return nil }
+func (limiterChan) Wait(context.Context) error { return nil }
+
+// A nil inside an interface is refused whatever kind of value it is, and what
+// only looks like one is not.
+func TestNewRefusesANilOfEachKind(t *testing.T) {
+	for _, l := range []vtclient.Limiter{(*countingLimiter)(nil), limiterFunc(nil), limiterMap(nil), limiterChan(nil)} {
+		_, err := vtclient.New("http://h", vtclient.WithLimiter(l))
+		if want := fmt.Sprintf("vtclient: WithLimiter: got a nil %T, want a value that is not nil", l); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	for _, l := range []vtclient.Limiter{&countingLimiter{}, limiterFunc(func(context.Context) error { return nil }), limiterMap{}, make(limiterChan)} {
+		if _, err := vtclient.New("http://h", vtclient.WithLimiter(l)); err != nil {
+			t.Errorf("%T: %v", l, err)
+		}
+	}
+}
+
+// What is at the edge of sense is taken: a tab in a header's value, an
+// estimate of nothing.
+func TestWhatIsAtTheEdgeOfSenseIsTaken(t *testing.T) {
+	var got string
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+		got = r.Header.Get("X-Key")
+		return respond(r, 200, `{"result":"completed"}`), nil
+	}, vtclient.WithHeader("X-Key", "a\tb"))
+	if _, err := c.Wait(t.Context(), "j", vtclient.Expect(0)); err != nil || got != "a\tb" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A nil among the options of a wait is named by its place.
+func TestANilWaitOptionIsNamedByItsPlace(t *testing.T) {
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF })
+	st, err := c.Wait(t.Context(), "j", vtclient.Expect(1), nil)
+	if want := "vtclient: wait options: got nil as option 2, want a WaitOption"; err == nil || err.Error() != want || st.JobID != "j" {
+		t.Errorf("%+v, %v, want %s", st, err, want)
 	}
 }

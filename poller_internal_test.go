@@ -137,9 +137,16 @@ func TestWhatMakesRoomInAFullInbox(t *testing.T) {
 			in.put(ev)
 		}
 		var got []int
+		loose := 0
 		for _, ev := range in.events {
 			n, _ := strconv.Atoi(ev.status.JobID)
 			got = append(got, n)
+			if !ev.ends() {
+				loose++
+			}
+		}
+		if in.loose != loose {
+			t.Errorf("%s: counts %d that end no job, there are %d", tt.rule, in.loose, loose)
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: of %q there are %v, want %v", tt.rule, string(tt.put), got, tt.want)
@@ -206,4 +213,96 @@ func TestAJobHoldsUpABoundedNumberOfLessons(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever gives up takes with it a result that is there already, behind
+// whatever else is there, and leaves the rest in its order.
+func TestGivingUpTakesAResultThatIsThere(t *testing.T) {
+	c, err := New("http://stub.invalid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &c.poller
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, tt := range []struct{ put, want string }{{"", ""}, {"p", ""}, {"e", "e"}, {"pe", "e"}, {"ppep", "e"}, {"epe", "ee"}, {"pepe", "ee"}} {
+		in := newInbox(ctx, true, true, 10)
+		for i, kind := range tt.put {
+			ev := event{status: Status{JobID: fmt.Sprint(string(kind), i), State: StatePending}}
+			if kind == 'e' {
+				ev.err = errNeutral
+			}
+			in.put(ev)
+		}
+		var got, left string
+		for {
+			ev, ok := e.abandon(in)
+			if !ok {
+				break
+			}
+			if !ev.ends() {
+				t.Errorf("%s: took %q", tt.put, ev.status.JobID)
+			}
+			got += ev.status.JobID[:1]
+		}
+		if in.loose != len(in.events) || e.empty(in) != (len(in.events) == 0) {
+			t.Errorf("%s: %d left, counted as %d, empty: %v", tt.put, len(in.events), in.loose, e.empty(in))
+		}
+		for {
+			ev, ok := e.take(in)
+			if !ok {
+				break
+			}
+			left += ev.status.JobID
+		}
+		want := ""
+		for i, kind := range tt.put {
+			if kind == 'p' {
+				want += fmt.Sprint("p", i)
+			}
+		}
+		if got != tt.want || left != want || in.loose != 0 || !e.empty(in) {
+			t.Errorf("%s: took %q and left %q, want %q and %q", tt.put, got, left, tt.want, want)
+		}
+	}
+}
+
+// A hearingLearner notes of what it is told and how.
+type hearingLearner struct {
+	Constant
+	heard *[]string
+}
+
+func (l hearingLearner) Learn(c Completion) { *l.heard = append(*l.heard, fmt.Sprint(c.Hinted)) }
+func (l hearingLearner) hintsCome()         { *l.heard = append(*l.heard, "hints") }
+
+// Only a job that ended through a hint says that hints come.
+func TestWhichJobsSayThatHintsCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		var heard []string
+		c, err := New("", WithPolling(hearingLearner{Constant(10 * time.Second), &heard}), WithCache(nil), WithFetch(func(context.Context, string) (Status, error) {
+			if n++; n%2 == 1 {
+				return Status{State: StatePending}, nil
+			}
+			return Status{State: StateCompleted}, nil
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, hint := range []bool{false, true, false} {
+			if hint {
+				time.AfterFunc(5*time.Second, func() { c.Hint("j") })
+			}
+			if _, err := c.Wait(t.Context(), "j"); err != nil {
+				t.Error(err)
+			}
+		}
+		if want := []string{"false", "hints", "true", "false"}; !slices.Equal(heard, want) {
+			t.Errorf("%q, want %q", heard, want)
+		}
+		if c.http != nil {
+			t.Error("a client that asks a function holds a transport")
+		}
+	})
 }

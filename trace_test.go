@@ -216,3 +216,40 @@ func (brokenCache) Get(context.Context, string) (vtclient.Status, bool, error) {
 func (brokenCache) Set(context.Context, string, vtclient.Status, time.Duration) error {
 	return errors.New("cache is broken")
 }
+
+// Each log line has the facts that apply to it, and no others.
+func TestWhatALogLineHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lines noting
+		cache := vtclient.NewMemoryCache[vtclient.Status](10)
+		c := clientFor(t, testserver.StartInMemory(t, testserver.Reply(503, ""), testserver.Delay(250*time.Millisecond, testserver.Pending())),
+			every(2*time.Second, 2), vtclient.WithCache(cache), vtclient.WithLogger(slog.New(&lines)))
+		for range 2 {
+			if _, err := c.Status(t.Context(), "j"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := []string{
+			"WARN vtclient: exchange: job attempt status_code error",
+			"WARN vtclient: next request scheduled: job attempt delay error",
+			"DEBUG vtclient: exchange: job attempt state status_code latency",
+			"DEBUG vtclient: cache: job attempt state",
+		}
+		if got := strings.Join(lines, "\n"); got != strings.Join(want, "\n") {
+			t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
+		}
+	})
+}
+
+// noting is a slog.Handler that notes level, message and keys of each line.
+type noting []string
+
+func (n *noting) Enabled(context.Context, slog.Level) bool { return true }
+func (n *noting) WithAttrs([]slog.Attr) slog.Handler       { return n }
+func (n *noting) WithGroup(string) slog.Handler            { return n }
+func (n *noting) Handle(_ context.Context, r slog.Record) error {
+	line := fmt.Sprintf("%v %s:", r.Level, r.Message)
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.Key; return true })
+	*n = append(*n, line)
+	return nil
+}

@@ -266,10 +266,9 @@ type tries struct {
 
 // ask asks until there is an answer, or an error that is not worth another try.
 func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error) {
-	none := Status{JobID: jobID}
 	for {
 		if err := c.sleepUntil(ctx, jobID, t); err != nil {
-			return none, err
+			return Status{}, err
 		}
 		if t.first.IsZero() {
 			t.first = time.Now()
@@ -282,10 +281,10 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 			return out.status, nil
 		case left:
 			// Marked, as ctx itself may say so only in a moment.
-			return none, ownError{c.ended(ctx, jobID, t)}
+			return Status{}, ownError{c.ended(ctx, jobID, t)}
 		case held:
 			if out.hint > c.maxRetryAfter {
-				return none, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errHeld(out.hint), Fault: c.holdFault.Load()}
+				return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errHeld(out.hint), Fault: c.holdFault.Load()}
 			}
 			t.notBefore = time.Now().Add(out.hint)
 			if t.fault == nil {
@@ -294,18 +293,18 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 			continue
 		case fault:
 		default:
-			return none, out.err
+			return Status{}, out.err
 		}
 		t.made++
 		t.fault = out.err
 		if out.hint > c.maxRetryAfter {
-			return none, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errTooLong(), Fault: out.err}
+			return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errTooLong(), Fault: out.err}
 		}
 		d := details(out.err)
 		delay, ok := c.retry.Next(Attempt{Number: t.made, Elapsed: time.Since(t.first)})
 		if !ok {
 			d.then = fmt.Sprintf("not retried: WithRetry stops after try %d", t.made)
-			return none, out.err
+			return Status{}, out.err
 		}
 		delay = max(delay, out.hint, pollFloor)
 		t.notBefore = time.Now().Add(delay)
@@ -337,10 +336,8 @@ func (c *Client) sleepUntil(ctx context.Context, jobID string, t *tries) error {
 		return ownError{&WaitError{JobID: jobID, Requests: t.made, Fault: t.fault,
 			Cause: fmt.Errorf("the next try in %v would come too late: %w", d.Round(time.Millisecond), context.DeadlineExceeded)}}
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
 		return c.ended(ctx, jobID, t)
@@ -390,9 +387,9 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 		return Status{}, false
 	}
 	if m, ok := c.cache.(*MemoryCache[Status]); ok && len(c.traces) == 0 {
-		st, hit, _ := m.Get(ctx, jobID) // neither hangs nor fails
+		st, _, _ := m.Get(ctx, jobID) // neither hangs nor fails; a miss has no state
 		st.Cached = true
-		return st, hit && st.JobID == jobID && (st.settled() || pending && st.known())
+		return st, st.JobID == jobID && (st.settled() || pending && st.known())
 	}
 	var st Status
 	var hit bool
@@ -407,7 +404,7 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 		}
 		return nil
 	})
-	if !hit || ctx.Err() != nil || !pending && !st.settled() {
+	if !hit || !pending && !st.settled() {
 		return Status{}, false
 	}
 	st.Cached, st.Progress = true, clampProgress(st.Progress)

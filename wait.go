@@ -93,7 +93,7 @@ func (c *Client) follow(ctx context.Context, jobID string, wc *waitConfig, obser
 			return st, err
 		}
 		if ev.fault == nil && observe != nil && !observe(ev.status) {
-			return ev.status, nil
+			return Status{}, nil
 		}
 	}
 }
@@ -128,9 +128,7 @@ func (wc *waitConfig) dispatch(ev event) (Status, error, bool) {
 	}
 	switch {
 	case ev.fault != nil:
-		if wc.onError != nil {
-			wc.onError(ev.fault)
-		}
+		wc.onError(ev.fault) // only who has one is told of faults
 		return Status{}, nil, false
 	case ev.err != nil:
 		return ev.status, ev.err, true
@@ -139,7 +137,7 @@ func (wc *waitConfig) dispatch(ev event) (Status, error, bool) {
 		wc.onProgress(ev.status)
 	}
 	if !ev.status.State.Terminal() {
-		return ev.status, nil, false
+		return Status{}, nil, false
 	}
 	st, err := verdictOn(ev.status)
 	return st, err, true
@@ -209,9 +207,7 @@ func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOp
 		go func() {
 			end := feedEnd{goexit: true}
 			defer func() {
-				if end.panicked = recover(); end.panicked != nil {
-					end.goexit = false
-				}
+				end.panicked = recover()
 				fed <- end
 			}()
 			c.feed(in, jobs, &wc)
@@ -225,7 +221,7 @@ func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOp
 // ends a goroutine is done again on the caller's, as iter.Pull does.
 type feedEnd struct {
 	panicked any
-	goexit   bool
+	goexit   bool // also where it panicked
 }
 
 // feed hands the jobs of a sequence to the poller until the batch is closed.
@@ -280,7 +276,7 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 		}
 		if over {
 			if ev, ok := c.poller.abandon(in); ok {
-				if st, err, end := wc.dispatch(ev); end && !yield(st, err) {
+				if st, err, _ := wc.dispatch(ev); !yield(st, err) {
 					return
 				}
 				continue

@@ -1259,3 +1259,117 @@ func TestWaitAllThroughTrouble(t *testing.T) {
 		}
 	})
 }
+
+// A Wait or Watch that is refused names the job, in the Status too, and so does
+// one whose context is done, though the cache knows the end.
+func TestARefusedWaitNamesTheJob(t *testing.T) {
+	cache := NewMemoryCache[Status](10)
+	c, f := startFake(t, always(completed), WithCache(cache))
+	if _, err := c.Wait(t.Context(), "j"); err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	long := strings.Repeat("x", 2049)
+	for _, tt := range []struct {
+		ctx  context.Context
+		id   string
+		opts []WaitOption
+	}{{t.Context(), long, nil}, {t.Context(), "j", []WaitOption{Expect(-1)}}, {gone, "j", nil}} {
+		st, err := c.Wait(tt.ctx, tt.id, tt.opts...)
+		ended := tt.ctx.Err() != nil
+		var w *WaitError
+		var bad *ArgumentError
+		if !reflect.DeepEqual(st, Status{JobID: tt.id}) || errors.As(err, &w) != ended || errors.As(err, &bad) == ended || ended && (w.JobID != tt.id || !errors.Is(err, context.Canceled)) {
+			t.Errorf("Wait: %+v, %v", st, err)
+		}
+		n := 0
+		for st, werr := range c.Watch(tt.ctx, tt.id, tt.opts...) {
+			if n++; !reflect.DeepEqual(st, Status{JobID: tt.id}) || werr == nil || werr.Error() != err.Error() {
+				t.Errorf("Watch: %+v, %v", st, werr)
+			}
+		}
+		if n != 1 {
+			t.Errorf("Watch yields %d times", n)
+		}
+	}
+	if n := f.total(); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+// A fault is told to OnError, and is no observation of a Watch.
+func TestAFaultIsNoObservation(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}, completed))
+		var seen []string
+		for st, err := range c.Watch(t.Context(), "j", OnError(func(err error) { seen = append(seen, "fault") })) {
+			if seen = append(seen, string(st.State)); err != nil {
+				t.Error(err)
+			}
+		}
+		if want := []string{"pending", "fault", "completed"}; !slices.Equal(seen, want) {
+			t.Errorf("%q, want %q", seen, want)
+		}
+	})
+}
+
+// A WaitAll polls what the cache has as pending, and reports a bad id as that
+// though the time is up.
+func TestWhatAWaitAllTakesFromItsCacheAndItsArguments(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, inTurn(pending, completed), WithCache(NewMemoryCache[Status](10)))
+		if _, err := c.Status(t.Context(), "j"); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for st, err := range c.WaitAll(t.Context(), Jobs("j")) {
+			if n++; err != nil || st.State != StateCompleted || st.Cached {
+				t.Errorf("%+v, %v", st, err)
+			}
+		}
+		if n != 1 || f.total() != 2 {
+			t.Errorf("%d results after %d requests", n, f.total())
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		long := strings.Repeat("x", 2049)
+		for st, err := range c.WaitAll(gone, Jobs(long, "k")) {
+			var w *WaitError
+			var bad *ArgumentError
+			if !reflect.DeepEqual(st, Status{JobID: st.JobID}) || errors.As(err, &bad) != (st.JobID == long) || errors.As(err, &w) != (st.JobID == "k") || w != nil && w.JobID != "k" {
+				t.Errorf("%+v, %v", st, err)
+			}
+		}
+	})
+}
+
+// When the context of a WaitAll is done, jobs that its sequence still gives are
+// reported as long as no two of them are 100 ms apart, and not waited for after that.
+func TestJobsThatComeAfterTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := startFake(t, always(pending))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		var got []string
+		for st, err := range c.WaitAll(ctx, func(yield func(Job) bool) {
+			yield(Job{ID: "0"})
+			time.Sleep(time.Second)
+			for i := 1; i <= 5; i++ {
+				time.Sleep(90 * time.Millisecond)
+				yield(Job{ID: strconv.Itoa(i)})
+			}
+			time.Sleep(101 * time.Millisecond)
+			yield(Job{ID: "6"})
+		}) {
+			if got = append(got, st.JobID); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(start); strings.Join(got, "") != "012345" || took != 1550*time.Millisecond {
+			t.Errorf("%q after %v", got, took)
+		}
+		time.Sleep(time.Second)
+	})
+}

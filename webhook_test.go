@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -481,4 +482,57 @@ func FuzzWebhook(f *testing.F) {
 			t.Fatalf("hinted twice: %q", h.hints)
 		}
 	})
+}
+
+// Of two events without an id, of different bodies, none is a replay of the other.
+func TestWebhookEventsWithoutAnID(t *testing.T) {
+	h := newReceiver(t, webhookSecret)
+	for _, id := range []string{"a", "b", "a"} {
+		r := delivery(success(id), "")
+		r.Header.Del("Heygen-Event-Id")
+		if c := h.take(r).Code; c != 200 {
+			t.Error(c)
+		}
+	}
+	if !slices.Equal(h.hints, []string{"a", "b"}) {
+		t.Errorf("hints %q", h.hints)
+	}
+}
+
+// What says to be too long is not read at all, and a genuine event that cannot
+// be read says why.
+func TestWebhookBodiesThatAreRefused(t *testing.T) {
+	h := newReceiver(t, webhookSecret)
+	long := delivery(success("a"), "e")
+	long.ContentLength = 256<<10 + 1
+	long.Body = io.NopCloser(unread{t})
+	if c := h.take(long).Code; c != 413 {
+		t.Error(c)
+	}
+	exact := delivery(success("a"), "e")
+	exact.ContentLength = 256 << 10 // it is shorter; the server would have noticed
+	if c := h.take(exact).Code; c != 200 {
+		t.Error(c)
+	}
+	for _, body := range []string{`{`, `{"event_type":"video_translate.success","event_data":7}`} {
+		h.errs = nil
+		var syntax *json.SyntaxError
+		var wrong *json.UnmarshalTypeError
+		if c := h.take(delivery(body, "x")).Code; c != 400 || len(h.errs) != 1 || !errors.Is(h.errs[0], vtclient.ErrUnreadable) ||
+			!errors.As(h.errs[0], &syntax) && !errors.As(h.errs[0], &wrong) {
+			t.Errorf("%s: %d, %v", body, c, h.errs)
+		}
+	}
+}
+
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) { u.t.Error("read"); return 0, io.EOF }
+
+// An empty secret is named by its place.
+func TestVerifyHeyGenNamesTheEmptySecret(t *testing.T) {
+	_, err := vtclient.VerifyHeyGen("a", "", "c")
+	if want := "vtclient: VerifyHeyGen: got an empty secret as number 2, want secrets that are not empty"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
 }
