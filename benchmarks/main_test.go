@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 )
 
 // rotate says which contender of each benchmark is measured first, so that over
@@ -79,21 +78,16 @@ func (s stub) RoundTrip(r *http.Request) (*http.Response, error) {
 // live returns the bytes that are live now: objects, and the stacks of goroutines.
 // The second collection takes what the first one left in pools.
 func live() float64 {
+	heap, stacks := liveParts()
+	return heap + stacks
+}
+
+func liveParts() (heap, stacks float64) {
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.GC()
 	runtime.ReadMemStats(&m)
-	return float64(m.HeapAlloc + m.StackInuse)
-}
-
-// quiet waits until no more than n goroutines are left.
-func quiet(b *testing.B, n int) {
-	b.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); runtime.NumGoroutine() > n; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			b.Fatalf("%d goroutines, want at most %d", runtime.NumGoroutine(), n)
-		}
-	}
+	return float64(m.HeapAlloc), float64(m.StackInuse)
 }
 
 // names returns n different ids of the same length.

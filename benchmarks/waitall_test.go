@@ -26,27 +26,43 @@ func (thrice) Next(a vtclient.Attempt) (time.Duration, bool) {
 	return time.Hour, true
 }
 
-// A counted transport answers "pending" and counts; from its answer number turn on it
-// gives the other answer.
+// A counted transport answers "pending" to the first two requests for each job and
+// then what third says. It tells the jobs by the last eight digits of their ids.
 type counted struct {
-	n    atomic.Int64
-	turn int64
-	then stub
+	third stub
+	asked []atomic.Int32
+	polls atomic.Int64
 }
+
+func newCounted(n int, third stub) *counted {
+	return &counted{third: third, asked: make([]atomic.Int32, n)}
+}
+
+var (
+	pending   = stub{http.StatusOK, pendingBody}
+	completed = stub{http.StatusOK, `{"result":"completed"}`}
+	down      = stub{http.StatusServiceUnavailable, "upstream is down"}
+)
 
 func (c *counted) RoundTrip(r *http.Request) (*http.Response, error) {
-	if c.n.Add(1) > c.turn {
-		return c.then.RoundTrip(r)
+	job := 0
+	for _, digit := range r.URL.Path[len(r.URL.Path)-8:] {
+		job = 10*job + int(digit-'0')
 	}
-	return stub{http.StatusOK, pendingBody}.RoundTrip(r)
+	c.polls.Add(1)
+	if c.asked[job].Add(1) < 3 {
+		return pending.RoundTrip(r)
+	}
+	return c.third.RoundTrip(r)
 }
 
-// reached waits until n requests have been answered.
-func (c *counted) reached(b *testing.B, n int) {
+// reached waits until each job has been asked for three times.
+func (c *counted) reached(b *testing.B) {
 	b.Helper()
-	for deadline := time.Now().Add(5 * time.Minute); c.n.Load() < int64(n); time.Sleep(5 * time.Millisecond) {
+	want := 3 * int64(len(c.asked))
+	for deadline := time.Now().Add(5 * time.Minute); c.polls.Load() < want; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			b.Fatalf("%d requests of %d", c.n.Load(), n)
+			b.Fatalf("%d requests of %d", c.polls.Load(), want)
 		}
 	}
 }
@@ -113,17 +129,14 @@ func pollLoop(ctx context.Context, hc *http.Client, id string) {
 // answer was a 503 to all of them. The loop is a goroutine and a timer for each.
 func BenchmarkWaitAllMemory(b *testing.B) {
 	n := size(100_000, 500)
-	measure := func(b *testing.B, outage bool, start func(ctx context.Context, rt http.RoundTripper, ids []string) (wait func())) {
+	measure := func(b *testing.B, third stub, start func(ctx context.Context, rt http.RoundTripper, ids []string) (wait func())) {
 		for b.Loop() {
-			rt := &counted{turn: 1 << 60}
-			if outage {
-				rt.turn, rt.then = int64(2*n), stub{http.StatusServiceUnavailable, "upstream is down"}
-			}
+			rt := newCounted(n, third)
 			ids := names(n)
 			before := live()
 			ctx, cancel := context.WithCancel(b.Context())
 			wait := start(ctx, rt, ids)
-			rt.reached(b, 3*n)
+			rt.reached(b)
 			time.Sleep(100 * time.Millisecond) // until the last answer is taken in
 			b.ReportMetric((live()-before)/float64(n), "B/job")
 			cancel()
@@ -131,8 +144,8 @@ func BenchmarkWaitAllMemory(b *testing.B) {
 			runtime.KeepAlive(ids)
 		}
 	}
-	ours := func(b *testing.B, outage bool) {
-		measure(b, outage, func(ctx context.Context, rt http.RoundTripper, ids []string) func() {
+	ours := func(b *testing.B, third stub) {
+		measure(b, third, func(ctx context.Context, rt http.RoundTripper, ids []string) func() {
 			c := pollingClient(b, rt)
 			done := make(chan struct{})
 			go func() {
@@ -144,10 +157,10 @@ func BenchmarkWaitAllMemory(b *testing.B) {
 		})
 	}
 	compare(b,
-		contender{"vtclient", func(b *testing.B) { ours(b, false) }},
-		contender{"vtclient-outage", func(b *testing.B) { ours(b, true) }},
+		contender{"vtclient", func(b *testing.B) { ours(b, pending) }},
+		contender{"vtclient-outage", func(b *testing.B) { ours(b, down) }},
 		contender{"loop", func(b *testing.B) {
-			measure(b, false, func(ctx context.Context, rt http.RoundTripper, ids []string) func() {
+			measure(b, pending, func(ctx context.Context, rt http.RoundTripper, ids []string) func() {
 				hc := &http.Client{Transport: rt}
 				var wg sync.WaitGroup
 				for _, id := range ids {
@@ -165,18 +178,20 @@ func BenchmarkWaitMemory(b *testing.B) {
 	n := size(100_000, 500)
 	measure := func(b *testing.B, start func(rt http.RoundTripper) func(ctx context.Context, id string)) {
 		for b.Loop() {
-			rt := &counted{turn: 1 << 60}
+			rt := newCounted(n, pending)
 			ids := names(n)
-			before := live()
+			heap, stacks := liveParts()
 			ctx, cancel := context.WithCancel(b.Context())
 			wait := start(rt)
 			var wg sync.WaitGroup
 			for _, id := range ids {
 				wg.Go(func() { wait(ctx, id) })
 			}
-			rt.reached(b, 3*n)
+			rt.reached(b)
 			time.Sleep(100 * time.Millisecond)
-			b.ReportMetric((live()-before)/float64(n), "B/caller")
+			heap2, stacks2 := liveParts()
+			b.ReportMetric((heap2-heap+stacks2-stacks)/float64(n), "B/caller")
+			b.ReportMetric((stacks2-stacks)/float64(n), "stack-B/caller")
 			cancel()
 			wg.Wait()
 			runtime.KeepAlive(ids)
@@ -198,63 +213,21 @@ func BenchmarkWaitMemory(b *testing.B) {
 	)
 }
 
-// thirdIsLast answers "completed" to the third request for each job. It tells them by
-// the last eight digits of their ids.
-type thirdIsLast struct {
-	asked []atomic.Int32
-	polls atomic.Int64
-}
-
-func (t *thirdIsLast) RoundTrip(r *http.Request) (*http.Response, error) {
-	i := 0
-	for _, c := range r.URL.Path[len(r.URL.Path)-8:] {
-		i = 10*i + int(c-'0')
-	}
-	t.polls.Add(1)
-	if t.asked[i].Add(1) < 3 {
-		return stub{http.StatusOK, pendingBody}.RoundTrip(r)
-	}
-	return stub{http.StatusOK, `{"result":"completed"}`}.RoundTrip(r)
-}
-
 // BenchmarkWaitAllMillion waits for a million jobs in one WaitAll, each polled three
-// times and then over, and tells the most memory that the process had and what a poll
-// took of the processors. The loop does the same work for 100,000, and vtclient-100k
-// is there to compare with it.
+// times and then over, and tells the most memory that the process had meanwhile.
 func BenchmarkWaitAllMillion(b *testing.B) {
-	run := func(b *testing.B, n int, wait func(rt http.RoundTripper, ids []string)) {
-		for b.Loop() {
-			rt := &thirdIsLast{asked: make([]atomic.Int32, n)}
-			ids := names(n)
-			debug.FreeOSMemory()
-			resetPeak()
-			before := cpuTime()
-			wait(rt, ids)
-			b.ReportMetric(float64(cpuTime()-before)/float64(rt.polls.Load()), "cpu-ns/poll")
-			b.ReportMetric(float64(rt.polls.Load())/float64(n), "polls/job")
-			b.ReportMetric(peakMemory()/(1<<20), "peak-MiB")
-		}
-	}
-	ours := func(b *testing.B, n int) {
-		run(b, n, func(rt http.RoundTripper, ids []string) {
-			c := pollingClient(b, rt)
-			done := 0
-			for st, err := range c.WaitAll(b.Context(), hinted(c, ids)) {
-				if err != nil || st.State != vtclient.StateCompleted {
-					b.Fatal(st, err)
-				}
-				done++
-			}
-			if done != n {
-				b.Fatalf("%d jobs of %d", done, n)
-			}
-		})
-	}
+	n := size(1_000_000, 1000)
+	compare(b, contender{"vtclient", func(b *testing.B) { toTheEnd(b, n, waitAll(b)) }})
+}
+
+// BenchmarkWaitAllCPU is the same for 100,000 jobs, beside a loop of polls in a
+// goroutine for each of them, and tells what a poll took of the processors.
+func BenchmarkWaitAllCPU(b *testing.B) {
+	n := size(100_000, 500)
 	compare(b,
-		contender{"vtclient", func(b *testing.B) { ours(b, size(1_000_000, 1000)) }},
-		contender{"vtclient-100k", func(b *testing.B) { ours(b, size(100_000, 1000)) }},
+		contender{"vtclient", func(b *testing.B) { toTheEnd(b, n, waitAll(b)) }},
 		contender{"loop", func(b *testing.B) {
-			run(b, size(100_000, 1000), func(rt http.RoundTripper, ids []string) {
+			toTheEnd(b, n, func(rt http.RoundTripper, ids []string) {
 				hc := &http.Client{Transport: rt}
 				var wg sync.WaitGroup
 				for _, id := range ids {
@@ -264,4 +237,36 @@ func BenchmarkWaitAllMillion(b *testing.B) {
 			})
 		}},
 	)
+}
+
+func waitAll(b *testing.B) func(http.RoundTripper, []string) {
+	return func(rt http.RoundTripper, ids []string) {
+		c := pollingClient(b, rt)
+		done := 0
+		for st, err := range c.WaitAll(b.Context(), hinted(c, ids)) {
+			if err != nil || st.State != vtclient.StateCompleted {
+				b.Fatal(st, err)
+			}
+			done++
+		}
+		if done != len(ids) {
+			b.Fatalf("%d jobs of %d", done, len(ids))
+		}
+	}
+}
+
+func toTheEnd(b *testing.B, n int, wait func(rt http.RoundTripper, ids []string)) {
+	for b.Loop() {
+		rt := newCounted(n, completed)
+		ids := names(n)
+		debug.FreeOSMemory()
+		resetPeak()
+		before := cpuTime()
+		wait(rt, ids)
+		b.ReportMetric(float64(cpuTime()-before)/float64(rt.polls.Load()), "cpu-ns/poll")
+		b.ReportMetric(peakMemory()/(1<<20), "peak-MiB")
+		if polls := rt.polls.Load(); polls != int64(3*n) {
+			b.Fatalf("%d polls of %d jobs", polls, n)
+		}
+	}
 }
