@@ -12,9 +12,13 @@ import (
 	"testing"
 )
 
-// rotate says which contender of each benchmark is measured first, so that over
-// the rounds of a run no place in the order is always the same one's.
-var rotate = flag.Int("rotate", 0, "begin each benchmark with this contender, modulo their number")
+var (
+	// rotate and reps are how a run makes what disturbs the machine disturb all alike:
+	// the contenders of a benchmark take turns, for a short while each, and over the
+	// rounds of a run no place in the order is always the same one's.
+	rotate = flag.Int("rotate", 0, "begin each benchmark with this contender, modulo their number")
+	reps   = flag.Int("reps", 1, "how many turns each contender has")
+)
 
 // A contender is one way to do the work of a benchmark.
 type contender struct {
@@ -22,12 +26,14 @@ type contender struct {
 	run  func(b *testing.B)
 }
 
-// compare runs the contenders one after the other, under names like by=vtclient.
+// compare runs the contenders in turns, under names like by=vtclient.
 func compare(b *testing.B, cs ...contender) {
 	b.Helper()
-	for i := range cs {
-		c := cs[(i+*rotate)%len(cs)]
-		b.Run("by="+c.name, c.run)
+	for rep := range *reps {
+		for i := range cs {
+			c := cs[(i+rep+*rotate)%len(cs)]
+			b.Run("by="+c.name, c.run) // package testing appends a #01 to the second, and so on
+		}
 	}
 }
 

@@ -1,6 +1,6 @@
 // Command run measures vtclient beside its peers and writes down what it found.
 //
-//	go run ./run                       # everything, in about a quarter of an hour
+//	go run ./run                       # everything, in about fifteen minutes
 //	go run ./run -rows 'Cache|Breaker' # some rows
 //	go run ./run -from RESULTS.txt     # measures nothing, only writes the table and the charts
 //
@@ -33,6 +33,7 @@ import (
 
 type options struct {
 	rounds    int
+	reps      int
 	benchtime time.Duration
 	rows      *regexp.Regexp
 	from      string
@@ -47,14 +48,15 @@ func main() {
 	o := options{}
 	rowsText := ""
 	flag.IntVar(&o.rounds, "rounds", 10, "how many rounds; ratios of fewer than six say little")
-	flag.DurationVar(&o.benchtime, "benchtime", 100*time.Millisecond, "how long each contender is measured in each round")
+	flag.IntVar(&o.reps, "reps", 5, "how many turns each contender has in each round")
+	flag.DurationVar(&o.benchtime, "benchtime", 20*time.Millisecond, "how long a turn is")
 	flag.StringVar(&rowsText, "rows", "", "measure only the benchmarks whose names match this `regexp`; Waiting is one of them")
 	flag.StringVar(&o.from, "from", "", "measure nothing, and take the figures from this `file`")
 	flag.StringVar(&o.out, "out", ".", "the `folder` to write to")
 	flag.StringVar(&o.note, "note", "", "a `remark` about this run, for the head of RESULTS.md")
 	flag.BoolVar(&o.peers, "peers", true, "also count the modules, names and lines of each peer; asks the module proxy")
 	flag.Parse()
-	if flag.NArg() > 0 || o.rounds < 1 {
+	if flag.NArg() > 0 || o.rounds < 1 || o.reps < 1 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -150,19 +152,19 @@ func measure(ctx context.Context, o options, raw string) error {
 			if !o.rows.MatchString(g.bench) || g.rounds > 0 && round >= g.rounds {
 				continue
 			}
-			benchtime := o.benchtime.String()
+			benchtime, reps := o.benchtime.String(), strconv.Itoa(o.reps)
 			if g.once {
-				benchtime = "1x"
+				benchtime, reps = "1x", "1"
 			}
 			// Who comes first changes from round to round.
 			ours := func() error {
 				if g.root == "" {
 					return nil
 				}
-				return bench("root", "-test.bench", pattern(g.root), "-test.benchtime", benchtime)
+				return bench("root", "-test.bench", pattern(g.root), "-test.benchtime", benchtime, "-test.count", reps)
 			}
 			theirs := func() error {
-				return bench("peers", "-test.bench", pattern(g.bench), "-test.benchtime", benchtime, "-rotate", strconv.Itoa(round))
+				return bench("peers", "-test.bench", pattern(g.bench), "-test.benchtime", benchtime, "-rotate", strconv.Itoa(round), "-reps", reps)
 			}
 			if round%2 == 1 {
 				ours, theirs = theirs, ours

@@ -47,7 +47,7 @@ func readFigures(file string) (*figures, error) {
 			}
 		case *benchfmt.Result:
 			f.cpu = rec.GetConfig("cpu")
-			name := procs.ReplaceAllString(rec.Name.String(), "")
+			name := suffix.ReplaceAllString(rec.Name.String(), "")
 			if f.values[name] == nil {
 				f.values[name] = make(map[string][]float64)
 				f.names = append(f.names, name)
@@ -67,7 +67,9 @@ func readFigures(file string) (*figures, error) {
 	return f, nil
 }
 
-var procs = regexp.MustCompile(`-\d+$`)
+// suffix is what package testing appends to the names of repeated benchmarks, and the
+// number of processors.
+var suffix = regexp.MustCompile(`(#\d+)?(-\d+)?$`)
 
 // get returns the values of one contender.
 func (f *figures) get(bench, by, unit string) []float64 { return f.values[bench+"/by="+by][unit] }
@@ -266,7 +268,7 @@ func (f *figures) report(ctx context.Context, o options, lines []line, peers []p
 	fmt.Fprintf(&b, "# vtclient beside its peers\n\n")
 	fmt.Fprintf(&b, "Written by `go run ./run` in this folder; [README.md](README.md) says what is measured and how.\n"+
 		"A ratio below 1 means that vtclient takes less. Times on this machine mean little by themselves; the\n"+
-		"ratios are of figures taken in the same round, the median over the rounds, with the 95 %% confidence\n"+
+		"ratios are of figures taken within the same second, the median over all rounds, with the 95 %% confidence\n"+
 		"interval beside it. Of several references the one with the best median counts.\n\n")
 	if o.note != "" {
 		fmt.Fprintf(&b, "%s\n\n", o.note)
