@@ -2,12 +2,12 @@ package benchmarks
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"iter"
 	"net/http"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -110,9 +110,10 @@ func pollLoop(ctx context.Context, hc *http.Client, id string) {
 			return
 		}
 		if resp, err := hc.Do(req); err == nil {
-			body, _ := io.ReadAll(resp.Body)
+			body, err := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			if strings.Contains(string(body), "completed") {
+			var v answer
+			if err == nil && json.Unmarshal(body, &v) == nil && v.Result == "completed" {
 				return
 			}
 		}

@@ -12,6 +12,7 @@ const style = `
 text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328 }
 .back { fill: #ffffff }
 .title { font-size: 15px; font-weight: 600 }
+.head { font-weight: 600 }
 .quiet { fill: #59636e; font-size: 11px }
 .ours { fill: #1a7f37 }
 .other { fill: #8c959f }
@@ -36,7 +37,7 @@ type bar struct {
 
 // bars draws values as horizontal bars, with a line at 1.
 func bars(title, subtitle string, list []bar) []byte {
-	const width, left, right, top, step = 640, 250, 60, 56, 19
+	const width, left, right, top, step = 720, 300, 60, 56, 19
 	most := 1.1
 	for _, b := range list {
 		most = max(most, b.value*1.05, b.goal*1.05)
@@ -51,7 +52,7 @@ func bars(title, subtitle string, list []bar) []byte {
 	for i, v := range list {
 		y := top + step*i
 		if v.class == "" {
-			fmt.Fprintf(&b, "<text x=\"12\" y=\"%d\" font-weight=\"600\">%s</text>\n", y+12, html.EscapeString(v.name))
+			fmt.Fprintf(&b, "<text class=\"head\" x=\"12\" y=\"%d\">%s</text>\n", y+12, html.EscapeString(v.name))
 			continue
 		}
 		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", left-8, y+12, html.EscapeString(v.name))
