@@ -602,16 +602,16 @@ func TestWhatEndsAWaitAnnouncesNothing(t *testing.T) {
 func TestAnAnswerEndsTheCountOfFaults(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var told []Attempt
-		refuse := false
+		var refuse atomic.Bool
 		shut := breakerFunc(func() (func(error), error) {
-			if refuse {
+			if refuse.Load() {
 				return nil, errors.New("shut")
 			}
 			return func(error) {}, nil
 		})
 		for _, d := range []time.Duration{25, 60} {
-			time.AfterFunc(d*time.Second, func() { refuse = true })
-			time.AfterFunc((d+18)*time.Second, func() { refuse = false })
+			time.AfterFunc(d*time.Second, func() { refuse.Store(true) })
+			time.AfterFunc((d+18)*time.Second, func() { refuse.Store(false) })
 		}
 		c, f := startFake(t, inTurn(pending, fakeReply{code: 503}, pending, pending, pending, pending, completed), WithBreaker(shut), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
 			told = append(told, a)
