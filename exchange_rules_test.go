@@ -161,7 +161,9 @@ func TestARefusalNamesJobAndNumber(t *testing.T) {
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 			answer := answers[0]
 			answers = answers[1:]
+			b.mu.Lock()
 			b.refusal = errors.New("shut")
+			b.mu.Unlock()
 			time.AfterFunc(90*time.Second, func() { b.mu.Lock(); b.refusal = nil; b.mu.Unlock() })
 			return respond(r, 200, answer), nil
 		}, vtclient.WithBreaker(b), vtclient.WithRetry(vtclient.Constant(time.Minute)), vtclient.WithOutageTolerance(time.Hour), vtclient.WithTrace(r.trace()))

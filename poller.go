@@ -1032,9 +1032,8 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		if !out.status.ResultMissing {
 			p.bare = nil
 			p.pendingAt = max(p.pendingAt, time.Duration(p.started-p.began))
-		} else if n.delay = e.noteBare(p, out.status, now); p.gone {
-			return n, false
 		} else {
+			n.delay = e.noteBare(p, out.status, now)
 			out.status.State, out.status.Body = StatePending, nil // for those who watch: it is not over
 		}
 		p.seen = true
@@ -1085,7 +1084,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 }
 
 // noteBare notes that a job is completed without its result, and returns the
-// time until the next look. When that has been so for long enough, the poll is over.
+// time until the next look.
 func (e *poller) noteBare(p *poll, st Status, now int64) time.Duration {
 	if p.bare == nil {
 		e.conclude(p, max(1, time.Duration(now-p.began)))
@@ -1093,10 +1092,6 @@ func (e *poller) noteBare(p *poll, st Status, now int64) time.Duration {
 	}
 	b := p.bare
 	b.status = st
-	if p.overdue(now) {
-		e.finish(p, event{status: st}, 0)
-		return 0
-	}
 	b.gap *= 2
 	return b.gap / 2
 }
@@ -1179,9 +1174,6 @@ func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 		p.fault = out.err
 	}
 	if n.cause != nil {
-		if out.verdict == fault {
-			details(out.err).then = "the wait ends"
-		}
 		e.finish(p, e.failure(p, n.cause), 0)
 		return 0, false
 	}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -440,4 +443,428 @@ func TestNothingIsLeftOfAWait(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Another job's 429 that holds the client when a missing result has been waited
+// for long enough: the job is handed over as it is, at that moment, with no look.
+func TestAHoldWhenAMissingResultIsHandedOver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		start := time.Now()
+		looks := 0
+		c, err := New("https://api.test", WithEndpoint(HeyGenV3()), WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "other") {
+				return respond(r, 429, "", "Retry-After: 60"), nil
+			}
+			looks++
+			return respond(r, 200, hgBare), nil
+		})}), once())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(20*time.Second, func() { c.Status(t.Context(), "other") })
+		st, err := c.Wait(t.Context(), "j")
+		if err != nil || !st.ResultMissing || st.State != StateCompleted || time.Since(start) != 30*time.Second || looks != 5 {
+			t.Errorf("%+v, %v after %v and %d looks", st, err, time.Since(start), looks)
+		}
+	})
+}
+
+// A wait whose time ends within the pause that another job's 429 asks for makes
+// no last poll, and ends in time.
+func TestNoLastPollWithinAHold(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
+			if id == "other" {
+				return fakeReply{code: 429, retryAfter: time.Minute}
+			}
+			return pending
+		}, once())
+		time.AfterFunc(15*time.Second, func() { c.Status(t.Context(), "other") })
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
+		defer cancel()
+		var w *WaitError
+		if _, err := c.Wait(ctx, "a"); !errors.As(err, &w) || !errors.Is(err, context.DeadlineExceeded) || w.Requests != 2 || time.Since(start) != 45*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		wantTimes(t, f.at("a"), 0, 10)
+	})
+}
+
+// What comes of a request that nobody waits for any more, be it a panic, is
+// nothing to those who have begun to wait for the same job since.
+func TestALateEndOfAnEarlierWait(t *testing.T) {
+	for name, end := range map[string]func() (Status, error){
+		"pending":       func() (Status, error) { return Status{State: StatePending}, nil },
+		"completed":     func() (Status, error) { return Status{State: StateCompleted}, nil },
+		"missing":       func() (Status, error) { return Status{State: StateCompleted, ResultMissing: true}, nil },
+		"strange":       func() (Status, error) { return Status{State: "strange"}, nil },
+		"a fault":       func() (Status, error) { return Status{}, errors.New("no") },
+		"a final error": func() (Status, error) { return Status{}, ErrFinal },
+		"a panic":       func() (Status, error) { panic("oops") },
+		"a Goexit":      func() (Status, error) { runtime.Goexit(); return Status{}, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				start := time.Now()
+				var at []time.Duration
+				var told []Completion
+				c, err := New("", WithFetch(func(context.Context, string) (Status, error) {
+					if at = append(at, time.Since(start)); len(at) == 1 {
+						time.Sleep(5 * time.Second) // whatever its context says
+						return end()
+					}
+					if len(at) < 4 {
+						return Status{State: StatePending}, nil
+					}
+					return Status{State: StateCompleted}, nil
+				}), WithCache(nil), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if _, err := c.Wait(ctx, "j"); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+				time.Sleep(time.Second)
+				told = nil
+				if st, err := c.Wait(t.Context(), "j"); err != nil || st.State != StateCompleted {
+					t.Errorf("%+v, %v", st, err)
+				}
+				wantTimes(t, at, 0, 2, 12, 22)
+				if want := []Completion{{PendingAt: 10 * time.Second, DoneBy: 20 * time.Second}}; !slices.Equal(told, want) {
+					t.Errorf("told %+v, want %+v", told, want)
+				}
+				if err := c.Leftovers(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// Who waits for a job whose poll's goroutine was ended from within is told so,
+// with the job's name.
+func TestAPollWhoseGoroutineWasEnded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, err := New("", WithFetch(func(context.Context, string) (Status, error) { runtime.Goexit(); return Status{}, nil }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := c.Wait(t.Context(), "j"); !reflect.DeepEqual(st, Status{JobID: "j"}) || err == nil || !strings.Contains(err.Error(), `job "j"`) {
+			t.Errorf("%+v, %v", st, err)
+		}
+	})
+}
+
+// A poll that ends its wait announces no further one, and no strategy is asked
+// about a wait that is over.
+func TestWhatEndsAWaitAnnouncesNothing(t *testing.T) {
+	fails := fakeReply{code: 503}
+	for _, tt := range []struct {
+		name           string
+		answers        []fakeReply
+		opts           []Option
+		limit          time.Duration
+		scheduled      int
+		polled, failed int // questions to WithPolling and WithRetry
+	}{
+		{"its result", []fakeReply{pending, completed}, nil, time.Hour, 1, 1, 0},
+		{"a final error", []fakeReply{pending, {code: 404}}, nil, time.Hour, 1, 1, 0},
+		{"the outage tolerance", []fakeReply{pending, fails}, []Option{WithOutageTolerance(0)}, time.Hour, 1, 1, 0},
+		{"too long a pause", []fakeReply{pending, {code: 503, retryAfter: time.Hour}}, nil, time.Hour, 1, 1, 0},
+		{"a last poll", []fakeReply{pending}, nil, 15 * time.Second, 2, 3, 0},
+		{"a last poll that fails", []fakeReply{pending, pending, fails}, nil, 15 * time.Second, 2, 2, 1},
+		{"leaving in a request", []fakeReply{pending, {takes: time.Minute}}, nil, 15 * time.Second, 1, 1, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var scheduled, polled, failed int
+				asked := func(n *int, d time.Duration) Backoff {
+					return backoffFunc(func(Attempt) (time.Duration, bool) { *n++; return d, true })
+				}
+				opts := append([]Option{WithTrace(Trace{Scheduled: counting(&scheduled)}), WithPolling(asked(&polled, 10*time.Second)), WithRetry(asked(&failed, time.Second))}, tt.opts...)
+				c, _ := startFake(t, inTurn(tt.answers...), opts...)
+				ctx, cancel := context.WithTimeout(t.Context(), tt.limit)
+				defer cancel()
+				c.Wait(ctx, "a")
+				synctest.Wait()
+				if scheduled != tt.scheduled || polled != tt.polled || failed != tt.failed {
+					t.Errorf("%d announced; WithPolling was asked %d times, WithRetry %d; want %d, %d, %d", scheduled, polled, failed, tt.scheduled, tt.polled, tt.failed)
+				}
+			})
+		})
+	}
+}
+
+// An answer ends what WithRetry was told about faults and refusals before it.
+func TestAnAnswerEndsTheCountOfFaults(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var told []Attempt
+		var refuse atomic.Bool
+		shut := breakerFunc(func() (func(error), error) {
+			if refuse.Load() {
+				return nil, errors.New("shut")
+			}
+			return func(error) {}, nil
+		})
+		for _, d := range []time.Duration{25, 60} {
+			time.AfterFunc(d*time.Second, func() { refuse.Store(true) })
+			time.AfterFunc((d+18)*time.Second, func() { refuse.Store(false) })
+		}
+		c, f := startFake(t, inTurn(pending, fakeReply{code: 503}, pending, pending, pending, pending, completed), WithBreaker(shut), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
+			told = append(told, a)
+			return 4 * time.Second, true
+		})))
+		if _, err := c.Wait(t.Context(), "a"); err != nil {
+			t.Error(err)
+		}
+		s := time.Second
+		if want := []Attempt{{Number: 1}, {Number: 1}, {Number: 2, Elapsed: 4 * s}, {Number: 3, Elapsed: 8 * s}, {Number: 1}, {Number: 2, Elapsed: 4 * s}, {Number: 3, Elapsed: 8 * s}}; !slices.Equal(told, want) {
+			t.Errorf("told %+v, want %+v; requests at %v", told, want, f.at("a"))
+		}
+	})
+}
+
+// A job whose poll panicked is told to a Learner as given up.
+func TestAPollThatPanickedTeachesNoEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var told []Completion
+		n := 0
+		c, err := New("", WithFetch(func(context.Context, string) (Status, error) {
+			if n++; n == 2 {
+				panic("oops")
+			}
+			return Status{State: StatePending}, nil
+		}), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		recovered(func() { c.Wait(t.Context(), "j") })
+		if want := []Completion{{}}; !slices.Equal(told, want) {
+			t.Errorf("told %+v, want %+v", told, want)
+		}
+	})
+}
+
+// Behind a breaker that has opened most waits see nothing but refusals: they end
+// too when no job has been answered for the tolerance, counted from the first
+// trouble of their own, but not at a first refusal.
+func TestRefusalsDuringAnOutage(t *testing.T) {
+	const refused, failed, good = 'r', 'f', 'a'
+	for _, tt := range []struct {
+		name      string
+		asks      string // what becomes of each try of the wait, a second apart; the last one repeats
+		tolerance time.Duration
+		ends      time.Duration // after the wait's begin, which is a minute after the outage's
+		outage    bool
+	}{
+		{"refusals alone", "r", 30 * time.Second, 30 * time.Second, true},
+		{"refusals, then faults", "rrrrrf", 30 * time.Second, 30 * time.Second, true},
+		{"faults, then refusals", "fffffr", 30 * time.Second, 30 * time.Second, true},
+		{"an answer in between", "rrrrra", 30 * time.Second, 5 * time.Second, false},
+		{"a first refusal, with no tolerance", "ra", 0, time.Second, false},
+		{"a second one", "rra", 0, time.Second, true},
+		{"a fault after a refusal", "rfa", 0, time.Second, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				waiting := false
+				asks := []rune(tt.asks)
+				next := func() rune {
+					what := asks[0]
+					if len(asks) > 1 {
+						asks = asks[1:]
+					}
+					return what
+				}
+				now := rune(failed)
+				breaker := breakerFunc(func() (func(error), error) {
+					if waiting {
+						if now = next(); now == refused {
+							return nil, errors.New("shut")
+						}
+					}
+					return func(error) {}, nil
+				})
+				c, _ := startFake(t, func(string, int, time.Duration) fakeReply {
+					if now == good {
+						return completed
+					}
+					return fakeReply{code: 503}
+				}, WithBreaker(breaker), WithOutageTolerance(tt.tolerance), WithRetry(Constant(time.Second)))
+				short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				defer cancel()
+				c.Status(short, "another") // begins the outage
+				time.Sleep(time.Minute)
+				waiting = true
+				start := time.Now()
+				_, err := c.Wait(t.Context(), "a")
+				if errors.Is(err, ErrOutage) != tt.outage || (err == nil) == tt.outage || time.Since(start) != tt.ends {
+					t.Errorf("%v after %v", err, time.Since(start))
+				}
+			})
+		})
+	}
+}
+
+// A wait that is left while a strategy is asked about it leaves nothing either.
+func TestLeavingWhileAStrategyIsAsked(t *testing.T) {
+	for _, answer := range []fakeReply{pending, {code: 503}} {
+		bubble(t, func(t *testing.T) {
+			asked := backoffFunc(func(Attempt) (time.Duration, bool) { time.Sleep(5 * time.Second); return time.Minute, true })
+			c, f := startFake(t, always(answer), WithPolling(asked), WithRetry(asked))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := c.Wait(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			if err := c.Leftovers(); err != nil || f.total() != 1 {
+				t.Errorf("%v after %d requests", err, f.total())
+			}
+		})
+	}
+}
+
+// Only a hint makes an end one that a hint brought about: not a fault before it.
+func TestAFaultIsNoHint(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var told []Completion
+		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}, pending, fakeReply{code: 503}, completed), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+		if _, err := c.Wait(t.Context(), "a"); err != nil {
+			t.Error(err)
+		}
+		if want := []Completion{{PendingAt: 11 * time.Second, DoneBy: 22 * time.Second}}; !slices.Equal(told, want) {
+			t.Errorf("told %+v, want %+v", told, want)
+		}
+	})
+}
+
+// What ended otherwise than by the job's own end is told to a Learner as given up.
+func TestWhatWasGivenUpIsToldSo(t *testing.T) {
+	for name, opts := range map[string][]Option{"the outage tolerance": {WithOutageTolerance(0)}, "too long a pause": {WithMaxRetryAfter(time.Second)}} {
+		bubble(t, func(t *testing.T) {
+			var told []Completion
+			c, _ := startFake(t, inTurn(pending, pending, fakeReply{code: 503, retryAfter: 2 * time.Second}),
+				append(opts, WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))...)
+			if _, err := c.Wait(t.Context(), "a"); err == nil {
+				t.Error("no error")
+			}
+			if want := []Completion{{PendingAt: 10 * time.Second}}; !slices.Equal(told, want) {
+				t.Errorf("%s: told %+v, want %+v", name, told, want)
+			}
+		})
+	}
+}
+
+// Polls that one pause would bring back together come back spread out, after it:
+// 2 ms apart on average, and more slowly after a 429. Other polls come exactly
+// when the strategies say.
+func TestPollsThatComeBackTogether(t *testing.T) {
+	const jobs = 50
+	const ms = time.Millisecond
+	pause := fakeReply{code: 503, retryAfter: 30 * time.Second}
+	for _, tt := range []struct {
+		name     string
+		first    func(id string) fakeReply
+		opts     func(start time.Time) []Option
+		from, to time.Duration
+		spread   time.Duration // at least
+	}{
+		{"after the pause of a fault", func(string) fakeReply { return pause }, nil, 30 * time.Second, 30*time.Second + 98*ms, 50 * ms},
+		{"after a breaker's", nil, func(start time.Time) []Option {
+			return []Option{WithBreaker(breakerFunc(func() (func(error), error) {
+				if left := 30*time.Second - time.Since(start); left > 0 {
+					return nil, comesBack(left)
+				}
+				return func(error) {}, nil
+			}))}
+		}, 30 * time.Second, 30*time.Second + 98*ms, 50 * ms},
+		{"after a 429, those that queued for the limiter when it came", func(string) fakeReply {
+			return fakeReply{code: 429, retryAfter: 30 * time.Second}
+		}, func(start time.Time) []Option {
+			var n atomic.Int32
+			return []Option{WithLimiter(limiterFunc(func(context.Context) error {
+				if n.Add(1) > 1 && time.Since(start) < time.Second { // one is through at once
+					time.Sleep(time.Second)
+				}
+				return nil
+			}))}
+		}, 30 * time.Second, 30*time.Second + 392*ms, 50 * ms},
+		{"after a fault without a pause", func(string) fakeReply { return fakeReply{code: 503} }, nil, time.Second, time.Second, 0},
+		{"after an answer", func(string) fakeReply { return pending }, nil, 10 * time.Second, 10 * time.Second, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				start := time.Now()
+				opts := []Option{WithMaxInFlight(jobs)}
+				if tt.opts != nil {
+					opts = append(opts, tt.opts(start)...)
+				}
+				var mu sync.Mutex
+				var back []time.Duration
+				c, _ := startFake(t, func(id string, n int, at time.Duration) fakeReply {
+					if n == 1 && tt.first != nil && at == 0 {
+						return tt.first(id)
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					back = append(back, at)
+					return completed
+				}, opts...)
+				for _, err := range c.WaitAll(t.Context(), Jobs(ids(jobs)...)) {
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				if len(back) != jobs {
+					t.Fatalf("%d came back", len(back))
+				}
+				from, to := slices.Min(back), slices.Max(back)
+				if from < tt.from || to > tt.to || to-from < tt.spread {
+					t.Errorf("from %v to %v, want at least %v between %v and %v", from, to, tt.spread, tt.from, tt.to)
+				}
+			})
+		})
+	}
+}
+
+// A fault of the last poll promises none to come, and one before it says when.
+func TestWhatAFaultSaysOfThePollAfterIt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}), WithRetry(Constant(4*time.Second)))
+		ctx, cancel := context.WithTimeout(t.Context(), 16*time.Second)
+		defer cancel()
+		var said []string
+		c.Wait(ctx, "a", OnError(func(err error) {
+			var h *HTTPError
+			if !errors.As(err, &h) {
+				t.Error(err)
+				return
+			}
+			_, what, _ := strings.Cut(err.Error(), "; ")
+			said = append(said, fmt.Sprint(h.Next, " ", what))
+		}))
+		want := []string{"4s next request in 4s", "1.98s next request in 1.98s", "0s no further request fits before the deadline"}
+		if !slices.Equal(said, want) {
+			t.Errorf("%q, want %q", said, want)
+		}
+	})
+}
+
+// A hint never makes a poll later than it would be without.
+func TestAHintDelaysNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, doneAt(time.Second), WithPolling(Constant(500*time.Millisecond)))
+		for _, d := range seconds(0.1, 0.2) {
+			time.AfterFunc(d, func() { c.Hint("a") })
+		}
+		if _, err := c.Wait(t.Context(), "a"); err != nil {
+			t.Error(err)
+		}
+		wantTimes(t, f.at("a"), 0, 0.1, 0.6, 1.1)
+	})
 }
