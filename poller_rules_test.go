@@ -451,7 +451,9 @@ func TestAHoldWhenAMissingResultIsHandedOver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		start := time.Now()
 		looks := 0
-		c, err := New("https://api.test", WithEndpoint(HeyGenV3()), WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+		endpoint := HeyGenV3()
+		endpoint.Bulk = Bulk{} // so that the first check does not wait for others
+		c, err := New("https://api.test", WithEndpoint(endpoint), WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
 			if strings.HasSuffix(r.URL.Path, "other") {
 				return respond(r, 429, "", "Retry-After: 60"), nil
 			}
@@ -609,9 +611,9 @@ func TestAnAnswerEndsTheCountOfFaults(t *testing.T) {
 			}
 			return func(error) {}, nil
 		})
-		for _, d := range []time.Duration{25, 60} {
-			time.AfterFunc(d*time.Second, func() { refuse.Store(true) })
-			time.AfterFunc((d+18)*time.Second, func() { refuse.Store(false) })
+		for _, shut := range [][2]time.Duration{{25, 43}, {60, 77}} {
+			time.AfterFunc(shut[0]*time.Second, func() { refuse.Store(true) })
+			time.AfterFunc(shut[1]*time.Second, func() { refuse.Store(false) })
 		}
 		c, f := startFake(t, inTurn(pending, fakeReply{code: 503}, pending, pending, pending, pending, completed), WithBreaker(shut), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
 			told = append(told, a)
