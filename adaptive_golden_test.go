@@ -1,9 +1,9 @@
 package vtclient_test
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -56,6 +56,23 @@ var histories = []struct {
 			cut(a, time.Duration(20e9*math.Exp(0.2*r.NormFloat64())), 0)
 		}
 	}},
+	{"faster for good", time.Second, func(a *vtclient.Adaptive, r *rand.Rand) {
+		logNormal(a, r, 100, 0.3, 0)
+		for range 25 {
+			cut(a, time.Duration(20e9*math.Exp(0.2*r.NormFloat64())), 0)
+		}
+	}},
+	{"slower for good", time.Second, func(a *vtclient.Adaptive, r *rand.Rand) {
+		logNormal(a, r, 100, 0.3, 0)
+		for range 10 {
+			cut(a, time.Duration(900e9*math.Exp(0.2*r.NormFloat64())), 0)
+		}
+	}},
+	{"slower by and by", time.Second, func(a *vtclient.Adaptive, r *rand.Rand) {
+		for i := range 150 {
+			cut(a, time.Duration(60e9*math.Exp(0.01*float64(i)+0.1*r.NormFloat64())), 0)
+		}
+	}},
 	{"slower since", time.Second, func(a *vtclient.Adaptive, r *rand.Rand) {
 		logNormal(a, r, 100, 0.3, 0)
 		for range 2 {
@@ -83,6 +100,39 @@ var histories = []struct {
 		hints(a, r, 4, 0)
 		hints(a, r, 2, 1)
 	}},
+	{"hints of the past alone", time.Second, func(a *vtclient.Adaptive, r *rand.Rand) { hints(a, r, 40, 1) }},
+	{"hints for jobs with estimates", time.Second, func(a *vtclient.Adaptive, r *rand.Rand) {
+		for i := range 70 {
+			e := time.Duration(float64(time.Minute) * math.Exp(2*r.Float64()))
+			d := time.Duration(float64(e) * math.Exp(0.2*r.NormFloat64()))
+			if i%10 == 0 {
+				cut(a, d, e)
+			} else {
+				a.Learn(vtclient.Completion{PendingAt: d / 3, DoneBy: d, Expected: e, Hinted: true})
+			}
+		}
+	}},
+	{"estimates that were far too low", time.Second, func(a *vtclient.Adaptive, r *rand.Rand) {
+		logNormal(a, r, 25, 0.2, time.Second)
+		a.Learn(vtclient.Completion{PendingAt: time.Minute, Expected: time.Second})
+		logNormal(a, r, 5, 0.2, 0)
+	}},
+	{"hardly any time, and years", time.Second, func(a *vtclient.Adaptive, r *rand.Rand) {
+		for range 12 {
+			a.Learn(vtclient.Completion{DoneBy: 1})
+			a.Learn(vtclient.Completion{PendingAt: 900 * time.Microsecond, DoneBy: 1100 * time.Microsecond})
+			a.Learn(vtclient.Completion{PendingAt: 100 * 24 * time.Hour, DoneBy: 130 * 24 * time.Hour})
+			a.Learn(vtclient.Completion{PendingAt: 10 * 365 * 24 * time.Hour})
+			a.Learn(vtclient.Completion{PendingAt: time.Hour, DoneBy: time.Hour})
+		}
+	}},
+	{"requests that cost next to nothing", 100 * time.Microsecond, func(a *vtclient.Adaptive, r *rand.Rand) {
+		for range 30 {
+			d := time.Duration(60e9 * math.Exp(0.3*r.NormFloat64()))
+			a.Learn(vtclient.Completion{PendingAt: d - d/100, DoneBy: d})
+		}
+	}},
+	{"requests that cost a day", 24 * time.Hour, func(a *vtclient.Adaptive, r *rand.Rand) { logNormal(a, r, 30, 0.3, 0) }},
 	{"restored", time.Second, func(a *vtclient.Adaptive, r *rand.Rand) {
 		b := vtclient.NewAdaptive(time.Minute)
 		b.Seed(r.Uint64())
@@ -140,17 +190,13 @@ func hints(a *vtclient.Adaptive, r *rand.Rand, jobs int, share float64) {
 //
 //	go test -run TestAdaptiveIsWhatItWas -update .
 func TestAdaptiveIsWhatItWas(t *testing.T) {
-	var got strings.Builder
-	for i, h := range histories {
-		r := rand.New(rand.NewPCG(uint64(i), 1))
-		a := vtclient.NewAdaptive(h.cost)
-		a.Seed(uint64(i))
-		h.learn(a, r)
-		describe(&got, h.name, a)
-	}
 	const file = "testdata/adaptive.golden"
 	if *update {
-		if err := os.WriteFile(file, []byte(got.String()), 0o666); err != nil {
+		var all strings.Builder
+		for i := range histories {
+			all.WriteString(account(i))
+		}
+		if err := os.WriteFile(file, []byte(all.String()), 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -158,18 +204,47 @@ func TestAdaptiveIsWhatItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := strings.Split(string(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))), "\n")
-	lines := strings.Split(got.String(), "\n")
-	if len(lines) != len(want) {
-		t.Fatalf("%d lines, want %d", len(lines), len(want))
+	golden := "\n" + strings.ReplaceAll(string(text), "\r\n", "\n")
+	parts := strings.Split(golden, "\n# ")[1:]
+	if len(parts) != len(histories) {
+		t.Fatalf("%d histories in %s, want %d", len(parts), file, len(histories))
 	}
-	for i := range want {
-		if !sameNumbers(lines[i], want[i]) {
-			t.Errorf("line %d:\n%s\nwant\n%s", i+1, lines[i], want[i])
-		}
+	for i, h := range histories {
+		t.Run(h.name, func(t *testing.T) {
+			got, want := strings.Split(strings.TrimSpace(account(i)), "\n"), strings.Split("# "+strings.TrimSpace(parts[i]), "\n")
+			if len(got) != len(want) {
+				t.Fatalf("%d lines, want %d", len(got), len(want))
+			}
+			differ := 0
+			for j := range want {
+				if sameNumbers(got[j], want[j]) {
+					continue
+				}
+				if differ++; differ <= 3 {
+					t.Errorf("line %d:\n%s\nwant\n%s", j+1, got[j], want[j])
+				}
+			}
+			if differ > 3 {
+				t.Errorf("%d lines differ, of %d", differ, len(want))
+			}
+		})
 	}
 }
 
+// account is what the golden file holds of a history.
+func account(i int) string {
+	h := histories[i]
+	seed := uint64(crc32.ChecksumIEEE([]byte(h.name))) // so that the others stay when one is added
+	a := vtclient.NewAdaptive(h.cost)
+	a.Seed(seed)
+	h.learn(a, rand.New(rand.NewPCG(seed, 1)))
+	var b strings.Builder
+	describe(&b, h.name, a)
+	return b.String()
+}
+
+// describe writes down what a foretells, when it would poll next at thirty ages, and
+// what it would remember.
 func describe(b *strings.Builder, name string, a *vtclient.Adaptive) {
 	fmt.Fprintf(b, "# %s\n", name)
 	line := func(what string, values ...float64) {
@@ -194,17 +269,21 @@ func describe(b *strings.Builder, name string, a *vtclient.Adaptive) {
 		}
 		line("explain", values...)
 	}
-	for n := range 12 {
-		age := time.Duration(float64(time.Second) * math.Exp(float64(n)*0.8))
+	for n := range 30 {
+		age := time.Duration(50e6 * math.Exp(float64(n)*0.6)).Truncate(time.Millisecond) // to 21 days
 		var values []float64
-		for range 4 {
-			d, _ := a.Next(vtclient.Attempt{Number: n, Elapsed: age, PendingAt: age})
+		for _, at := range []vtclient.Attempt{
+			{Number: n, Elapsed: age, PendingAt: age}, {Number: n, Elapsed: age, PendingAt: age},
+			{Number: n, Elapsed: age + age/8, PendingAt: age, Expected: 2 * time.Minute},
+		} {
+			d, _ := a.Next(at)
 			values = append(values, d.Seconds())
 		}
-		line("next", values...)
+		line("next at "+age.String(), values...)
 	}
 	text, _ := a.MarshalText()
 	state := strings.Split(strings.TrimSpace(string(text)), "\n")
+	fmt.Fprintf(b, "state of %d lines\n", len(state))
 	for i, s := range state {
 		if i < 4 || i >= len(state)-3 || i%37 == 0 {
 			b.WriteString(s + "\n")
@@ -212,7 +291,9 @@ func describe(b *strings.Builder, name string, a *vtclient.Adaptive) {
 	}
 }
 
-// sameNumbers compares two lines word by word, numbers to five digits.
+// sameNumbers compares two lines word by word: numbers to six digits, since a
+// processor may round a product and a sum at once or one after the other, and
+// short times to 10 ns.
 func sameNumbers(a, b string) bool {
 	x, y := strings.Fields(a), strings.Fields(b)
 	if len(x) != len(y) {
@@ -224,7 +305,7 @@ func sameNumbers(a, b string) bool {
 		}
 		v, err1 := strconv.ParseFloat(x[i], 64)
 		w, err2 := strconv.ParseFloat(y[i], 64)
-		if err1 != nil || err2 != nil || !(math.Abs(v-w) <= 1e-5*max(math.Abs(v), math.Abs(w), 1e-3)) {
+		if err1 != nil || err2 != nil || !(math.Abs(v-w) <= 1e-6*max(math.Abs(v), math.Abs(w), 1e-2)) {
 			return false
 		}
 	}
