@@ -265,16 +265,21 @@ func TestTheLongestPauseHolds(t *testing.T) {
 // and is tried again.
 func TestALimitersErrorIsAFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &countingLimiter{err: errors.New("broke")}
+		asked := 0
+		l := limiterFunc(func(context.Context) error {
+			if asked++; asked < 6 {
+				return errors.New("broke")
+			}
+			return nil
+		})
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{"result":"pending"}`), nil },
 			every(time.Second, 3), vtclient.WithLimiter(l))
 		var te *vtclient.TransportError
-		if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || te.JobID != "j" || te.Attempt != 3 || l.waits.Load() != 3 || !strings.Contains(err.Error(), "limiter: broke") {
+		if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || te.JobID != "j" || te.Attempt != 3 || asked != 3 || !strings.Contains(err.Error(), "limiter: broke") {
 			t.Error(err)
 		}
-		time.AfterFunc(1500*time.Millisecond, func() { l.err = nil })
-		if _, err := c.Status(t.Context(), "k"); err != nil {
-			t.Error(err)
+		if _, err := c.Status(t.Context(), "k"); err != nil || asked != 6 {
+			t.Errorf("%v after %d questions", err, asked)
 		}
 	})
 }
