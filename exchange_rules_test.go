@@ -265,16 +265,21 @@ func TestTheLongestPauseHolds(t *testing.T) {
 // and is tried again.
 func TestALimitersErrorIsAFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &countingLimiter{err: errors.New("broke")}
+		asked := 0
+		l := limiterFunc(func(context.Context) error {
+			if asked++; asked < 6 {
+				return errors.New("broke")
+			}
+			return nil
+		})
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{"result":"pending"}`), nil },
 			every(time.Second, 3), vtclient.WithLimiter(l))
 		var te *vtclient.TransportError
-		if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || te.JobID != "j" || te.Attempt != 3 || l.waits.Load() != 3 || !strings.Contains(err.Error(), "limiter: broke") {
+		if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || te.JobID != "j" || te.Attempt != 3 || asked != 3 || !strings.Contains(err.Error(), "limiter: broke") {
 			t.Error(err)
 		}
-		time.AfterFunc(1500*time.Millisecond, func() { l.err = nil })
-		if _, err := c.Status(t.Context(), "k"); err != nil {
-			t.Error(err)
+		if _, err := c.Status(t.Context(), "k"); err != nil || asked != 6 {
+			t.Errorf("%v after %d questions", err, asked)
 		}
 	})
 }
@@ -449,8 +454,9 @@ func TestAPendingAnswerHasNoBody(t *testing.T) {
 // An answer that is too large or breaks off still says which one it was.
 func TestTheRequestIDOfABodyThatIsOfNoUse(t *testing.T) {
 	for name, body := range map[string]io.Reader{
-		"too large": strings.NewReader(strings.Repeat("x", 2000)),
-		"broken":    io.MultiReader(strings.NewReader("{"), failingReader{}),
+		"too large":  strings.NewReader(strings.Repeat("x", 2000)),
+		"broken":     io.MultiReader(strings.NewReader("{"), failingReader{}),
+		"unreadable": strings.NewReader("<html>"),
 	} {
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 			resp := respond(r, 200, "", "X-Request-Id: r-1")
@@ -548,5 +554,28 @@ func TestAUserInTheBaseURLIsACredential(t *testing.T) {
 		if _, err := c.Status(t.Context(), "j"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", base, err)
 		}
+	}
+}
+
+// What a query parameter holds is a secret as it stands there and as it is meant.
+func TestAQueryParameterIsASecret(t *testing.T) {
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+		return respond(r, 400, r.URL.RawQuery+" and "+r.URL.Query().Get("key")+" for "+r.URL.Query().Get("name")), nil
+	}, vtclient.WithEndpoint(vtclient.Endpoint{Path: "/job?key=s3cr+et%2F1&bad=%zz0123&name={id}"}))
+	var h *vtclient.HTTPError
+	if _, err := c.Status(t.Context(), "j-1234"); !errors.As(err, &h) || h.Excerpt != "key=[redacted]&bad=[redacted]&name=j-1234 and [redacted] for j-1234" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A function that spoils its request and then fails is a fault like any other
+// that fails.
+func TestWithRequestFailsOnASpoiltRequest(t *testing.T) {
+	broke := errors.New("broke")
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF }, once(),
+		vtclient.WithRequest(func(r *http.Request) error { r.URL = nil; return broke }))
+	var te *vtclient.TransportError
+	if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || !errors.Is(err, broke) {
+		t.Error(err)
 	}
 }

@@ -575,3 +575,12 @@ func TestAPauseOfFetchBeyondTenYears(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The context of a call of the function ends with the call, for a Status too.
+func TestTheContextOfACallOfFetchEndsWithIt(t *testing.T) {
+	var given context.Context
+	c := fetching(t, func(ctx context.Context, n int) (vtclient.Status, error) { given = ctx; return done, nil })
+	if _, err := c.Status(t.Context(), "j"); err != nil || given.Err() == nil {
+		t.Errorf("%v; the context is alive: %v", err, given.Err() == nil)
+	}
+}

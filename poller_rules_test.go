@@ -508,14 +508,19 @@ func TestALateEndOfAnEarlierWait(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				start := time.Now()
+				var mu sync.Mutex
 				var at []time.Duration
 				var told []Completion
 				c, err := New("", WithFetch(func(context.Context, string) (Status, error) {
-					if at = append(at, time.Since(start)); len(at) == 1 {
+					mu.Lock()
+					at = append(at, time.Since(start))
+					n := len(at)
+					mu.Unlock()
+					if n == 1 {
 						time.Sleep(5 * time.Second) // whatever its context says
 						return end()
 					}
-					if len(at) < 4 {
+					if n < 4 {
 						return Status{State: StatePending}, nil
 					}
 					return Status{State: StateCompleted}, nil

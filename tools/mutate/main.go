@@ -251,19 +251,23 @@ func tryAll(c config, s *subject, todo []*mutant, results map[string]string, wri
 	var (
 		mu    sync.Mutex
 		over  bool
+		cut   bool // by a signal, which may have ended the tests that were running, too
 		tried int
 		alive int
 	)
 	var failed error
 	parallel(c.workers, len(todo), func(i int) {
 		m := todo[i]
-		mu.Lock()
-		select {
-		case <-stop:
-			over = true
-		default:
+		interrupted := func() bool {
+			select {
+			case <-stop:
+				cut = true
+			default:
+			}
+			return cut
 		}
-		over = over || c.limit > 0 && time.Since(began) > c.limit
+		mu.Lock()
+		over = over || interrupted() || c.limit > 0 && time.Since(began) > c.limit
 		skip := over
 		mu.Unlock()
 		if skip {
@@ -273,6 +277,9 @@ func tryAll(c config, s *subject, todo []*mutant, results map[string]string, wri
 		result, by := u.try(m)
 		mu.Lock()
 		defer mu.Unlock()
+		if interrupted() {
+			return
+		}
 		results[m.key()] = result
 		tried++
 		if result == survived || result == unreached {
