@@ -101,7 +101,7 @@ type Adaptive struct {
 	polled float64    // completions through polls, likewise
 	silent float64    // how sure it is that no hints come at present
 	live   bool       // what is hinted says whether hints come
-	priced float64    // the price that the schedules were last renewed for
+	priced float64    // the price that the schedules were last renewed for; 0: that of the beginning
 }
 
 const (
@@ -285,14 +285,12 @@ func (a *Adaptive) reprice() {
 	if p <= 1.2*a.priced && a.priced <= 1.2*p {
 		return
 	}
-	if a.priced > 0 {
-		if a.plain.x != nil {
-			a.plainNow.Store(a.plain.schedule(p))
-		}
-		renew(&a.sharedNow)
-		renew(&a.ratioNow)
-	}
 	a.priced = p
+	if a.plain.x != nil {
+		a.plainNow.Store(a.plain.schedule(p))
+	}
+	renew(&a.sharedNow)
+	renew(&a.ratioNow)
 }
 
 func (a *Adaptive) teachPlain(s sample) {

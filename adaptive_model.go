@@ -275,9 +275,7 @@ func (m *model) replay(ratio bool, samples []sample) {
 		m.learn(s)
 	}
 	m.coarse = false
-	if m.fresh > 0 {
-		m.estimate()
-	}
+	m.estimate()
 }
 
 // learn adds a sample and reports whether there is a new estimate. Estimates
@@ -340,10 +338,7 @@ func (m *model) judge(s sample) (p [2]float64, prior float64) {
 		c := &m.pools[k]
 		var q [numWidths]float64
 		for l := range q {
-			q[l] = max(between(c.cdf[l], a, b), tiny)
-			if s.weight != 1 {
-				q[l] = math.Pow(q[l], s.weight)
-			}
+			q[l] = math.Pow(max(between(c.cdf[l], a, b), tiny), s.weight)
 			p[k] += c.mix[l] * q[l]
 		}
 		back := backflow * max(0, 1-p[k])
@@ -370,22 +365,12 @@ func between(cdf []float32, a, b place) float64 {
 	return at(b) - at(a)
 }
 
-func (m *model) interval(s sample) (a, b place) {
-	a, b = m.locate(s.lo), place{m.cells() - 1, 1}
-	if !math.IsInf(s.hi, 1) {
-		b = m.locate(s.hi)
-	}
-	return a, b
-}
+func (m *model) interval(s sample) (a, b place) { return m.locate(s.lo), m.locate(s.hi) }
 
 func (m *model) locate(age float64) place {
-	n := m.cells()
-	x := math.Inf(-1)
-	if age > 0 {
-		x = math.Log(age)
-	}
+	n, x := m.cells(), math.Log(age)
 	switch {
-	case x <= m.x[0]:
+	case !(x > m.x[0]):
 		return place{0, 0}
 	case x >= m.x[n]:
 		return place{n - 1, 1}

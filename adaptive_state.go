@@ -80,8 +80,9 @@ func (a *Adaptive) restore(st state) {
 // replay learns st from the beginning. Callers hold a.mu.
 func (a *Adaptive) replay(st state) {
 	a.hinted, a.polled, a.silent, a.live, a.own = st.hinted, st.polled, st.silent, st.live, st.own
+	a.priced = a.price()
 	a.plain.replay(false, st.plain)
-	a.plainNow.Store(a.plain.schedule(a.price()))
+	a.plainNow.Store(a.plain.schedule(a.priced))
 	renew(&a.sharedNow)
 	a.ratio = model{}
 	if len(st.ratio) > 0 {
