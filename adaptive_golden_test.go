@@ -190,6 +190,7 @@ func hints(a *vtclient.Adaptive, r *rand.Rand, jobs int, share float64) {
 //
 //	go test -run TestAdaptiveIsWhatItWas -update .
 func TestAdaptiveIsWhatItWas(t *testing.T) {
+	noRace(t)
 	const file = "testdata/adaptive.golden"
 	if *update {
 		var all strings.Builder

@@ -607,7 +607,7 @@ func TestBulkFallsBack(t *testing.T) {
 					}
 					return "completed"
 				}, bulk: func(int, time.Duration, []string) *bulkReply { return &re }}
-				c := startBulk(t, b)
+				c := startBulk(t, b, WithPolling(Constant(time.Minute)))
 				var faults []error
 				n := 0
 				for st, err := range c.WaitAll(t.Context(), Jobs(ids(200)...), OnError(func(err error) { faults = append(faults, err) })) {

@@ -650,7 +650,10 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		}
 		return time.Duration(s) * time.Second
 	}
-	t, _ := http.ParseTime(v) // what is no date becomes one long ago
+	t, err := http.ParseTime(v)
+	if err != nil {
+		return 0
+	}
 	// The server's own clock where it tells it: ours may be off.
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = date
