@@ -84,10 +84,11 @@ func summary(values []float64) benchmath.Summary {
 	return s
 }
 
-// byPeer returns the contenders of a benchmark but for vtclient.
+// byPeer returns the contenders of a benchmark but for vtclient, and for the optimum,
+// which is none.
 func (f *figures) byPeer(bench, unit string) (names []string) {
 	for _, name := range f.names {
-		if by, ok := strings.CutPrefix(name, bench+"/by="); ok && !strings.HasPrefix(by, "vtclient") && len(f.values[name][unit]) > 0 {
+		if by, ok := strings.CutPrefix(name, bench+"/by="); ok && !strings.HasPrefix(by, "vtclient") && by != "optimum" && len(f.values[name][unit]) > 0 {
 			names = append(names, by)
 		}
 	}
@@ -191,7 +192,6 @@ func (f *figures) waiting() (lines []line) {
 			continue
 		}
 		peers := f.byPeer(bench, "cost/job")
-		peers = slices.DeleteFunc(peers, func(p string) bool { return p == "optimum" })
 		law, cost, _ := strings.Cut(strings.TrimPrefix(bench, "Waiting/law="), "/cost=")
 		l, ok := f.line(row{bench: bench, work: "waiting cost, " + strings.ReplaceAll(law, "-", " ") + ", a request worth " + cost + " s",
 			unit: "cost/job", refs: peers})
