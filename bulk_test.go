@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -1241,3 +1242,278 @@ func TestAdaptiveSharedRequests(t *testing.T) {
 		}
 	}
 }
+
+// A job that a shared answer calls completed, and a single one too but without its
+// result, is looked at by itself until the result is there, or for 30 s. It ended
+// when it was first said to have.
+func TestBulkLateResult(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		there   time.Duration
+		missing bool
+		want    []string
+	}{
+		{"late", 16 * time.Second, false, []string{
+			"10ms:3", "10.01s:3", "10.02s:a", "11.02s:a", "13.02s:a", "17.02s:a", "20.01s:2", "30.01s:2", "40.01s:2", "50.01s:2"}},
+		{"never", time.Hour, true, []string{
+			"10ms:3", "10.01s:3", "10.02s:a", "11.02s:a", "13.02s:a", "17.02s:a", "20.01s:2", "25.02s:a", "30.01s:2", "40.01s:2", "40.02s:a", "50.01s:2"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				b := &bulkBackend{
+					state: func(id string, at time.Duration) string {
+						if id == "a" && at > 5*time.Second {
+							return "completed"
+						}
+						return "processing"
+					},
+					single: func(_ int, at time.Duration, _ string) *bulkReply {
+						if at < tt.there {
+							return &bulkReply{body: `{"data":{"status":"completed","video_url":null}}`}
+						}
+						return nil
+					},
+				}
+				l := &lessonNotes{Constant: Constant(10 * time.Second)}
+				c := startBulk(t, b, WithEndpoint(HeyGenV3()), WithPolling(l))
+				ctx, cancel := context.WithTimeout(t.Context(), 55*time.Second)
+				defer cancel()
+				shown := 0
+				for st, err := range c.WaitAll(ctx, Jobs("a", "b", "c"), OnProgress(func(st Status) {
+					if st.ResultMissing && st.State == StatePending {
+						shown++
+					}
+				})) {
+					if st.JobID == "a" && (err != nil || st.State != StateCompleted || st.ResultMissing != tt.missing || len(st.Body) == 0) {
+						t.Errorf("%+v, %v", st, err)
+					}
+				}
+				got := b.log() // the last polls before the deadline follow
+				if !slices.Equal(got[:min(len(tt.want), len(got))], tt.want) || shown < 3 {
+					t.Errorf("requests %q, want %q; shown as without its result %d times", got, tt.want, shown)
+				}
+				if want := (Completion{PendingAt: 10 * time.Millisecond, DoneBy: 10010 * time.Millisecond}); len(l.lessons) == 0 || l.lessons[0] != want {
+					t.Errorf("taught %+v, want %+v first", l.lessons, want)
+				}
+			})
+		})
+	}
+}
+
+// A request that stands in a queue is not sent once nobody wants any of its jobs,
+// and is sent for one who does.
+func TestBulkNobodyWants(t *testing.T) {
+	for _, wanted := range []bool{false, true} {
+		t.Run(fmt.Sprint(wanted), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				b := &bulkBackend{state: func(string, time.Duration) string { return "completed" }}
+				var calls atomic.Int32
+				c := startBulk(t, b, WithLimiter(limiterFunc(func(context.Context) error {
+					if calls.Add(1) == 2 {
+						time.Sleep(5 * time.Second)
+					}
+					return nil
+				})))
+				ctx, cancel := context.WithCancel(t.Context())
+				time.AfterFunc(3*time.Second, cancel)
+				if wanted {
+					time.AfterFunc(2*time.Second, func() { c.Wait(t.Context(), "c") })
+				}
+				for range c.WaitAll(ctx, func(yield func(Job) bool) {
+					yield(Job{ID: "a"})
+					time.Sleep(time.Second)
+					yield(Job{ID: "b"})
+					yield(Job{ID: "c"})
+				}) {
+					time.Sleep(10 * time.Second)
+				}
+				got, want := b.log(), []string{"10ms:a"}
+				if wanted { // and what brings the result of c
+					want = append(want, "6.01s:2", "c")
+					got[len(got)-1] = got[len(got)-1][strings.LastIndexByte(got[len(got)-1], ':')+1:]
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("requests %q, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
+// What a shared answer says goes through the same hands as a single one.
+func TestBulkAnswersAreCompleted(t *testing.T) {
+	const key = "k-123456"
+	read := func(a Answer) (all []Status, _ string, _ error) {
+		var items []json.RawMessage
+		if err := json.Unmarshal(a.Body, &items); err != nil {
+			return nil, "", err
+		}
+		at := 0
+		for _, raw := range items {
+			var st Status
+			if err := json.Unmarshal(raw, &st); err != nil {
+				return nil, "", err
+			}
+			at += strings.Index(string(a.Body[at:]), string(raw))
+			st.Body = a.Body[at : at+len(raw)] // what is reused afterwards
+			all = append(all, st)
+		}
+		return all, "", nil
+	}
+	bubble(t, func(t *testing.T) {
+		long := strings.Repeat("é", 1000)
+		b := &bulkBackend{
+			bulk: func(n int, _ time.Duration, ids []string) *bulkReply {
+				if n == 1 {
+					return &bulkReply{body: `[
+						{"JobID":"job-1","State":"pending","Message":"` + long + `","Progress":7,"ResultMissing":true,"Cached":true},
+						{"JobID":"job-2","State":"pending","Message":"with ` + key + `","Progress":-1},
+						{"JobID":"job-3","State":"pending"}]`}
+				}
+				return &bulkReply{body: `[
+					{"JobID":"job-1","State":"completed","Message":"` + long + `"},
+					{"JobID":"job-2","State":"error","Message":"job-2 has ` + key + `","ResultMissing":true},
+					{"JobID":"job-3","State":"completed","ResultMissing":true}]`}
+			},
+			single: func(int, time.Duration, string) *bulkReply {
+				return &bulkReply{body: `{"data":{"status":"completed","video_url":"https://example.com/v.mp4"}}` + strings.Repeat(" ", 2000)}
+			},
+		}
+		e := bulkEndpoint()
+		e.Bulk.Path, e.Bulk.Separator, e.Bulk.Decode = "/v3/video-translations/statuses?v=1&id={ids}", "&job=", read
+		c := startBulk(t, b, WithEndpoint(e), WithHeader("X-Api-Key", key))
+		pending, ended := map[string]Status{}, map[string]Status{}
+		for st := range c.WaitAll(t.Context(), Jobs("job-1", "job-2", "job-3"), OnProgress(func(st Status) {
+			if st.State == StatePending {
+				pending[st.JobID] = st
+			}
+		})) {
+			ended[st.JobID] = st
+		}
+		if st := pending["job-1"]; len(st.Message) > 1024 || !strings.HasSuffix(st.Message, "é…") || st.Progress != 1 || st.ResultMissing || st.Cached || st.Body != nil || st.CheckedAt.IsZero() {
+			t.Errorf("job-1 pending: %+v", st)
+		}
+		if st := pending["job-2"]; st.Message != "with [redacted]" || st.Progress != 0 {
+			t.Errorf("job-2 pending: %+v", st)
+		}
+		if st := ended["job-1"]; st.Message != long || !json.Valid(st.Body) || !strings.Contains(string(st.Body), `"job-1"`) || cap(st.Body) != len(st.Body) {
+			t.Errorf("job-1: %+v, room for %d", st, cap(st.Body)-len(st.Body))
+		}
+		if st := ended["job-2"]; st.Message != "job-2 has [redacted]" || st.ResultMissing || !json.Valid(st.Body) {
+			t.Errorf("job-2: %+v", st)
+		}
+		if st := ended["job-3"]; st.State != StateCompleted || st.ResultMissing || !strings.Contains(string(st.Body), "video_url") {
+			t.Errorf("job-3: %+v", st)
+		}
+		if got := b.made(false); len(got) != 1 || got[0].ids[0] != "job-3" || got[0].at-b.made(true)[1].at > 100*time.Millisecond {
+			t.Errorf("requests %q", b.log())
+		}
+	})
+}
+
+// The ids in the query are no secrets: an error page may name them.
+func TestBulkErrorsNameTheIDs(t *testing.T) {
+	for _, separator := range []string{"", "&job="} {
+		bubble(t, func(t *testing.T) {
+			b := &bulkBackend{bulk: func(int, time.Duration, []string) *bulkReply {
+				return &bulkReply{code: 400, body: "neither first-job nor second-job, said secret-1"}
+			}}
+			e := bulkEndpoint()
+			e.Bulk.Path, e.Bulk.Separator = "/v3/video-translations/statuses?k=secret-1&id={ids}", separator
+			c := startBulk(t, b, WithEndpoint(e))
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			var told []error
+			for range c.WaitAll(ctx, Jobs("first-job", "second-job"), OnError(func(err error) { told = append(told, err) })) {
+			}
+			if len(told) != 1 || !strings.Contains(told[0].Error(), `"neither first-job nor second-job, said [redacted]"`) {
+				t.Errorf("told of %v", told)
+			}
+		})
+	}
+}
+
+// Who was refused for want of credentials is told so, whichever request it was.
+func TestBulkWithoutCredentials(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		denied := &bulkReply{code: 401}
+		b := &bulkBackend{bulk: func(int, time.Duration, []string) *bulkReply { return denied },
+			single: func(int, time.Duration, string) *bulkReply { return denied }}
+		for st, err := range startBulk(t, b).WaitAll(t.Context(), Jobs("a", "b", "c")) {
+			if err == nil || !strings.Contains(err.Error(), "bring no credentials") {
+				t.Errorf("%s: %v", st.JobID, err)
+			}
+		}
+	})
+}
+
+// The wait that is told of a bulk path that fails, and the job that is asked for in
+// order to see whether a key is wrong, are among those that are still there.
+func TestBulkFallsBackForWhoIsLeft(t *testing.T) {
+	for code, want := range map[int]int{404: 2, 401: 1} {
+		bubble(t, func(t *testing.T) {
+			b := &bulkBackend{
+				state: func(string, time.Duration) string { return "completed" },
+				bulk: func(int, time.Duration, []string) *bulkReply {
+					return &bulkReply{code: code, takes: time.Second}
+				},
+			}
+			if code == 401 {
+				b.single = func(int, time.Duration, string) *bulkReply { return &bulkReply{code: code} }
+			}
+			c := startBulk(t, b)
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(500*time.Millisecond, cancel)
+			go c.Wait(ctx, "a")
+			synctest.Wait()
+			told := 0
+			for st, err := range c.WaitAll(t.Context(), Jobs("b", "c"), OnError(func(error) { told++ })) {
+				if (err == nil) != (code == 404) {
+					t.Errorf("%d: %s: %v", code, st.JobID, err)
+				}
+			}
+			if code == 404 && told != 1 {
+				t.Errorf("told of %d faults", told)
+			}
+			for _, r := range b.made(false) {
+				if r.ids[0] == "a" {
+					t.Errorf("%d: a was asked for", code)
+				}
+			}
+			if n := len(b.made(false)); n != want || len(b.made(true)) != 1 {
+				t.Errorf("%d: requests %q, want %d single ones", code, b.log(), want)
+			}
+		})
+	}
+}
+
+// A wait that ends while the breaker refuses shared requests says what the breaker said.
+func TestBulkRefusalIsTold(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		shut := errors.New("shut for repairs")
+		b := &bulkBackend{}
+		var calls atomic.Int32
+		c := startBulk(t, b, WithBreaker(allowFunc(func() (func(error), error) {
+			if calls.Add(1) > 1 {
+				return nil, shut
+			}
+			return func(error) {}, nil
+		})))
+		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
+		defer cancel()
+		n := 0
+		for st, err := range c.WaitAll(ctx, Jobs("a", "b")) {
+			var w *WaitError
+			if n++; !errors.Is(err, shut) || !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &w) || w.JobID != st.JobID || w.Last.State != StatePending {
+				t.Errorf("%s: %v", st.JobID, err)
+			}
+		}
+		if n != 2 || len(b.log()) != 1 {
+			t.Errorf("%d ended, requests %q", n, b.log())
+		}
+	})
+}
+
+type allowFunc func() (func(error), error)
+
+func (f allowFunc) Allow() (func(error), error) { return f() }

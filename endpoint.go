@@ -94,7 +94,12 @@ func readPlainJSON(a Answer) (Status, error) {
 //
 // Polls share requests: GET /v3/video-translations/statuses answers for up to a
 // hundred jobs at once, without their results, which a request each brings at the
-// end. See [Bulk].
+// end. Where it is such an answer that calls a job failed, Message is what it has
+// for an error, and Body its entry for that job:
+//
+//	{"video_id":…,"status":"failed","error":{"code":…,"message":…}}
+//
+// See [Bulk].
 //
 // The URLs expire: a Status from the cache is at most as old as WithCacheTTL says.
 //

@@ -357,7 +357,7 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 		}
 		err.then = fmt.Sprintf("not retried: a %d is final", code)
 		if code == http.StatusUnauthorized || code == http.StatusForbidden {
-			if anonymous(req) {
+			if c.route.anonymous(req) {
 				err.then += "; WithHeader, WithRequest and the base URL bring no credentials"
 			} else {
 				err.then += "; are the credentials right?"
@@ -806,13 +806,20 @@ func harmless(k string) bool {
 }
 
 // anonymous reports whether req carries nothing that could be a credential.
-func anonymous(req *http.Request) bool {
+func (r *route) anonymous(req *http.Request) bool {
 	for k := range req.Header {
 		if !harmless(k) {
 			return false
 		}
 	}
-	return req.URL.User == nil && req.URL.RawQuery == ""
+	if req.URL.RawQuery != "" {
+		for pair := range strings.SplitSeq(req.URL.RawQuery, "&") {
+			if name, _, _ := strings.Cut(pair, "="); !slices.Contains(r.idParams, name) {
+				return false
+			}
+		}
+	}
+	return req.URL.User == nil
 }
 
 // latency keeps a smoothed round trip and its mean deviation, as TCP does for

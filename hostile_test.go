@@ -1119,6 +1119,8 @@ func TestRefusedCredentialsAreHintedAt(t *testing.T) {
 		}{
 			{vtclient.WithHeader("X-Api-Key", "k"), "; are the credentials right?"},
 			{vtclient.WithEndpoint(vtclient.Endpoint{Path: "/{id}?key=k"}), "; are the credentials right?"},
+			{vtclient.WithEndpoint(vtclient.Endpoint{Path: "/job?id={id}&key=k"}), "; are the credentials right?"},
+			{vtclient.WithEndpoint(vtclient.Endpoint{Path: "/job?id={id}"}), "; WithHeader, WithRequest and the base URL bring no credentials"},
 			{vtclient.WithHeader("Accept-Language", "de"), "; WithHeader, WithRequest and the base URL bring no credentials"},
 		} {
 			c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, code, ""), nil }, tt.opt)
