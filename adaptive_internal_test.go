@@ -190,7 +190,7 @@ func TestJobsWithAnEstimateHelpOutAtFirst(t *testing.T) {
 	if got, want := a.plain.samples, []sample{{9, 10, sharedWeight}}; !slices.Equal(got, want) {
 		t.Errorf("plain %v, want %v", got, want)
 	}
-	if got, want := a.ratio.samples, []sample{{1.8, 2, 1}}; !slices.Equal(got, want) {
+	if got, want := a.ratio.samples, []sample{{1.8, 2, 1}}; !slices.Equal(got, want) || !a.ratio.ratio || a.plain.ratio {
 		t.Errorf("ratio %v, want %v", got, want)
 	}
 	for i := range sharedUntil {
@@ -907,6 +907,38 @@ func TestNextDoesNotWaitForARenewal(t *testing.T) {
 	}
 }
 
+// What is learnt reaches the schedules of all kinds of jobs.
+func TestLessonsReachAllSchedules(t *testing.T) {
+	a := NewAdaptive(time.Second)
+	for i := range 12 {
+		d := time.Duration(60+i) * time.Second
+		a.Learn(ended(d-time.Second, d, false))
+		a.Learn(Completion{PendingAt: d - time.Second, DoneBy: d, Expected: time.Minute})
+		for _, at := range []Attempt{{}, {Shared: 16}} {
+			if s, _ := a.schedule(at); s.jobs != 2*i+2 {
+				t.Errorf("%+v: a schedule of %d jobs after %d", at, s.jobs, 2*i+2)
+			}
+		}
+		for _, at := range []Attempt{{Expected: time.Minute}, {Expected: time.Hour, Shared: 16}} {
+			if s, _ := a.schedule(at); s.jobs != i+1 {
+				t.Errorf("%+v: a schedule of %d jobs after %d with an estimate", at, s.jobs, i+1)
+			}
+		}
+	}
+}
+
+// Four times as many jobs to a request are a class further, up to the last.
+func TestShareClass(t *testing.T) {
+	for n, want := range map[int]int{math.MinInt: 0, -1: 0, 0: 0, 1: 0, 2: 1, 7: 1, 8: 2, 31: 2, 32: 3, 127: 3, 128: 4, 256: 4, 1 << 20: 4, math.MaxInt: 4} {
+		if got := shareClass(n); got != want {
+			t.Errorf("%d jobs are of class %d, want %d", n, got, want)
+		}
+	}
+	for class, want := range []float64{1, 0.5, 0.25, 0.125} {
+		near(t, "the price for one of the jobs", sharePrice(class), want, 1e-12)
+	}
+}
+
 func TestToDuration(t *testing.T) {
 	for _, tt := range []struct {
 		s      float64
@@ -921,6 +953,7 @@ func TestToDuration(t *testing.T) {
 		{math.Inf(1), 0, math.MaxInt64, math.MaxInt64},
 		{math.Inf(-1), 7, math.MaxInt64, 7},
 		{1e300, 0, math.MaxInt64 / 2, math.MaxInt64 / 2},
+		{math.MaxInt64 / 1e9, 0, math.MaxInt64, math.MaxInt64}, // rounded, it is one too much
 	} {
 		if got := toDuration(tt.s, tt.lo, tt.hi); got != tt.want {
 			t.Errorf("%v within %v and %v: %v, want %v", tt.s, tt.lo, tt.hi, got, tt.want)

@@ -65,7 +65,7 @@ func TestAdaptiveNextAlwaysSensible(t *testing.T) {
 					for _, pend := range ages {
 						for _, num := range []int{math.MinInt, 0, math.MaxInt} {
 							d, ok := a.Next(vtclient.Attempt{Number: num, Elapsed: now, PendingAt: pend, Expected: exp})
-							if !ok || d <= 0 {
+							if !ok || d <= 0 || d > maxDuration/2 {
 								t.Fatalf("cost %v: Next(%d, %v, %v, %v) = %v, %v", cost, num, now, pend, exp, d, ok)
 							}
 						}
