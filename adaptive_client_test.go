@@ -113,6 +113,7 @@ func byClient(t *testing.T, m *meter, xs []time.Duration, gap time.Duration, opt
 // The learning cadence costs the same through the whole client as in a plain
 // loop: what the client tells it, and when it polls, is right to the end.
 func TestAdaptiveThroughClient(t *testing.T) {
+	noRace(t)
 	started := func() []vtclient.WaitOption {
 		return []vtclient.WaitOption{vtclient.StartedAt(time.Now())}
 	}

@@ -286,6 +286,7 @@ func (d deaf) Next(at Attempt) (time.Duration, bool) {
 //
 //	VTCLIENT_FIGURES=1 go test -run BulkFigure -v .
 func TestBulkFigure(t *testing.T) {
+	noRace(t)
 	type setting struct{ jobs, rounds, atMost int }
 	settings := []setting{{1000, 1, 20}, {10, 20, 2}}
 	seeds := 1

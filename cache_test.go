@@ -462,7 +462,11 @@ func TestMemoryCacheReadersDuringGrowth(t *testing.T) {
 			}
 		})
 	}
-	for range 5000 {
+	rounds := 5000
+	if raceEnabled {
+		rounds = 1500
+	}
+	for range rounds {
 		c := renew()
 		for i := range 70 {
 			c.set(strconv.Itoa(i), i, time.Hour)
