@@ -45,6 +45,7 @@ type outcome struct {
 	refusal  error         // what the breaker said, for a poll
 	hint     time.Duration // the server's Retry-After; 0: none
 	requests int           // sent
+	took     time.Duration // from the first of them to the answer or the fault
 	number   int           // the last one given to a request, or to a fault that kept one from being sent
 	jobs     int           // that the request asked for together; 0: it asked for one alone
 }
@@ -84,6 +85,7 @@ func (c *Client) exchange(ctx context.Context, asked inquiry, number int) outcom
 	if len(c.prepare) > 0 && unauthorized(out.err) {
 		again := c.exchangeOnce(ctx, asked, out.number+1)
 		again.requests += out.requests
+		again.took += out.took
 		out = again
 	}
 	switch out.verdict {
@@ -258,14 +260,16 @@ func (c *Client) send(parent context.Context, asked inquiry, number int) (out ou
 		}
 	}
 
-	if err := sendable(req); err != nil {
+	if len(c.prepare) == 0 {
+		// As WithHeader and the base URL have been found good.
+	} else if err := sendable(req); err != nil {
 		details.then = "not retried: WithRequest made it so"
 		return outcome{verdict: final, err: &TransportError{Details: details, Err: err}}, errNeutral
 	}
 
 	c.emit(parent, traceSent, asked.trace(number))
 	began := time.Now()
-	resp, err := c.http.Do(req)
+	resp, err := c.do(req)
 	var body *bodyBuffer
 	if err == nil {
 		body = bodies.Get().(*bodyBuffer)
@@ -303,7 +307,7 @@ func (c *Client) send(parent context.Context, asked inquiry, number int) (out ou
 		}
 		out, health = c.classifyTransport(err, req, details)
 	}
-	out.requests = 1
+	out.requests, out.took = 1, latency
 	if len(c.traces) > 0 {
 		info := asked.trace(number)
 		info.State, info.StatusCode, info.Err = out.status.State, details.StatusCode, snapshot(out.err)
@@ -314,6 +318,44 @@ func (c *Client) send(parent context.Context, asked inquiry, number int) (out ou
 		c.emit(parent, traceAnswered, info)
 	}
 	return out, health
+}
+
+// do is c.http.Do, which copies headers and address for a redirect that hardly ever
+// comes: 6 of the 23 allocations of a Status over a stub, and a seventh of its time. So
+// what needs nothing but the transport goes there, and an answer on which Do would
+// have more to do is given to it then.
+func (c *Client) do(req *http.Request) (*http.Response, error) {
+	hc := c.http
+	if hc.Jar != nil || hc.Timeout != 0 || req.URL.User != nil || req.Header == nil || req.RequestURI != "" {
+		return hc.Do(req)
+	}
+	rt := hc.Transport
+	if rt == nil {
+		rt = http.DefaultTransport
+	}
+	resp, err := rt.RoundTrip(req)
+	if err == nil && resp != nil && resp.Body != nil && resp.StatusCode/100 != 3 {
+		return resp, nil
+	}
+	again := *hc
+	again.Transport = &resumed{resp: resp, err: err, next: rt}
+	return again.Do(req)
+}
+
+// A resumed transport has answered the first request already.
+type resumed struct {
+	resp *http.Response
+	err  error
+	next http.RoundTripper
+	told bool
+}
+
+func (t *resumed) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t.told {
+		return t.next.RoundTrip(req)
+	}
+	t.told = true
+	return t.resp, t.err
 }
 
 // sendable reports what WithRequest did that makes a request one that net/http
@@ -338,7 +380,9 @@ func sendable(req *http.Request) error {
 
 // classify says what an answer that arrived whole means.
 func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details, q *query) (outcome, error) {
-	d.RetryAfter = retryAfter(resp.Header, time.Now())
+	if len(resp.Header["Retry-After"]) > 0 {
+		d.RetryAfter = retryAfter(resp.Header, time.Now())
+	}
 	if code := resp.StatusCode; code/100 != 2 {
 		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)

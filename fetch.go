@@ -46,7 +46,7 @@ func (c *Client) call(parent context.Context, asked inquiry, number int) (out ou
 		health = &TransportError{Details: d, Err: err}
 		out = outcome{verdict: fault, err: health, hint: d.RetryAfter}
 	}
-	out.requests = 1
+	out.requests, out.took = 1, latency
 	if len(c.traces) > 0 {
 		info := asked.trace(number)
 		info.State, info.Latency, info.Wire, info.Err = out.status.State, latency, 1, snapshot(out.err)

@@ -270,9 +270,6 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 		if err := c.sleepUntil(ctx, jobID, t); err != nil {
 			return Status{}, err
 		}
-		if t.first.IsZero() {
-			t.first = time.Now()
-		}
 		out := c.exchange(ctx, inquiry{id: jobID}, t.number+1)
 		t.number = out.number
 		switch out.verdict {
@@ -295,7 +292,9 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 		default:
 			return Status{}, out.err
 		}
-		t.made++
+		if t.made++; t.made == 1 {
+			t.first = time.Now().Add(-out.took) // not before the try: most need no clock
+		}
 		t.fault = out.err
 		if out.hint > c.maxRetryAfter {
 			return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errTooLong(), Fault: out.err}
@@ -328,6 +327,9 @@ func details(err error) *Details {
 // sleepUntil waits until the next try may be made. Where the context's deadline
 // comes first there is no use in waiting for either, and it returns at once.
 func (c *Client) sleepUntil(ctx context.Context, jobID string, t *tries) error {
+	if t.notBefore.IsZero() { // saves the first try a look at the clock
+		return nil
+	}
 	d := time.Until(t.notBefore)
 	if d <= 0 {
 		return nil
