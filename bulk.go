@@ -550,7 +550,7 @@ func (e *poller) fallBack(ctx context.Context, b *batch, out *outcome, requests,
 	err := forJob(out.err, p, base)
 	details(err).then = fmt.Sprintf("jobs are asked for one by one for %v", pause)
 	e.mu.Lock()
-	e.publish(p, event{fault: err})
+	e.publish(p, &event{fault: err})
 	e.mu.Unlock()
 	e.askSingly(ctx, b, rest, requests, made, out.hint)
 }

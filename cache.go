@@ -158,9 +158,17 @@ func (c *MemoryCache[V]) hash(key string) uint32 { return uint32(maphash.String(
 // Get returns the value stored for key, unless its time to live has passed. It
 // answers at once: it does not look at ctx, and the error is always nil.
 func (c *MemoryCache[V]) Get(ctx context.Context, key string) (value V, ok bool, err error) {
+	if v := c.get(key); v != nil {
+		return *v, true, nil
+	}
+	return value, false, nil
+}
+
+// get is Get, but returns where the value lies, or nil. It must not be written to.
+func (c *MemoryCache[V]) get(key string) *V {
 	t := c.table.Load()
 	if t == nil {
-		return value, false, nil
+		return nil
 	}
 	hash := c.hash(key)
 	e := t.find(hash, key)
@@ -171,12 +179,12 @@ func (c *MemoryCache[V]) Get(ctx context.Context, key string) (value V, ok bool,
 		c.mu.Unlock()
 	}
 	if e == nil || c.now() >= e.expires {
-		return value, false, nil
+		return nil
 	}
 	if e.visited.Load() == 0 { // a store each time would have the cores fight for the line
 		e.visited.Store(1)
 	}
-	return e.value, true, nil
+	return &e.value
 }
 
 // Set stores value for key until ttl has passed. A ttl of zero or less removes

@@ -37,7 +37,7 @@ func TestTheClockIsSetWhileTheClientLives(t *testing.T) {
 	if age := time.Duration(c.now() - c.began(started, time.Now())); age < time.Minute || age > 2*time.Minute {
 		t.Errorf("a job that began a minute ago has the age %v", age)
 	}
-	if due := c.firstDue(Job{StartedAt: started.Add(-2 * time.Hour)}); due > c.now() {
+	if due := c.firstDue(&Job{StartedAt: started.Add(-2 * time.Hour)}); due > c.now() {
 		t.Errorf("the first poll of a job that is overdue is due in %v", time.Duration(due-c.now()))
 	}
 
@@ -45,8 +45,10 @@ func TestTheClockIsSetWhileTheClientLives(t *testing.T) {
 	defer cancel()
 	in := newInbox(ctx, false, false, 1)
 	defer c.poller.leaveAll(in)
-	c.poller.join(in, Job{ID: "a"}, never, nil)
-	c.poller.join(in, Job{ID: "b", Deadline: time.Now().Round(0).Add(time.Hour)}, never, nil)
+	c.poller.mu.Lock()
+	c.poller.join(in, "a", &Job{}, never, nil)
+	c.poller.mu.Lock()
+	c.poller.join(in, "b", &Job{Deadline: time.Now().Round(0).Add(time.Hour)}, never, nil)
 	c.poller.mu.Lock()
 	for id, want := range map[string]time.Duration{"a": 2 * time.Hour, "b": time.Hour} {
 		if left := time.Duration(c.poller.polls[id].subs.deadline - c.now()); left > want || left < want-time.Minute {

@@ -437,8 +437,7 @@ type WaitOption func(*waitConfig)
 type waitConfig struct {
 	onProgress func(Status)
 	onError    func(error)
-	startedAt  time.Time
-	expect     time.Duration
+	job        Job // what is said of one that says nothing of itself
 	err        error
 }
 
@@ -458,7 +457,7 @@ func OnError(f func(error)) WaitOption { return func(wc *waitConfig) { wc.onErro
 // own.
 func Expect(d time.Duration) WaitOption {
 	return func(wc *waitConfig) {
-		if wc.expect = d; d < 0 {
+		if wc.job.Expect = d; d < 0 {
 			wc.err = errors.Join(wc.err, badArgument("Expect", d, "a duration of 0 or more"))
 		}
 	}
@@ -469,14 +468,21 @@ func Expect(d time.Duration) WaitOption {
 // at once (at once if that moment is past). A time in the future counts as now;
 // the zero time means unknown. For WaitAll it holds for the jobs that bring
 // none of their own.
-func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.startedAt = t } }
+func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.job.StartedAt = t } }
 
-func newWaitConfig(opts []WaitOption) (wc waitConfig, err error) {
+// plainWait is the config of a wait without options. It is never written to.
+var plainWait waitConfig
+
+func newWaitConfig(opts []WaitOption) (*waitConfig, error) {
+	if len(opts) == 0 {
+		return &plainWait, nil
+	}
+	wc := new(waitConfig)
 	for i, opt := range opts {
 		if opt == nil {
 			return wc, badArgument("wait options", words(fmt.Sprintf("nil as option %d", i+1)), "a WaitOption")
 		}
-		opt(&wc)
+		opt(wc)
 	}
 	return wc, wc.err
 }

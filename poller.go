@@ -117,7 +117,8 @@ type sub struct {
 }
 
 // An event is what an inbox holds: a pending or terminal status, a fault that
-// is survived, or the error that ends a job.
+// is survived, or the error that ends a job. Several inboxes may share it, so it is
+// never changed.
 type event struct {
 	status   Status
 	fault    error
@@ -136,8 +137,8 @@ type inbox struct {
 	wantPending, wantFaults bool
 	limit                   int           // this many events, and its jobs are not polled for it
 	ready                   chan struct{} // holds a token if there may be something to take
-	room                    chan struct{} // likewise, for who feeds the inbox
-	events                  []event
+	room                    chan struct{} // likewise, for who feeds the inbox; nil: nobody does
+	events                  []*event
 	loose                   int    // how many of them end no job, and so may be dropped
 	subs, last              *sub   // in the order in which they were given
 	parked                  []*sub // whose polls were put aside for want of room
@@ -148,7 +149,7 @@ type inbox struct {
 func newInbox(ctx context.Context, pending, faults bool, limit int) *inbox {
 	return &inbox{
 		ctx: ctx, wantPending: pending, wantFaults: faults, limit: limit,
-		ready: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		ready: make(chan struct{}, 1),
 	}
 }
 
@@ -174,10 +175,10 @@ func (in *inbox) space() int {
 // put adds an event. If the inbox is full, which happens only when others who
 // share the poll keep it going, the oldest pending observation makes room:
 // a later one says more. So does the oldest fault where hundreds have piled up.
-func (in *inbox) put(ev event) {
+func (in *inbox) put(ev *event) {
 	if n := len(in.events); n >= 2*in.limit && in.loose > 0 {
 		for i := range in.events {
-			if old := &in.events[i]; !old.ends() && (old.fault == nil || n >= 2*batchBacklog) {
+			if old := in.events[i]; !old.ends() && (old.fault == nil || n >= 2*batchBacklog) {
 				in.events = slices.Delete(in.events, i, i+1)
 				in.loose--
 				break
@@ -311,36 +312,55 @@ func (e *poller) tell(limit int) {
 	}
 }
 
-// join subscribes an inbox to a job, whose first poll is due at due if there
-// is no poll of it yet, or when pace then says, if it is not nil.
-// It waits while the inbox is full, and reports whether the inbox is still open.
-func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
-	if !e.awaitRoom(in) {
-		return false
-	}
+// join subscribes an inbox to the job with that id, of which job says the rest. If there
+// is no poll of it yet, the first is due at due, or when pace then says, if it is not nil.
+// It is called with e.mu held and gives it back.
+func (e *poller) join(in *inbox, id string, job *Job, due int64, pace *pacer) {
 	defer e.mu.Unlock()
 	clock := time.Now()
 	now := e.c.since(clock)
-	p := e.polls[job.ID]
-	planned, before := p != nil, int64(0)
-	if planned {
-		before = p.next
+	p, untouched := e.pollFor(id, due, pace, now)
+	e.learnStart(p, job, clock)
+	s := e.subscribe(in, p, job, clock)
+	if untouched && !p.parked {
+		// Those who wait already are planned for: looking at each of them
+		// again would make a crowd that waits for one job quadratic.
+		e.planFor(p, s, now)
+		e.file(p)
+	} else {
+		p.parked = false // there is room for an answer now
+		e.plan(p, now)
 	}
+	e.dispatch(now)
+}
+
+// pollFor returns the poll of a job, a new one if there is none. untouched says that there
+// was one, and that it is due when it was.
+func (e *poller) pollFor(id string, due int64, pace *pacer, now int64) (p *poll, untouched bool) {
+	p = e.polls[id]
 	if p == nil {
-		p = &poll{id: job.ID, index: -1, next: due, began: now, started: -int64(pollFloor), pace: pace}
+		p = &poll{id: id, index: -1, next: due, began: now, started: -int64(pollFloor), pace: pace}
 		if e.polls == nil {
 			e.polls = make(map[string]*poll)
 		}
-		e.polls[job.ID] = p
+		e.polls[id] = p
 		if e.learner != nil {
 			p.ticket = e.first + len(e.order)
 			e.order = append(e.order, ticket{p: p})
 		}
-	} else if p.cancel == nil && (p.requests == 0 && p.tries == 0 || p.next == never) {
+		return p, false
+	}
+	before := p.next
+	if p.cancel == nil && (p.requests == 0 && p.tries == 0 || p.next == never) {
 		if p.next = min(p.next, due); pace == nil {
 			p.pace = nil
 		}
 	}
+	return p, p.next == before
+}
+
+// learnStart notes what a caller knows of a job's beginning and duration.
+func (e *poller) learnStart(p *poll, job *Job, clock time.Time) {
 	if !job.StartedAt.IsZero() {
 		if t := e.c.began(job.StartedAt, clock); t < p.began {
 			if p.seen {
@@ -353,6 +373,10 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 	if p.expected == 0 {
 		p.expected = job.Expect
 	}
+}
+
+// subscribe enters a subscription to p for an inbox.
+func (e *poller) subscribe(in *inbox, p *poll, job *Job, clock time.Time) *sub {
 	s := &sub{poll: p, to: in, deadline: never}
 	if t, ok := in.ctx.Deadline(); ok {
 		s.deadline = e.c.when(t, clock)
@@ -363,21 +387,12 @@ func (e *poller) join(in *inbox, job Job, due int64, pace *pacer) bool {
 		}
 	}
 	e.link(s)
-	if planned && p.next == before && !p.parked {
-		// Those who wait already are planned for: looking at each of them
-		// again would make a crowd that waits for one job quadratic.
-		e.planFor(p, s, now)
-		e.file(p)
-	} else {
-		p.parked = false // there is room for an answer now
-		e.plan(p, now)
-	}
-	e.dispatch(now)
-	return true
+	return s
 }
 
-// post puts an event into an inbox from outside the engine, like join.
-func (e *poller) post(in *inbox, ev event) bool {
+// post puts an event into an inbox from outside the engine, once it has room, and
+// reports whether it is still open.
+func (e *poller) post(in *inbox, ev *event) bool {
 	if !e.awaitRoom(in) {
 		return false
 	}
@@ -403,30 +418,32 @@ func (e *poller) awaitRoom(in *inbox) bool {
 	}
 }
 
-// take returns the inbox's next event, if there is one. Until the next take the
+// take returns the inbox's next event, or nil if there is none. Until the next take the
 // inbox counts as busy with it, so that no job is polled for a caller who has
 // not yet dealt with the last answer.
-func (e *poller) take(in *inbox) (event, bool) {
+func (e *poller) take(in *inbox) *event {
 	e.mu.Lock()
-	ev, ok := e.pull(in, 0)
+	ev, untold := e.pull(in, 0), len(e.lessons) > 0
 	e.mu.Unlock()
-	e.tell(lessonsAtOnce)
-	return ev, ok
+	if untold {
+		e.tell(lessonsAtOnce)
+	}
+	return ev
 }
 
-// pull takes out event number i.
-func (e *poller) pull(in *inbox, i int) (event, bool) {
+// pull takes out event number i, if there are so many.
+func (e *poller) pull(in *inbox, i int) *event {
 	in.busy = i < len(in.events)
 	defer e.unpark(in)
 	if !in.busy {
-		return event{}, false
+		return nil
 	}
 	ev := in.events[i]
 	if !ev.ends() {
 		in.loose--
 	}
 	if i == 0 {
-		in.events[0] = event{} // let go of the body
+		in.events[0] = nil
 		in.events = in.events[1:]
 	} else {
 		in.events = slices.Delete(in.events, i, i+1)
@@ -434,33 +451,33 @@ func (e *poller) pull(in *inbox, i int) (event, bool) {
 	if len(in.events) == 0 {
 		in.events = nil
 	}
-	return ev, true
+	return ev
 }
 
 // abandon ends one job of an inbox whose context is done: with its result if
-// that is there already, else with the context's error. It returns false if no
+// that is there already, else with the context's error. It returns nil if no
 // job is left.
-func (e *poller) abandon(in *inbox) (event, bool) {
+func (e *poller) abandon(in *inbox) *event {
 	cause := contextCause(in.ctx) // asks the caller's error: not under our lock
 	e.mu.Lock()
-	ev, ok := e.giveUp(in, cause)
+	ev := e.giveUp(in, cause)
 	e.mu.Unlock()
 	e.tell(lessonsAtOnce)
-	return ev, ok
+	return ev
 }
 
-func (e *poller) giveUp(in *inbox, cause error) (event, bool) {
+func (e *poller) giveUp(in *inbox, cause error) *event {
 	for i := range in.events {
 		if in.events[i].ends() {
 			return e.pull(in, i)
 		}
 	}
 	if in.subs == nil {
-		return event{}, false
+		return nil
 	}
 	ev := e.failure(in.subs.poll, cause)
 	e.drop(in.subs)
-	return ev, true
+	return ev
 }
 
 // empty reports whether an inbox has nothing to take and nothing to wait for.
@@ -484,7 +501,7 @@ func (e *poller) leaveAll(in *inbox) {
 }
 
 // failure is the event that ends a wait for p with cause.
-func (e *poller) failure(p *poll, cause error) event {
+func (e *poller) failure(p *poll, cause error) *event {
 	last := Status{JobID: p.id}
 	if p.seen {
 		last = e.lastSeen(p)
@@ -497,7 +514,7 @@ func (e *poller) failure(p *poll, cause error) event {
 	if p.refusal != nil {
 		cause = &refusedUntil{cause, p.refusal}
 	}
-	return event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: fault}}
+	return &event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: fault}}
 }
 
 // lastSeen is the pending answer that came last.
@@ -578,7 +595,7 @@ func (e *poller) end(p *poll) {
 
 // finish delivers the end of a poll to all who wait for it. doneBy is the age
 // at which the job was seen to be over; 0: it was not.
-func (e *poller) finish(p *poll, ev event, doneBy time.Duration) {
+func (e *poller) finish(p *poll, ev *event, doneBy time.Duration) {
 	e.conclude(p, doneBy)
 	for p.subs != nil {
 		s := p.subs
@@ -755,7 +772,7 @@ func (e *poller) pop(now int64) *poll {
 			p.next = never
 			e.plan(p, now)
 		case p.overdue(now) && (held > 0 || p.floor > now): // no look is allowed
-			e.finish(p, event{status: p.bare.status}, 0)
+			e.finish(p, &event{status: p.bare.status}, 0)
 		case held > e.c.maxRetryAfter && p.bare == nil:
 			p.fault = e.c.holdFault.Load()
 			e.finish(p, e.failure(p, e.c.errHeld(held)), 0)
@@ -922,7 +939,7 @@ func (e *poller) work(t trip) {
 		defer e.mu.Unlock()
 		e.workers--
 		for _, p := range t.left() {
-			ev := event{status: Status{JobID: p.id}}
+			ev := &event{status: Status{JobID: p.id}}
 			if r != nil {
 				ev.panicked = fmt.Sprintf("vtclient: job %s: panic in a poll: %v\n\n%s", quoteID(p.id), r, debug.Stack())
 			} else {
@@ -1026,7 +1043,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		}
 		p.tries, p.faults, p.faultAt, p.refusedAt, p.refusal = 0, 0, 0, 0, nil
 		if out.status.settled() {
-			e.finish(p, event{status: out.status}, max(1, age))
+			e.finish(p, &event{status: out.status}, max(1, age))
 			return n, false
 		}
 		if !out.status.ResultMissing {
@@ -1061,7 +1078,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 			n.cause = e.errOutage()
 		}
 	case final:
-		ev := event{status: Status{JobID: p.id}, err: out.err}
+		ev := &event{status: Status{JobID: p.id}, err: out.err}
 		if p.seen {
 			ev.status = e.lastSeen(p)
 		}
@@ -1069,7 +1086,7 @@ func (e *poller) note(p *poll, out *outcome) (n note, ok bool) {
 		return n, false
 	}
 	if p.overdue(now) && out.verdict != left {
-		e.finish(p, event{status: p.bare.status}, 0)
+		e.finish(p, &event{status: p.bare.status}, 0)
 		return n, false
 	}
 	n.polling = Attempt{Number: int(p.requests), Elapsed: age, PendingAt: p.pendingAt, Expected: p.expected, Shared: out.jobs}
@@ -1203,14 +1220,14 @@ func (e *poller) settle(p *poll, out *outcome, n note) (time.Duration, bool) {
 	goesOn := p.due < p.lastDeadline()
 	switch out.verdict {
 	case answered:
-		e.publish(p, event{status: out.status})
+		e.publish(p, &event{status: out.status})
 	case fault:
 		if d := details(out.err); goesOn {
 			d.Next = max(1, delay)
 		} else {
 			d.then = "no further request fits before the deadline"
 		}
-		e.publish(p, event{fault: out.err})
+		e.publish(p, &event{fault: out.err})
 	}
 	return delay, goesOn && out.verdict != left
 }
@@ -1224,7 +1241,7 @@ func (p *poll) lastDeadline() (t int64) {
 }
 
 // publish tells those who want to know of an observation or a fault.
-func (e *poller) publish(p *poll, ev event) {
+func (e *poller) publish(p *poll, ev *event) {
 	for s := p.subs; s != nil; s = s.next {
 		if ev.fault != nil && s.to.wantFaults || ev.fault == nil && s.to.wantPending {
 			s.to.put(ev)

@@ -159,7 +159,8 @@ func BenchmarkPoll(b *testing.B) {
 	b.ReportAllocs()
 	c := benchClient(b, stubAnswer{200, `{"result":"pending"}`}, WithCache(nil))
 	in := newInbox(context.Background(), false, false, 1)
-	c.poller.join(in, Job{ID: "a", StartedAt: time.Now().Add(time.Hour)}, never, nil)
+	c.poller.mu.Lock()
+	c.poller.join(in, "a", &Job{StartedAt: time.Now().Add(time.Hour)}, never, nil)
 	p := c.poller.polls["a"]
 	for b.Loop() {
 		c.poller.mu.Lock()

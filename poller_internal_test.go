@@ -72,10 +72,10 @@ func TestEngineStartsAndEndsByItself(t *testing.T) {
 func TestInboxOfASlowCallerIsBounded(t *testing.T) {
 	in := newInbox(context.Background(), true, true, 1)
 	for i := range 10_000 {
-		in.put(event{status: Status{State: StatePending, Progress: float64(i)}})
-		in.put(event{fault: fmt.Errorf("fault %d", i)})
+		in.put(&event{status: Status{State: StatePending, Progress: float64(i)}})
+		in.put(&event{fault: fmt.Errorf("fault %d", i)})
 	}
-	in.put(event{status: Status{State: StateCompleted}})
+	in.put(&event{status: Status{State: StateCompleted}})
 	if n := len(in.events); n > 2*batchBacklog+1 {
 		t.Errorf("%d events", n)
 	}
@@ -127,7 +127,7 @@ func TestWhatMakesRoomInAFullInbox(t *testing.T) {
 	} {
 		in := newInbox(context.Background(), true, true, tt.limit)
 		for i, kind := range tt.put {
-			ev := event{status: Status{JobID: fmt.Sprint(i), State: StatePending}}
+			ev := &event{status: Status{JobID: fmt.Sprint(i), State: StatePending}}
 			switch kind {
 			case f:
 				ev.fault = errNeutral
@@ -228,7 +228,7 @@ func TestGivingUpTakesAResultThatIsThere(t *testing.T) {
 	for _, tt := range []struct{ put, want string }{{"", ""}, {"p", ""}, {"e", "e"}, {"pe", "e"}, {"ppep", "e"}, {"epe", "ee"}, {"pepe", "ee"}} {
 		in := newInbox(ctx, true, true, 10)
 		for i, kind := range tt.put {
-			ev := event{status: Status{JobID: fmt.Sprint(string(kind), i), State: StatePending}}
+			ev := &event{status: Status{JobID: fmt.Sprint(string(kind), i), State: StatePending}}
 			if kind == 'e' {
 				ev.err = errNeutral
 			}
@@ -236,8 +236,8 @@ func TestGivingUpTakesAResultThatIsThere(t *testing.T) {
 		}
 		var got, left string
 		for {
-			ev, ok := e.abandon(in)
-			if !ok {
+			ev := e.abandon(in)
+			if ev == nil {
 				break
 			}
 			if !ev.ends() {
@@ -249,8 +249,8 @@ func TestGivingUpTakesAResultThatIsThere(t *testing.T) {
 			t.Errorf("%s: %d left, counted as %d, empty: %v", tt.put, len(in.events), in.loose, e.empty(in))
 		}
 		for {
-			ev, ok := e.take(in)
-			if !ok {
+			ev := e.take(in)
+			if ev == nil {
 				break
 			}
 			left += ev.status.JobID

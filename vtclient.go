@@ -240,8 +240,10 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	if expired(ctx) {
 		return Status{JobID: jobID}, c.ended(ctx, jobID, &tries{})
 	}
-	if st, ok := c.recall(ctx, jobID, true); ok {
-		return st, nil
+	if st := c.recall(ctx, jobID, true); st != nil {
+		hit := *st
+		hit.Cached = true
+		return hit, nil
 	}
 	st, _, err := c.flights.do(ctx, jobID, c.try)
 	if err != nil {
@@ -381,18 +383,26 @@ const (
 	cacheRest = 5 * time.Second
 )
 
-// recall returns the job's status from the cache, one that is not the last word
-// only if asked for pending ones.
+// recall returns the job's status from the cache, or nil; one that is not the last
+// word only if asked for pending ones. It may lie in the cache, so it must not be
+// written to, and whoever copies it has to set Cached.
 // Whatever goes wrong there is reported to the traces and counts as a miss.
-func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status, bool) {
+func (c *Client) recall(ctx context.Context, jobID string, pending bool) *Status {
 	if c.cache == nil {
-		return Status{}, false
+		return nil
 	}
-	if m, ok := c.cache.(*MemoryCache[Status]); ok && len(c.traces) == 0 {
-		st, _, _ := m.Get(ctx, jobID) // neither hangs nor fails; a miss has no state
-		st.Cached = true
-		return st, st.JobID == jobID && (st.settled() || pending && st.known())
+	if m, ok := c.cache.(*MemoryCache[Status]); ok && len(c.traces) == 0 { // it neither hangs nor fails
+		st := m.get(jobID)
+		if st == nil || st.JobID != jobID || !st.settled() && !(pending && st.known()) {
+			return nil
+		}
+		return st
 	}
+	return c.recallFrom(ctx, jobID, pending)
+}
+
+// recallFrom is recall for any cache.
+func (c *Client) recallFrom(ctx context.Context, jobID string, pending bool) *Status {
 	var st Status
 	var hit bool
 	c.callCache(ctx, jobID, func(ctx context.Context) (err error) {
@@ -407,11 +417,11 @@ func (c *Client) recall(ctx context.Context, jobID string, pending bool) (Status
 		return nil
 	})
 	if !hit || !pending && !st.settled() {
-		return Status{}, false
+		return nil
 	}
-	st.Cached, st.Progress = true, clampProgress(st.Progress)
+	st.Progress = clampProgress(st.Progress)
 	c.emit(ctx, traceCached, TraceInfo{JobID: jobID, State: st.State})
-	return st, true
+	return &st
 }
 
 // remember puts an answer into the cache.
