@@ -169,6 +169,7 @@ type route struct {
 // A target is a path pattern cut into its parts.
 type target struct {
 	path, rawPath []string // what stands around each {id}
+	asIs          bool     // rawPath is path
 	query         string
 }
 
@@ -278,7 +279,7 @@ func parseTarget(where string, base *url.URL, pattern string) (target, error) {
 		parts[i], raw[i] = plain, (&url.URL{Path: plain, RawPath: part}).EscapedPath()
 	}
 	parts[0], raw[0] = base.Path+parts[0], base.EscapedPath()+raw[0]
-	return target{path: parts, rawPath: raw, query: query}, nil
+	return target{path: parts, rawPath: raw, asIs: slices.Equal(raw, parts), query: query}, nil
 }
 
 // checkID refuses ids that no escaping makes safe.
@@ -312,7 +313,7 @@ func (r *route) url(id string) *url.URL {
 	}
 	u.Path = strings.Join(t.path, id)
 	u.RawPath = u.Path
-	if raw := url.PathEscape(id); raw != id || !slices.Equal(t.rawPath, t.path) {
+	if raw := url.PathEscape(id); raw != id || !t.asIs {
 		u.RawPath = strings.Join(t.rawPath, raw)
 	}
 	if t.query != "" {

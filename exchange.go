@@ -80,13 +80,14 @@ func (a inquiry) trace(number int) TraceInfo {
 // asked is about many jobs, what was said of them is in its query afterwards.
 //
 // A 401 is asked about once more where WithRequest can bring a fresh token.
-func (c *Client) exchange(ctx context.Context, asked inquiry, number int) outcome {
-	out := c.exchangeOnce(ctx, asked, number)
+func (c *Client) exchange(ctx context.Context, asked inquiry, number int) (out outcome) {
+	c.exchangeOnce(ctx, asked, number, &out)
 	if len(c.prepare) > 0 && unauthorized(out.err) {
-		again := c.exchangeOnce(ctx, asked, out.number+1)
-		again.requests += out.requests
-		again.took += out.took
-		out = again
+		first := out
+		out = outcome{}
+		c.exchangeOnce(ctx, asked, first.number+1, &out)
+		out.requests += first.requests
+		out.took += first.took
 	}
 	switch out.verdict {
 	case answered:
@@ -102,15 +103,17 @@ func unauthorized(err error) bool {
 	return errors.As(err, &h) && h.StatusCode == http.StatusUnauthorized
 }
 
-func (c *Client) exchangeOnce(ctx context.Context, asked inquiry, number int) (out outcome) {
+// exchangeOnce writes what came of it to out, which is empty before. An outcome is large:
+// returning it from stage to stage costs a Status a tenth of its time over a stub.
+func (c *Client) exchangeOnce(ctx context.Context, asked inquiry, number int, out *outcome) {
 	defer func() {
 		out.jobs = asked.jobs()
 		if out.number = number; out.requests == 0 && out.verdict != fault {
 			out.number-- // free for the next
 		}
 	}()
-	if out, ok := c.enter(ctx, asked, number); !ok {
-		return out
+	if !c.enter(ctx, asked, number, out) {
+		return
 	}
 	defer c.leave()
 
@@ -122,7 +125,8 @@ func (c *Client) exchangeOnce(ctx context.Context, asked inquiry, number int) (o
 			info := asked.trace(number)
 			info.Err = err
 			c.emit(ctx, traceRefused, info)
-			return outcome{verdict: refused, err: err}
+			out.verdict, out.err = refused, err
+			return
 		}
 		// Said from a defer, so that a panic or a Goexit in what the caller
 		// plugged in gives the permit back too.
@@ -135,17 +139,18 @@ func (c *Client) exchangeOnce(ctx context.Context, asked inquiry, number int) (o
 	// this one queued, all who wait may have been cancelled without having
 	// left: a loop body or a callback keeps them.
 	if expired(ctx) || !c.poller.wanted(asked) {
-		return outcome{verdict: left}
+		out.verdict = left
+		return
 	}
-	ask := c.send
+	var result error
 	if c.fetch != nil {
-		ask = c.call
+		result = c.call(ctx, asked, number, out)
+	} else {
+		result = c.send(ctx, asked, number, out)
 	}
-	out, health := ask(ctx, asked, number)
 	if report != nil {
-		report(health)
+		report(result)
 	}
-	return out
 }
 
 // errNeutral tells a breaker that an exchange says nothing about the backend.
@@ -165,9 +170,10 @@ func expired(ctx context.Context) bool {
 }
 
 // enter passes the gate and the limiter. If it reports true, leave must follow.
-func (c *Client) enter(ctx context.Context, asked inquiry, number int) (out outcome, ok bool) {
-	if c.held() > 0 {
-		return outcome{verdict: held, hint: c.held()}, false
+func (c *Client) enter(ctx context.Context, asked inquiry, number int, out *outcome) (ok bool) {
+	if d := c.held(); d > 0 {
+		out.verdict, out.hint = held, d
+		return false
 	}
 	select {
 	case c.gate <- struct{}{}:
@@ -175,7 +181,8 @@ func (c *Client) enter(ctx context.Context, asked inquiry, number int) (out outc
 		select {
 		case c.gate <- struct{}{}:
 		case <-ctx.Done():
-			return outcome{verdict: left}, false
+			out.verdict = left
+			return false
 		}
 	}
 	entered := false
@@ -187,20 +194,25 @@ func (c *Client) enter(ctx context.Context, asked inquiry, number int) (out outc
 	if c.limiter != nil {
 		if err := c.limiter.Wait(ctx); err != nil {
 			if expired(ctx) {
-				return outcome{verdict: left}, false
+				out.verdict = left
+				return false
 			}
-			return outcome{verdict: fault, err: &TransportError{Details: asked.details(number), Err: fmt.Errorf("limiter: %w", opaque(err))}}, false
+			out.verdict = fault
+			out.err = &TransportError{Details: asked.details(number), Err: fmt.Errorf("limiter: %w", opaque(err))}
+			return false
 		}
 	}
 	// A 429 may have come in while this one queued.
 	if d := c.held(); d > 0 {
-		return outcome{verdict: held, hint: d}, false
+		out.verdict, out.hint = held, d
+		return false
 	}
 	if expired(ctx) {
-		return outcome{verdict: left}, false
+		out.verdict = left
+		return false
 	}
 	entered = true
-	return outcome{}, true
+	return true
 }
 
 func (c *Client) leave() { <-c.gate }
@@ -234,8 +246,9 @@ func (e timeoutError) Timeout() bool        { return true }
 func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExceeded }
 
 // send makes the request and reads the answer. health is what the breaker is told.
-func (c *Client) send(parent context.Context, asked inquiry, number int) (out outcome, health error) {
-	ctx, cancel := context.WithTimeout(parent, c.timeout)
+func (c *Client) send(parent context.Context, asked inquiry, number int, out *outcome) (health error) {
+	began := time.Now()
+	ctx, cancel := context.WithDeadline(parent, began.Add(c.timeout))
 	defer cancel()
 
 	var wire *atomic.Int32
@@ -246,17 +259,19 @@ func (c *Client) send(parent context.Context, asked inquiry, number int) (out ou
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
 	}
 	req := (&http.Request{
-		Method: http.MethodGet, URL: c.route.address(asked), Host: c.route.base.Host, Header: c.header.Clone(),
+		Method: http.MethodGet, URL: c.route.address(asked), Host: c.route.base.Host, Header: c.header.clone(),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
 	details := asked.details(number)
 	for _, prepare := range c.prepare {
 		if err := prepare(req); err != nil {
 			if expired(parent) {
-				return outcome{verdict: left}, errNeutral
+				out.verdict = left
+				return errNeutral
 			}
-			err = &TransportError{Details: details, Err: fmt.Errorf("WithRequest: %w", c.clean(err, req))}
-			return outcome{verdict: fault, err: err}, errNeutral
+			out.verdict = fault
+			out.err = &TransportError{Details: details, Err: fmt.Errorf("WithRequest: %w", c.clean(err, req))}
+			return errNeutral
 		}
 	}
 
@@ -264,11 +279,14 @@ func (c *Client) send(parent context.Context, asked inquiry, number int) (out ou
 		// As WithHeader and the base URL have been found good.
 	} else if err := sendable(req); err != nil {
 		details.then = "not retried: WithRequest made it so"
-		return outcome{verdict: final, err: &TransportError{Details: details, Err: err}}, errNeutral
+		out.verdict, out.err = final, &TransportError{Details: details, Err: err}
+		return errNeutral
 	}
 
 	c.emit(parent, traceSent, asked.trace(number))
-	began := time.Now()
+	if len(c.prepare) > 0 || len(c.traces) > 0 {
+		began = time.Now() // what the caller's functions took is not the server's
+	}
 	resp, err := c.do(req)
 	var body *bodyBuffer
 	if err == nil {
@@ -286,18 +304,19 @@ func (c *Client) send(parent context.Context, asked inquiry, number int) (out ou
 			body.read(resp, min(c.maxBody, errorBody)) // whether or not it can be: the status code says enough
 		}
 	}
-	latency := time.Since(began)
+	ended := time.Now()
+	latency := ended.Sub(began)
 
 	switch {
 	case err == nil:
 		c.latency.observe(latency)
-		out, health = c.classify(resp, req, body.b, details, asked.many)
+		health = c.classify(resp, req, body.b, details, asked.many, ended, out)
 	case errors.Is(err, ErrBodyTooLarge):
 		details.RequestID = c.requestID(resp, req)
 		details.Excerpt = c.excerpt(body.b, req)
-		out = outcome{verdict: fault, err: &DecodeError{Details: details, Err: err}}
+		out.verdict, out.err = fault, &DecodeError{Details: details, Err: err}
 	case expired(parent): // also where the connection's timer fired before the context's
-		out, health = outcome{verdict: left}, errNeutral
+		out.verdict, health = left, errNeutral
 	default:
 		if ctx.Err() != nil {
 			err = timeoutError{c.timeout}
@@ -305,7 +324,7 @@ func (c *Client) send(parent context.Context, asked inquiry, number int) (out ou
 		if body != nil {
 			details.RequestID = c.requestID(resp, req)
 		}
-		out, health = c.classifyTransport(err, req, details)
+		health = c.classifyTransport(err, req, details, out)
 	}
 	out.requests, out.took = 1, latency
 	if len(c.traces) > 0 {
@@ -317,7 +336,38 @@ func (c *Client) send(parent context.Context, asked inquiry, number int) (out ou
 		}
 		c.emit(parent, traceAnswered, info)
 	}
-	return out, health
+	return health
+}
+
+// A requestHeader is the header of every request, in a form of which a copy is made in
+// 170 ns, where http.Header.Clone takes 280, a tenth of a Status over a stub.
+type requestHeader struct {
+	fields []headerField
+	values int // in all fields
+}
+
+type headerField struct {
+	name   string
+	values []string
+}
+
+func newRequestHeader(h http.Header) (r requestHeader) {
+	for name, values := range h {
+		r.fields = append(r.fields, headerField{name, values})
+		r.values += len(values)
+	}
+	return r
+}
+
+func (r *requestHeader) clone() http.Header {
+	h := make(http.Header, len(r.fields))
+	values := make([]string, 0, r.values)
+	for _, f := range r.fields {
+		n := len(values)
+		values = append(values, f.values...)
+		h[f.name] = slices.Clip(values[n:]) // who appends to one must not write into the next
+	}
+	return h
 }
 
 // do is c.http.Do, which copies headers and address for a redirect that hardly ever
@@ -379,25 +429,26 @@ func sendable(req *http.Request) error {
 }
 
 // classify says what an answer that arrived whole means.
-func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details, q *query) (outcome, error) {
+func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details, q *query, at time.Time, out *outcome) (health error) {
 	if len(resp.Header["Retry-After"]) > 0 {
-		d.RetryAfter = retryAfter(resp.Header, time.Now())
+		d.RetryAfter = retryAfter(resp.Header, at)
+		out.hint = d.RetryAfter
 	}
 	if code := resp.StatusCode; code/100 != 2 {
 		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		err := &HTTPError{Details: d}
-		out := outcome{verdict: fault, err: err, hint: d.RetryAfter}
+		out.verdict, out.err = fault, err
 		switch {
 		case code == http.StatusTooManyRequests:
 			if c.hold429(err); c.counts429 {
-				return out, err
+				return err
 			}
-			return out, nil
+			return nil
 		case code >= 500:
-			return out, err
+			return err
 		case code == http.StatusRequestTimeout, code == http.StatusTooEarly:
-			return out, nil
+			return nil
 		}
 		err.then = fmt.Sprintf("not retried: a %d is final", code)
 		if code == http.StatusUnauthorized || code == http.StatusForbidden {
@@ -408,7 +459,7 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 			}
 		}
 		out.verdict = final
-		return out, nil
+		return nil
 	}
 
 	var st Status
@@ -421,14 +472,17 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 	if err != nil {
 		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
-		return outcome{verdict: fault, err: &DecodeError{Details: d, Err: c.clean(err, req)}, hint: d.RetryAfter}, nil
+		out.verdict, out.err = fault, &DecodeError{Details: d, Err: c.clean(err, req)}
+		return nil
 	}
 	if q != nil {
 		for i, st := range q.found {
 			st.Body = slices.Clip(append([]byte(nil), st.Body...)) // it may be a part of body, which is reused
-			q.found[i] = c.accepted(st, st.JobID, req)
+			c.accept(&st, st.JobID, req, at)
+			q.found[i] = st
 		}
-		return outcome{verdict: answered, hint: d.RetryAfter}, nil
+		out.verdict = answered
+		return nil
 	}
 	switch st.State {
 	case StatePending:
@@ -441,15 +495,18 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		d.then = "not retried: only a newer Endpoint can know it"
-		return outcome{verdict: final, err: &StateError{Details: d, Word: clip(c.redact(string(st.State), req))}}, nil
+		out.verdict, out.err = final, &StateError{Details: d, Word: clip(c.redact(string(st.State), req))}
+		return nil
 	}
-	return outcome{verdict: answered, status: c.accepted(st, d.JobID, req), hint: d.RetryAfter}, nil
+	c.accept(&st, d.JobID, req, at)
+	out.verdict, out.status = answered, st
+	return nil
 }
 
-// accepted is received for what a server sent.
-func (c *Client) accepted(st Status, id string, req *http.Request) Status {
+// accept is received for what a server sent.
+func (c *Client) accept(st *Status, id string, req *http.Request, at time.Time) {
 	st.Message = c.redact(st.Message, req) // JobError shows it, and so may the caller
-	return received(st, id)
+	received(st, id, at)
 }
 
 // keptText bounds in bytes each text from outside that is kept for as long as
@@ -468,15 +525,15 @@ func clip(s string) string {
 	return s[:n] + "…"
 }
 
-// received fills in what the client knows better than whoever read the answer.
-func received(st Status, id string) Status {
-	st.JobID, st.CheckedAt, st.Cached = id, time.Now(), false
+// received fills in what the client knows better than whoever read the answer, which
+// arrived at the time given.
+func received(st *Status, id string, at time.Time) {
+	st.JobID, st.CheckedAt, st.Cached = id, at, false
 	st.Progress = clampProgress(st.Progress)
 	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
 	if st.State == StatePending {
 		st.Message = clip(st.Message)
 	}
-	return st
 }
 
 func clampProgress(p float64) float64 {
@@ -496,8 +553,7 @@ func (c *Client) hold429(err *HTTPError) {
 }
 
 // classifyTransport says what it means that no whole answer arrived.
-func (c *Client) classifyTransport(err error, req *http.Request, d Details) (outcome, error) {
-	out := outcome{verdict: fault}
+func (c *Client) classifyTransport(err error, req *http.Request, d Details, out *outcome) (health error) {
 	t := &TransportError{Details: d, Err: c.clean(err, req)}
 	var (
 		invalid  x509.CertificateInvalidError
@@ -512,7 +568,7 @@ func (c *Client) classifyTransport(err error, req *http.Request, d Details) (out
 	case errors.Is(err, ErrRedirect):
 		t.then = "not retried: the server would redirect again"
 		out.verdict, out.err = final, t
-		return out, nil // the server is well
+		return nil // the server is well
 	case errors.As(err, &invalid), errors.As(err, &hostname), errors.As(err, &unknown), errors.As(err, &verify):
 		t.then = "not retried: the certificate would be refused again"
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
@@ -522,11 +578,11 @@ func (c *Client) classifyTransport(err error, req *http.Request, d Details) (out
 	case errors.As(err, &addr):
 		t.then = "not retried: the address is no address"
 	default:
-		out.err = t
-		return out, t
+		out.verdict, out.err = fault, t
+		return t
 	}
 	out.verdict, out.err = final, t
-	return out, t
+	return t
 }
 
 // clean makes an error that came from outside fit to be kept, shown and

@@ -17,24 +17,25 @@ import (
 var ErrFinal = errors.New("final")
 
 // call is to the caller's own function what send is to HTTP.
-func (c *Client) call(parent context.Context, asked inquiry, number int) (out outcome, health error) {
+func (c *Client) call(parent context.Context, asked inquiry, number int, out *outcome) (health error) {
 	ctx, cancel := context.WithTimeout(parent, c.timeout)
 	defer cancel()
 	c.emit(parent, traceSent, asked.trace(number))
 	began := time.Now()
 	st, err := c.fetch(ctx, asked.id)
-	latency := time.Since(began)
+	ended := time.Now()
+	latency := ended.Sub(began)
 
 	d := asked.details(number)
 	switch {
 	case err == nil:
 		c.latency.observe(latency)
-		out = c.accept(st, d)
+		c.acceptFetched(&st, d, ended, out)
 	case errors.Is(err, ErrFinal):
 		d.then = "not retried: the error is final"
-		out = outcome{verdict: final, err: &TransportError{Details: d, Err: fetchError{err}}}
+		out.verdict, out.err = final, &TransportError{Details: d, Err: fetchError{err}}
 	case expired(parent):
-		out, health = outcome{verdict: left}, errNeutral
+		out.verdict, health = left, errNeutral
 	default:
 		if err = (fetchError{err}); ctx.Err() != nil {
 			err = fmt.Errorf("%w (%w)", timeoutError{c.timeout}, err)
@@ -44,7 +45,7 @@ func (c *Client) call(parent context.Context, asked inquiry, number int) (out ou
 			d.RetryAfter = min(max(0, r.RetryAfter()), maxHint)
 		}
 		health = &TransportError{Details: d, Err: err}
-		out = outcome{verdict: fault, err: health, hint: d.RetryAfter}
+		out.verdict, out.err, out.hint = fault, health, d.RetryAfter
 	}
 	out.requests, out.took = 1, latency
 	if len(c.traces) > 0 {
@@ -55,21 +56,23 @@ func (c *Client) call(parent context.Context, asked inquiry, number int) (out ou
 		}
 		c.emit(parent, traceAnswered, info)
 	}
-	return out, health
+	return health
 }
 
-// accept says what an answer of the caller's own function means.
-func (c *Client) accept(st Status, d Details) outcome {
+// acceptFetched says what an answer of the caller's own function means.
+func (c *Client) acceptFetched(st *Status, d Details, at time.Time, out *outcome) {
 	switch {
 	case !st.known():
 		d.then = "not retried: the function given to WithFetch has to know it"
-		return outcome{verdict: final, err: &StateError{Details: d, Word: clip(string(st.State))}}
+		out.verdict, out.err = final, &StateError{Details: d, Word: clip(string(st.State))}
+		return
 	case st.State == StatePending:
 		st.Body = nil
 	default:
 		st.Body = slices.Clip(slices.Clone(st.Body))
 	}
-	return outcome{verdict: answered, status: received(st, d.JobID)}
+	received(st, d.JobID, at)
+	out.verdict, out.status = answered, *st
 }
 
 // A fetchError is an error of the caller's own function. It is that error in all

@@ -76,7 +76,7 @@ type Client struct {
 	route     *route
 	fetch     func(context.Context, string) (Status, error) // nil: over HTTP
 	http      *http.Client                                  // nil: not over HTTP
-	header    http.Header
+	header    requestHeader
 	prepare   []func(*http.Request) error
 	gate      chan struct{} // holds a token for each request in flight
 	limiter   Limiter
@@ -117,7 +117,6 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	c := &Client{
 		route:   r,
 		fetch:   cfg.fetch,
-		header:  http.Header{"Accept": {"application/json"}, "User-Agent": {"vtclient"}},
 		prepare: cfg.prepare,
 		limiter: cfg.limiter,
 		breaker: cfg.breaker,
@@ -136,9 +135,11 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		// a synctest bubble, whose clock begins in 2000.
 		epoch: time.Now().Add(-50 * 365 * 24 * time.Hour),
 	}
+	header := http.Header{"Accept": {"application/json"}, "User-Agent": {"vtclient"}}
 	for k, v := range cfg.header {
-		c.header[http.CanonicalHeaderKey(k)] = v
+		header[http.CanonicalHeaderKey(k)] = v
 	}
+	c.header = newRequestHeader(header)
 	if b, ok := cfg.breaker.(interface{ counts429() bool }); ok {
 		c.counts429 = b.counts429()
 	}
