@@ -258,10 +258,8 @@ func (c *Client) send(parent context.Context, asked inquiry, number int, out *ou
 		// connection it had turns out to be dead.
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
 	}
-	req := (&http.Request{
-		Method: http.MethodGet, URL: c.route.address(asked), Host: c.route.base.Host, Header: c.header.clone(),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}).WithContext(ctx)
+	req := c.request.WithContext(ctx)
+	req.URL, req.Header = c.route.address(asked), c.header.clone()
 	details := asked.details(number)
 	for _, prepare := range c.prepare {
 		if err := prepare(req); err != nil {

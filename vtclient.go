@@ -76,6 +76,7 @@ type Client struct {
 	route     *route
 	fetch     func(context.Context, string) (Status, error) // nil: over HTTP
 	http      *http.Client                                  // nil: not over HTTP
+	request   http.Request                                  // what all requests have in common but for their header
 	header    requestHeader
 	prepare   []func(*http.Request) error
 	gate      chan struct{} // holds a token for each request in flight
@@ -146,6 +147,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	inFlight := cfg.maxInFlight
 	if c.fetch == nil {
 		c.http, inFlight = httpClient(cfg.httpClient, inFlight)
+		c.request = http.Request{Method: http.MethodGet, Host: r.base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	}
 	c.gate = make(chan struct{}, inFlight)
 	c.try = c.ask
