@@ -168,9 +168,10 @@ const windowBuckets = 10
 // breaker serves one backend; clients of the same backend may share it. All
 // methods are safe for concurrent use. It starts no goroutine and no timer.
 type CircuitBreaker struct {
-	era atomic.Pointer[era] // replaced under mu only
-	cfg BreakerConfig       // defaults filled in
-	err error               // what was wrong with the caller's config
+	era  atomic.Pointer[era] // replaced under mu only
+	cfg  BreakerConfig       // defaults filled in
+	err  error               // what was wrong with the caller's config
+	step time.Duration       // of the window
 
 	mu      sync.Mutex
 	period  time.Duration // the open period without jitter; 0: closed since
@@ -224,6 +225,7 @@ func NewCircuitBreaker(cfg BreakerConfig) *CircuitBreaker {
 	fill(b, "HalfOpenProbes", &c.HalfOpenProbes, 1, c.HalfOpenProbes > 0, "at least 1; 0: 1")
 	fill(b, "HalfOpenSuccesses", &c.HalfOpenSuccesses, 2, c.HalfOpenSuccesses > 0, "at least 1; 0: 2")
 	fill(b, "ProbeTimeout", &c.ProbeTimeout, time.Minute, c.ProbeTimeout > 0, "above 0; 0: 1m0s")
+	b.step = max(1, c.Window/windowBuckets)
 	b.enter(BreakerClosed, "")
 	return b
 }
@@ -368,7 +370,7 @@ func (e *era) trip(reason string) {
 
 // tenth returns which tenth of a window it is, counted from the start of e.
 func (e *era) tenth() int64 {
-	return int64(time.Since(e.start) / max(1, e.b.cfg.Window/windowBuckets))
+	return int64(time.Since(e.start) / e.b.step)
 }
 
 // bucket returns the bucket of a tenth, emptied if an older tenth had it. A

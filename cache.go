@@ -190,13 +190,13 @@ func (c *MemoryCache[V]) get(key string) *V {
 // Set stores value for key until ttl has passed. A ttl of zero or less removes
 // the key. The error is always nil.
 func (c *MemoryCache[V]) Set(ctx context.Context, key string, value V, ttl time.Duration) error {
-	c.set(key, value, ttl, nil)
+	c.set(key, &value, ttl, nil)
 	return nil
 }
 
 // set is Set, but leaves alone what spare, if not nil, says of the living value
 // that key has.
-func (c *MemoryCache[V]) set(key string, value V, ttl time.Duration, spare func(old V) bool) {
+func (c *MemoryCache[V]) set(key string, value *V, ttl time.Duration, spare func(old V) bool) {
 	if c.capacity <= 0 {
 		return
 	}
@@ -211,7 +211,7 @@ func (c *MemoryCache[V]) set(key string, value V, ttl time.Duration, spare func(
 	}
 
 	now := c.now()
-	e := &cacheEntry[V]{hash: hash, expires: now + int64(ttl), key: key, value: value}
+	e := &cacheEntry[V]{hash: hash, expires: now + int64(ttl), key: key, value: *value}
 	if e.expires < now {
 		e.expires = math.MaxInt64
 	}

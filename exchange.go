@@ -91,7 +91,9 @@ func (c *Client) exchange(ctx context.Context, asked inquiry, number int) (out o
 	}
 	switch out.verdict {
 	case answered:
-		c.outageSince.Store(0)
+		if c.outageSince.Load() != 0 { // not to write what all read
+			c.outageSince.Store(0)
+		}
 	case fault:
 		c.outageSince.CompareAndSwap(0, c.now())
 	}
@@ -273,15 +275,16 @@ func (c *Client) send(parent context.Context, asked inquiry, number int, out *ou
 		}
 	}
 
-	if len(c.prepare) == 0 {
-		// As WithHeader and the base URL have been found good.
-	} else if err := sendable(req); err != nil {
-		details.then = "not retried: WithRequest made it so"
-		out.verdict, out.err = final, &TransportError{Details: details, Err: err}
-		return errNeutral
+	if len(c.prepare) > 0 { // else WithHeader and the base URL have been found good
+		if err := sendable(req); err != nil {
+			details.then = "not retried: WithRequest made it so"
+			out.verdict, out.err = final, &TransportError{Details: details, Err: err}
+			return errNeutral
+		}
 	}
-
-	c.emit(parent, traceSent, asked.trace(number))
+	if len(c.traces) > 0 {
+		c.emit(parent, traceSent, asked.trace(number))
+	}
 	if len(c.prepare) > 0 || len(c.traces) > 0 {
 		began = time.Now() // what the caller's functions took is not the server's
 	}
@@ -308,7 +311,7 @@ func (c *Client) send(parent context.Context, asked inquiry, number int, out *ou
 	switch {
 	case err == nil:
 		c.latency.observe(latency)
-		health = c.classify(resp, req, body.b, details, asked.many, ended, out)
+		health = c.classify(resp, req, body.b, &details, asked.many, ended, out)
 	case errors.Is(err, ErrBodyTooLarge):
 		details.RequestID = c.requestID(resp, req)
 		details.Excerpt = c.excerpt(body.b, req)
@@ -427,7 +430,7 @@ func sendable(req *http.Request) error {
 }
 
 // classify says what an answer that arrived whole means.
-func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d Details, q *query, at time.Time, out *outcome) (health error) {
+func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d *Details, q *query, at time.Time, out *outcome) (health error) {
 	if len(resp.Header["Retry-After"]) > 0 {
 		d.RetryAfter = retryAfter(resp.Header, at)
 		out.hint = d.RetryAfter
@@ -435,7 +438,7 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 	if code := resp.StatusCode; code/100 != 2 {
 		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
-		err := &HTTPError{Details: d}
+		err := &HTTPError{Details: *d}
 		out.verdict, out.err = fault, err
 		switch {
 		case code == http.StatusTooManyRequests:
@@ -470,7 +473,7 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 	if err != nil {
 		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
-		out.verdict, out.err = fault, &DecodeError{Details: d, Err: c.clean(err, req)}
+		out.verdict, out.err = fault, &DecodeError{Details: *d, Err: c.clean(err, req)}
 		return nil
 	}
 	if q != nil {
@@ -493,7 +496,7 @@ func (c *Client) classify(resp *http.Response, req *http.Request, body []byte, d
 		d.RequestID = c.requestID(resp, req)
 		d.Excerpt = c.excerpt(body, req)
 		d.then = "not retried: only a newer Endpoint can know it"
-		out.verdict, out.err = final, &StateError{Details: d, Word: clip(c.redact(string(st.State), req))}
+		out.verdict, out.err = final, &StateError{Details: *d, Word: clip(c.redact(string(st.State), req))}
 		return nil
 	}
 	c.accept(&st, d.JobID, req, at)

@@ -992,7 +992,7 @@ func (e *poller) run(ctx context.Context, p *poll) {
 func (e *poller) act(ctx context.Context, p *poll, out *outcome) {
 	switch out.verdict {
 	case answered:
-		e.c.remember(ctx, out.status)
+		e.c.remember(ctx, &out.status)
 	case refused:
 		out.refusal = asSaid(errors.Unwrap(out.err))
 	}

@@ -279,7 +279,7 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 		t.number = out.number
 		switch out.verdict {
 		case answered:
-			c.remember(ctx, out.status)
+			c.remember(ctx, &out.status)
 			return out.status, nil
 		case left:
 			// Marked, as ctx itself may say so only in a moment.
@@ -428,7 +428,7 @@ func (c *Client) recallFrom(ctx context.Context, jobID string, pending bool) *St
 }
 
 // remember puts an answer into the cache.
-func (c *Client) remember(ctx context.Context, st Status) {
+func (c *Client) remember(ctx context.Context, st *Status) {
 	ttl := c.pendingTTL
 	if st.settled() {
 		ttl = c.terminalTTL
@@ -451,7 +451,7 @@ func (c *Client) remember(ctx context.Context, st Status) {
 		return
 	}
 	c.callCache(ctx, st.JobID, func(ctx context.Context) error {
-		return c.cache.Set(ctx, st.JobID, st, ttl)
+		return c.cache.Set(ctx, st.JobID, *st, ttl)
 	})
 }
 

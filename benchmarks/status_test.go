@@ -99,6 +99,15 @@ func askers(b *testing.B, base string, newTransport func() http.RoundTripper) []
 		}},
 		// The lower bound: no retry, no breaker, no coalescing, no cache, no timeout.
 		{"net-http", func() asker { return plain(&http.Client{Transport: newTransport()}) }},
+		// The same with a timeout for each request, as vtclient's have one.
+		{"net-http-timeout", func() asker {
+			ask := plain(&http.Client{Transport: newTransport()})
+			return func(ctx context.Context, id string) error {
+				ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+				defer cancel()
+				return ask(ctx, id)
+			}
+		}},
 		// Retries alone.
 		{"retryablehttp", func() asker {
 			c := retryablehttp.NewClient()

@@ -70,6 +70,7 @@ func bars(title, subtitle string, list []bar) []byte {
 func (f *figures) statusChart() []byte {
 	names := []struct{ by, name string }{
 		{"vtclient", "vtclient, everything on"},
+		{"net-http-timeout", "net/http with a timeout"},
 		{"retryablehttp", "retryablehttp: retries"},
 		{"failsafehttp", "failsafehttp: retries, breaker"},
 		{"resty", "resty: retries, breaker"},

@@ -49,6 +49,7 @@ var (
 	bounded = []string{"otter", "expirable", "ttlcache"}
 	clients = []string{"retryablehttp", "failsafehttp", "resty"}
 	plain   = []string{"net-http"}
+	timed   = []string{"net-http-timeout"}
 	breaker = []string{"gobreaker", "failsafe"}
 )
 
@@ -60,8 +61,10 @@ var rows = []row{
 	{bench: "Status", work: "the same, time beside the best peer", unit: "ns/op", refs: clients, goal: 1},
 	{bench: "Status", work: "the same, allocations beside the best peer", unit: "allocs/op", refs: clients, goal: 1},
 	{bench: "Status", work: "the same, bytes beside the best peer", unit: "B/op", refs: clients, goal: 1},
+	{bench: "Status", work: "the same beside net/http with a timeout a request", unit: "ns/op", refs: timed},
 	{bench: "Status", work: "the same beside all of it assembled from peers", unit: "ns/op", refs: []string{"assembled"}},
 	{bench: "Loopback", work: "`Status` over loopback HTTP, 64 goroutines, throughput", unit: "ns/op", refs: plain, goal: .98, inverse: true},
+	{bench: "Loopback", work: "the same beside net/http with a timeout a request", unit: "ns/op", refs: timed, inverse: true},
 	{bench: "StatusCached", work: "`Status` from the cache beside a bare `Get`", unit: "ns/op", refs: append([]string{"go-cache"}, bounded...), goal: 2, noAllocs: true},
 	{bench: "CacheGet", work: "cache hit, 10,000 entries", unit: "ns/op", refs: bounded, goal: 1, noAllocs: true},
 	{bench: "CacheGetParallel", work: "cache hit, all processors", unit: "ns/op", refs: bounded, goal: 1, noAllocs: true},
