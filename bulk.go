@@ -145,23 +145,24 @@ func (r *bulkRoute) idParams() (names []string) {
 	return names
 }
 
-// address returns the URL of a request.
-func (r *route) address(asked inquiry) *url.URL {
+// address makes u the URL of a request.
+func (r *route) address(u *url.URL, asked inquiry) {
+	*u = *r.base
 	q := asked.many
 	if q == nil {
-		return r.url(asked.id)
+		r.url(u, asked.id)
+		return
 	}
 	escaped := make([]string, len(q.polls))
 	for i, p := range q.polls {
 		escaped[i] = url.QueryEscape(p.id)
 	}
-	u, t := *r.base, &r.bulk.target
+	t := &r.bulk.target
 	u.Path, u.RawPath = t.path[0], t.rawPath[0]
 	u.RawQuery = strings.Replace(t.query, idsMark, strings.Join(escaped, r.bulk.separator), 1)
 	if q.token != "" {
 		u.RawQuery += "&" + r.bulk.page + "=" + url.QueryEscape(q.token)
 	}
-	return &u
 }
 
 // A query is one request for several jobs: those of a batch, or a further page

@@ -305,8 +305,7 @@ func (r *route) checkID(id string) error {
 }
 
 // url returns the address of a job whose id has passed checkID.
-func (r *route) url(id string) *url.URL {
-	u := *r.base
+func (r *route) url(u *url.URL, id string) {
 	t := &r.path
 	if id == "" {
 		t = &r.empty
@@ -319,5 +318,4 @@ func (r *route) url(id string) *url.URL {
 	if t.query != "" {
 		u.RawQuery = strings.ReplaceAll(t.query, idMark, url.QueryEscape(id))
 	}
-	return &u
 }

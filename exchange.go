@@ -11,6 +11,7 @@ import (
 	"html"
 	"io"
 	"iter"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -250,9 +251,10 @@ func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExc
 // send makes the request and reads the answer. health is what the breaker is told.
 func (c *Client) send(parent context.Context, asked inquiry, number int, out *outcome) (health error) {
 	began := time.Now()
-	ctx, cancel := context.WithDeadline(parent, began.Add(c.timeout))
-	defer cancel()
+	sent := &outgoing{ctx: lazyContext{parent: parent, deadline: began.Add(c.timeout)}}
+	defer sent.ctx.end()
 
+	var ctx context.Context = &sent.ctx
 	var wire *atomic.Int32
 	if len(c.traces) > 0 {
 		wire = new(atomic.Int32)
@@ -260,8 +262,15 @@ func (c *Client) send(parent context.Context, asked inquiry, number int, out *ou
 		// connection it had turns out to be dead.
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
 	}
-	req := c.request.WithContext(ctx)
-	req.URL, req.Header = c.route.address(asked), c.header.clone()
+	sent.req = *c.request.WithContext(ctx)
+	sent.req.URL = &sent.url
+	c.route.address(&sent.url, asked)
+	if len(c.prepare) == 0 {
+		sent.req.Header = maps.Clone(c.request.Header)
+	} else { // WithRequest's functions may write into the values, too
+		sent.req.Header = c.request.Header.Clone()
+	}
+	req := &sent.req
 	details := asked.details(number)
 	for _, prepare := range c.prepare {
 		if err := prepare(req); err != nil {
@@ -340,35 +349,13 @@ func (c *Client) send(parent context.Context, asked inquiry, number int, out *ou
 	return health
 }
 
-// A requestHeader is the header of every request, in a form of which a copy is made in
-// 170 ns, where http.Header.Clone takes 280, a tenth of a Status over a stub.
-type requestHeader struct {
-	fields []headerField
-	values int // in all fields
-}
-
-type headerField struct {
-	name   string
-	values []string
-}
-
-func newRequestHeader(h http.Header) (r requestHeader) {
-	for name, values := range h {
-		r.fields = append(r.fields, headerField{name, values})
-		r.values += len(values)
-	}
-	return r
-}
-
-func (r *requestHeader) clone() http.Header {
-	h := make(http.Header, len(r.fields))
-	values := make([]string, 0, r.values)
-	for _, f := range r.fields {
-		n := len(values)
-		values = append(values, f.values...)
-		h[f.name] = slices.Clip(values[n:]) // who appends to one must not write into the next
-	}
-	return h
+// An outgoing request and what goes with it: one allocation in the place of three, which
+// take 5 % more of a Status over a stub. Its header is a map of its own, since transports
+// are known to write to it although they should not.
+type outgoing struct {
+	req http.Request
+	url url.URL
+	ctx lazyContext
 }
 
 // do is c.http.Do, which copies headers and address for a redirect that hardly ever

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -40,6 +41,48 @@ func TestWithRequestSeesAWholeRequest(t *testing.T) {
 		}))
 	if _, err := c.Status(t.Context(), "a/b"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Whatever a transport does to the header of a request, though it should leave it alone,
+// and a function given to WithRequest, which may do anything to it: the next request has
+// the header that New was told of.
+func TestEachRequestHasAHeaderOfItsOwn(t *testing.T) {
+	spoil := func(r *http.Request, with string) {
+		r.Header.Add("X-Three", with)
+		r.Header.Set("X-Api-Key", with)
+		r.Header.Del("Accept")
+		r.Header["New"] = []string{with}
+	}
+	for _, opts := range [][]vtclient.Option{nil, {vtclient.WithRequest(func(r *http.Request) error {
+		r.Header["User-Agent"][0] = "spoilt"
+		spoil(r, "WithRequest")
+		return nil
+	})}} {
+		var first http.Header
+		var all []http.Header
+		opts = append(opts, vtclient.WithHeader("X-Api-Key", "k"), vtclient.WithCache(nil),
+			vtclient.WithHeader("X-Three", "1"), vtclient.WithHeader("X-Three", "2"), vtclient.WithHeader("X-Three", "3"))
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			if first == nil {
+				first = r.Header.Clone()
+			} else if !maps.EqualFunc(r.Header, first, slices.Equal) {
+				t.Errorf("%v, the first request had %v", r.Header, first)
+			}
+			spoil(r, fmt.Sprint(len(all)))
+			all = append(all, r.Header)
+			return respond(r, 200, `{"result":"pending"}`), nil
+		}, opts...)
+		for range 3 {
+			if _, err := c.Status(t.Context(), "j"); err != nil {
+				t.Error(err)
+			}
+		}
+		for i, h := range all { // no place in memory is that of two
+			if three := h["X-Three"]; three[len(three)-1] != fmt.Sprint(i) {
+				t.Errorf("request %d has what request %s was given", i, three[len(three)-1])
+			}
+		}
 	}
 }
 

@@ -18,8 +18,8 @@ var ErrFinal = errors.New("final")
 
 // call is to the caller's own function what send is to HTTP.
 func (c *Client) call(parent context.Context, asked inquiry, number int, out *outcome) (health error) {
-	ctx, cancel := context.WithTimeout(parent, c.timeout)
-	defer cancel()
+	ctx := &lazyContext{parent: parent, deadline: time.Now().Add(c.timeout)}
+	defer ctx.end()
 	c.emit(parent, traceSent, asked.trace(number))
 	began := time.Now()
 	st, err := c.fetch(ctx, asked.id)

@@ -64,6 +64,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -76,8 +77,7 @@ type Client struct {
 	route     *route
 	fetch     func(context.Context, string) (Status, error) // nil: over HTTP
 	http      *http.Client                                  // nil: not over HTTP
-	request   http.Request                                  // what all requests have in common but for their header
-	header    requestHeader
+	request   http.Request                                  // what all requests have in common
 	prepare   []func(*http.Request) error
 	gate      chan struct{} // holds a token for each request in flight
 	limiter   Limiter
@@ -138,16 +138,15 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	}
 	header := http.Header{"Accept": {"application/json"}, "User-Agent": {"vtclient"}}
 	for k, v := range cfg.header {
-		header[http.CanonicalHeaderKey(k)] = v
+		header[http.CanonicalHeaderKey(k)] = slices.Clip(v) // all requests share it: who adds to it must not write into it
 	}
-	c.header = newRequestHeader(header)
 	if b, ok := cfg.breaker.(interface{ counts429() bool }); ok {
 		c.counts429 = b.counts429()
 	}
 	inFlight := cfg.maxInFlight
 	if c.fetch == nil {
 		c.http, inFlight = httpClient(cfg.httpClient, inFlight)
-		c.request = http.Request{Method: http.MethodGet, Host: r.base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+		c.request = http.Request{Method: http.MethodGet, Host: r.base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header}
 	}
 	c.gate = make(chan struct{}, inFlight)
 	c.try = c.ask

@@ -1,0 +1,111 @@
+package vtclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What may happen to a context with a deadline in 10 s.
+const (
+	passes = "the deadline passes"
+	leaves = "the parent is cancelled"
+	ends   = "it ends"
+)
+
+// follow tells what a context says of itself from the start, if asked is 0, and after
+// each step from the asked-th on. Each call has a bubble of its own, so that all see the
+// same times.
+func follow(t *testing.T, make func(context.Context, time.Time) (context.Context, func()), limit time.Duration, asked int, steps ...string) (told []string) {
+	type key struct{}
+	synctest.Test(t, func(t *testing.T) {
+		base, cancelBase := context.WithTimeout(context.WithValue(t.Context(), key{}, "value"), limit)
+		defer cancelBase()
+		parent, cancel := context.WithCancelCause(base)
+		defer cancel(nil)
+		ctx, end := make(parent, time.Now().Add(10*time.Second))
+		defer end()
+		for i, step := range slices.Insert(steps, 0, "") {
+			switch step {
+			case passes:
+				time.Sleep(20 * time.Second)
+			case leaves:
+				cancel(errors.New("the caller's reason"))
+			case ends:
+				end()
+			}
+			synctest.Wait()
+			if i < asked {
+				continue
+			}
+			done := false
+			select {
+			case <-ctx.Done():
+				done = true
+			default:
+			}
+			deadline, ok := ctx.Deadline()
+			told = append(told, fmt.Sprint(done, ctx.Err(), context.Cause(ctx), deadline.UTC(), ok, ctx.Value(key{}), ctx.Value("no such")))
+		}
+	})
+	return told
+}
+
+// Whoever asks a lazyContext, and whenever, is told what context.WithDeadline's says.
+// But one that nobody asked before it ended has been cancelled, and if nobody asked
+// before both came, the parent's end counts and not the deadline.
+func TestALazyContextTellsWhatOneWithADeadlineTells(t *testing.T) {
+	eager := func(parent context.Context, deadline time.Time) (context.Context, func()) {
+		ctx, cancel := context.WithDeadline(parent, deadline)
+		return ctx, cancel
+	}
+	lazy := func(parent context.Context, deadline time.Time) (context.Context, func()) {
+		l := &lazyContext{parent: parent, deadline: deadline}
+		return l, l.end
+	}
+	for _, limit := range []time.Duration{time.Second, time.Minute} { // of the parent
+		for _, steps := range [][]string{
+			{passes}, {leaves}, {ends}, {passes, leaves}, {passes, ends}, {leaves, passes}, {leaves, ends}, {ends, passes}, {ends, leaves},
+		} {
+			for asked := range len(steps) + 1 {
+				got := follow(t, lazy, limit, asked, steps...)
+				as := slices.Clone(steps)
+				if slices.Equal(as, []string{passes, leaves}) && asked == 2 && limit > 10*time.Second {
+					slices.Reverse(as)
+				}
+				want := follow(t, eager, limit, asked, as...)
+				if slices.Contains(steps[:asked], ends) {
+					for i := range want {
+						_, rest, _ := strings.Cut(want[i], " 2000-")
+						want[i] = "true context canceled context canceled 2000-" + rest
+					}
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("%q, asked from %d on, parent's limit %v:\n%q, one with a deadline:\n%q", steps, asked, limit, got, want)
+				}
+			}
+		}
+	}
+}
+
+// Contexts that are made of one end with it, and need no goroutine to.
+func TestAChildOfALazyContext(t *testing.T) {
+	parent, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	l := &lazyContext{parent: parent, deadline: time.Now().Add(time.Hour)}
+	before := runtime.NumGoroutine()
+	child, cancelChild := context.WithCancel(l)
+	defer cancelChild()
+	if n := runtime.NumGoroutine(); n > before || child.Err() != nil {
+		t.Errorf("%d goroutines, %d before; the child: %v", n, before, child.Err())
+	}
+	if l.end(); child.Err() != context.Canceled {
+		t.Errorf("the child of a context that has ended: %v", child.Err())
+	}
+}
