@@ -10,6 +10,8 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -83,6 +85,34 @@ func TestEachRequestHasAHeaderOfItsOwn(t *testing.T) {
 				t.Errorf("request %d has what request %s was given", i, three[len(three)-1])
 			}
 		}
+	}
+}
+
+// Nor do the cookies of one request, which net/http writes into its header, stay for the next.
+func TestEachRequestHasItsOwnCookies(t *testing.T) {
+	var sent []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent = append(sent, r.Header.Get("Cookie"))
+		http.SetCookie(w, &http.Cookie{Name: "session", Value: fmt.Sprint(len(sent))})
+		io.WriteString(w, `{"result":"pending"}`)
+	}))
+	defer srv.Close()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := vtclient.New(srv.URL, vtclient.WithCache(nil), vtclient.WithHTTPClient(&http.Client{Transport: &http.Transport{}, Jar: jar}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseIdleConnections()
+	for range 3 {
+		if _, err := c.Status(t.Context(), "j"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"", "session=1", "session=2"}; !slices.Equal(sent, want) {
+		t.Errorf("cookies %q, want %q", sent, want)
 	}
 }
 

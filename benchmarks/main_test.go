@@ -81,6 +81,19 @@ func (s stub) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
+// A watching stub listens whether the request is given up, as every transport of a network
+// does, and has to be told of it.
+type watching struct{ stub }
+
+func (w watching) RoundTrip(r *http.Request) (*http.Response, error) {
+	select {
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	default:
+		return w.stub.RoundTrip(r)
+	}
+}
+
 // live returns the bytes that are live now: objects, and the stacks of goroutines.
 // The second collection takes what the first one left in pools.
 func live() float64 {

@@ -68,19 +68,23 @@ func askers(b *testing.B, base string, newTransport func() http.RoundTripper) []
 		name string
 		make func() asker
 	}
-	plain := func(hc *http.Client) asker {
-		return func(ctx context.Context, id string) error {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/status/"+id, nil)
-			if err != nil {
-				return err
-			}
-			resp, err := hc.Do(req)
-			if err != nil {
-				return err
-			}
-			_, err = read(resp)
+	get := func(ctx context.Context, hc *http.Client, id string, header http.Header) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/status/"+id, nil)
+		if err != nil {
 			return err
 		}
+		if header != nil {
+			req.Header = header
+		}
+		resp, err := hc.Do(req)
+		if err != nil {
+			return err
+		}
+		_, err = read(resp)
+		return err
+	}
+	plain := func(hc *http.Client) asker {
+		return func(ctx context.Context, id string) error { return get(ctx, hc, id, nil) }
 	}
 	return []named{
 		// Everything on, as it is by default. The cache is written and answers
@@ -100,13 +104,13 @@ func askers(b *testing.B, base string, newTransport func() http.RoundTripper) []
 		}},
 		// The lower bound: no retry, no breaker, no coalescing, no cache, no timeout.
 		{"net-http", func() asker { return plain(&http.Client{Transport: newTransport()}) }},
-		// The same with a timeout for each request, as vtclient's have one.
-		{"net-http-timeout", func() asker {
-			ask := plain(&http.Client{Transport: newTransport()})
+		// The same with what each request of vtclient's has: a timeout and two headers.
+		{"net-http-alike", func() asker {
+			hc := &http.Client{Transport: newTransport()}
 			return func(ctx context.Context, id string) error {
 				ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 				defer cancel()
-				return ask(ctx, id)
+				return get(ctx, hc, id, http.Header{"Accept": {"application/json"}, "User-Agent": {"vtclient"}})
 			}
 		}},
 		// Retries alone.
@@ -188,11 +192,17 @@ func assembled(base string, hc *http.Client) asker {
 
 // BenchmarkStatus is one status that no cache can answer, over a stub transport,
 // decoding included.
-func BenchmarkStatus(b *testing.B) {
+func BenchmarkStatus(b *testing.B) { benchStatus(b, stub{http.StatusOK, pendingBody}) }
+
+// BenchmarkStatusWatched is the same over a stub that listens whether the request is given
+// up. vtclient makes the context of a request, with its timer, only for who asks for it.
+func BenchmarkStatusWatched(b *testing.B) { benchStatus(b, watching{stub{http.StatusOK, pendingBody}}) }
+
+func benchStatus(b *testing.B, rt http.RoundTripper) {
 	const base = "http://backend.invalid"
 	ids := names(size(1<<16, 1<<12))
 	var cs []contender
-	for _, a := range askers(b, base, func() http.RoundTripper { return stub{http.StatusOK, pendingBody} }) {
+	for _, a := range askers(b, base, func() http.RoundTripper { return rt }) {
 		cs = append(cs, contender{a.name, func(b *testing.B) {
 			ask, ctx := a.make(), b.Context()
 			b.ReportAllocs()

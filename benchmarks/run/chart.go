@@ -70,7 +70,7 @@ func bars(title, subtitle string, list []bar) []byte {
 func (f *figures) statusChart() []byte {
 	names := []struct{ by, name string }{
 		{"vtclient", "vtclient, everything on"},
-		{"net-http-timeout", "net/http with a timeout"},
+		{"net-http-alike", "net/http with timeout and header"},
 		{"retryablehttp", "retryablehttp: retries"},
 		{"failsafehttp", "failsafehttp: retries, breaker"},
 		{"resty", "resty: retries, breaker"},
@@ -91,7 +91,7 @@ func (f *figures) statusChart() []byte {
 			list = append(list, bar{name: n.name, class: class, value: l.ratio.Center})
 		}
 	}
-	return bars("One status over a stub, ÷ net/http and encoding/json alone", "dashed: net/http without retries, breaker, coalescing, cache or timeout", list)
+	return bars("One status over a stub, ÷ net/http and encoding/json alone", "dashed: net/http without retries, breaker, coalescing, cache, timeout or header", list)
 }
 
 // ratioChart shows the ratio of each line to its reference, with the goal.

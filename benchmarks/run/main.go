@@ -1,6 +1,6 @@
 // Command run measures vtclient beside its peers and writes down what it found.
 //
-//	go run ./run                       # everything, in about fifteen minutes
+//	go run ./run                       # everything, in about six minutes
 //	go run ./run -rows 'Cache|Breaker' # some rows
 //	go run ./run -from RESULTS.txt     # measures nothing, only writes the table and the charts
 //
@@ -152,7 +152,7 @@ func measure(ctx context.Context, o options, raw string) error {
 			if !o.rows.MatchString(g.bench) || g.rounds > 0 && round >= g.rounds {
 				continue
 			}
-			benchtime, reps := o.benchtime.String(), strconv.Itoa(o.reps)
+			benchtime, reps := o.benchtime.String(), strconv.Itoa(o.reps*max(1, g.turns))
 			if g.once {
 				benchtime, reps = "1x", "1"
 			}

@@ -22,11 +22,13 @@ type group struct {
 	root   string // the benchmark of the root package that has vtclient's part; see rename
 	once   bool   // one iteration a round tells what there is to tell
 	rounds int    // at most; 0: as many as there are
+	turns  int    // times as many turns as others have; 0: 1
 }
 
 var groups = []group{
 	{bench: "Status"},
-	{bench: "Loopback"},
+	{bench: "StatusWatched"},
+	{bench: "Loopback", turns: 4}, // hundreds of goroutines on few processors: no turn is like another
 	{bench: "StatusCached"},
 	{bench: "CacheGet"},
 	{bench: "CacheGetParallel"},
@@ -49,7 +51,7 @@ var (
 	bounded = []string{"otter", "expirable", "ttlcache"}
 	clients = []string{"retryablehttp", "failsafehttp", "resty"}
 	plain   = []string{"net-http"}
-	timed   = []string{"net-http-timeout"}
+	alike   = []string{"net-http-alike"}
 	breaker = []string{"gobreaker", "failsafe"}
 )
 
@@ -61,10 +63,11 @@ var rows = []row{
 	{bench: "Status", work: "the same, time beside the best peer", unit: "ns/op", refs: clients, goal: 1},
 	{bench: "Status", work: "the same, allocations beside the best peer", unit: "allocs/op", refs: clients, goal: 1},
 	{bench: "Status", work: "the same, bytes beside the best peer", unit: "B/op", refs: clients, goal: 1},
-	{bench: "Status", work: "the same beside net/http with a timeout a request", unit: "ns/op", refs: timed},
-	{bench: "Status", work: "the same beside all of it assembled from peers", unit: "ns/op", refs: []string{"assembled"}},
+	{bench: "StatusWatched", work: "`Status` over a stub that watches the request's context, time", unit: "ns/op", refs: plain},
+	{bench: "StatusWatched", work: "the same beside net/http with as long a timeout and the same header", unit: "ns/op", refs: alike},
+	{bench: "Status", work: "`Status` over a stub, time, beside all of it assembled from peers", unit: "ns/op", refs: []string{"assembled"}},
 	{bench: "Loopback", work: "`Status` over loopback HTTP, 64 goroutines, throughput", unit: "ns/op", refs: plain, goal: .98, inverse: true},
-	{bench: "Loopback", work: "the same beside net/http with a timeout a request", unit: "ns/op", refs: timed, inverse: true},
+	{bench: "Loopback", work: "the same beside net/http with as long a timeout and the same header", unit: "ns/op", refs: alike, inverse: true},
 	{bench: "StatusCached", work: "`Status` from the cache beside a bare `Get`", unit: "ns/op", refs: append([]string{"go-cache"}, bounded...), goal: 2, noAllocs: true},
 	{bench: "CacheGet", work: "cache hit, 10,000 entries", unit: "ns/op", refs: bounded, goal: 1, noAllocs: true},
 	{bench: "CacheGetParallel", work: "cache hit, all processors", unit: "ns/op", refs: bounded, goal: 1, noAllocs: true},
