@@ -251,10 +251,10 @@ func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExc
 // send makes the request and reads the answer. health is what the breaker is told.
 func (c *Client) send(parent context.Context, asked inquiry, number int, out *outcome) (health error) {
 	began := time.Now()
-	sent := &outgoing{ctx: lazyContext{parent: parent, deadline: began.Add(c.timeout)}}
-	defer sent.ctx.end()
+	timed := &lazyContext{parent: parent, deadline: began.Add(c.timeout)}
+	defer timed.end()
 
-	var ctx context.Context = &sent.ctx
+	var ctx context.Context = timed
 	var wire *atomic.Int32
 	if len(c.traces) > 0 {
 		wire = new(atomic.Int32)
@@ -262,16 +262,7 @@ func (c *Client) send(parent context.Context, asked inquiry, number int, out *ou
 		// connection it had turns out to be dead.
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
 	}
-	sent.req = *c.request.WithContext(ctx)
-	sent.req.URL = &sent.url
-	c.route.address(&sent.url, asked)
-	switch {
-	case len(c.prepare) > 0: // may write wherever it likes
-		sent.req.Header = c.request.Header.Clone()
-	case !c.sharesHeader: // nobody is known to write into the values, too
-		sent.req.Header = maps.Clone(c.request.Header)
-	}
-	req := &sent.req
+	req := c.newRequest(ctx, asked)
 	details := asked.details(number)
 	for _, prepare := range c.prepare {
 		if err := prepare(req); err != nil {
@@ -350,12 +341,22 @@ func (c *Client) send(parent context.Context, asked inquiry, number int, out *ou
 	return health
 }
 
-// An outgoing request and what goes with it: one allocation in the place of three, which
-// take 5 % more of a Status over a stub.
-type outgoing struct {
-	req http.Request
-	url url.URL
-	ctx lazyContext
+// newRequest returns the request of an inquiry, and its address beside it: an allocation
+// less, which is 1 % of a Status over a stub.
+func (c *Client) newRequest(ctx context.Context, asked inquiry) *http.Request {
+	r := &struct {
+		req http.Request
+		url url.URL
+	}{req: *c.request.WithContext(ctx)}
+	r.req.URL = &r.url
+	c.route.address(&r.url, asked)
+	switch {
+	case len(c.prepare) > 0: // may write wherever it likes
+		r.req.Header = c.request.Header.Clone()
+	case !c.sharesHeader: // nobody is known to write into the values, too
+		r.req.Header = maps.Clone(c.request.Header)
+	}
+	return &r.req
 }
 
 // do is c.http.Do, which copies headers and address for a redirect that hardly ever

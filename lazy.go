@@ -9,8 +9,8 @@ import (
 // A lazyContext is context.WithDeadline(parent, deadline), made when somebody first
 // asks it for anything but its deadline. A transport of a network does at once, and
 // pays for it then. What answers from memory, such as a transport in a test, one that
-// caches or a function given to WithFetch, mostly does not, and is spared four
-// allocations and a timer that nobody would hear: a quarter of a Status over a stub.
+// caches or a function given to WithFetch, mostly does not, and is spared three
+// allocations and a timer that nobody would hear: a fifth of a Status over a stub.
 //
 // end must be called when what the context is for is over.
 type lazyContext struct {

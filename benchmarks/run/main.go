@@ -1,6 +1,6 @@
 // Command run measures vtclient beside its peers and writes down what it found.
 //
-//	go run ./run                       # everything, in about six minutes
+//	go run ./run                       # everything, in under ten minutes
 //	go run ./run -rows 'Cache|Breaker' # some rows
 //	go run ./run -from RESULTS.txt     # measures nothing, only writes the table and the charts
 //
@@ -164,7 +164,19 @@ func measure(ctx context.Context, o options, raw string) error {
 				return bench("root", "-test.bench", pattern(g.root), "-test.benchtime", benchtime, "-test.count", reps)
 			}
 			theirs := func() error {
-				return bench("peers", "-test.bench", pattern(g.bench), "-test.benchtime", benchtime, "-rotate", strconv.Itoa(round), "-reps", reps)
+				of := []string{pattern(g.bench)}
+				if g.apart != nil {
+					of = nil
+					for i := range g.apart {
+						of = append(of, pattern(g.bench+"/by="+g.apart[(i+round)%len(g.apart)]))
+					}
+				}
+				for _, p := range of {
+					if err := bench("peers", "-test.bench", p, "-test.benchtime", benchtime, "-rotate", strconv.Itoa(round), "-reps", reps); err != nil {
+						return err
+					}
+				}
+				return nil
 			}
 			if round%2 == 1 {
 				ours, theirs = theirs, ours
