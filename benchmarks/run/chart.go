@@ -60,7 +60,11 @@ func bars(title, subtitle string, list []bar) []byte {
 		if v.goal > 0 {
 			fmt.Fprintf(&b, "<path class=\"goal\" d=\"M%.1f %dv%d\"/>\n", x(v.goal), y, step-2)
 		}
-		fmt.Fprintf(&b, "<text class=\"quiet\" x=\"%.1f\" y=\"%d\">%.2f</text>\n", x(max(v.value, v.goal))+5, y+12, v.value)
+		at := x(max(v.value, v.goal)) + 5
+		if one := x(1); at < one && one < at+26 { // not across the line
+			at = one + 5
+		}
+		fmt.Fprintf(&b, "<text class=\"quiet\" x=\"%.1f\" y=\"%d\">%.2f</text>\n", at, y+12, v.value)
 	}
 	fmt.Fprintf(&b, "<path class=\"one\" d=\"M%.1f %dV%d\"/>\n</svg>\n", x(1), top-4, height-10)
 	return b.Bytes()
@@ -98,11 +102,15 @@ func (f *figures) statusChart() []byte {
 func ratioChart(lines []line) []byte {
 	var list []bar
 	for _, l := range lines {
-		if l.ref == "" || l.goal == 0 || l.absolute || l.more || l.inverse {
+		if l.ref == "" || l.goal == 0 || l.absolute || l.more {
 			continue
 		}
-		name := strings.NewReplacer("`", "", "waiting cost, ", "waiting: ", ", a request worth ", ", ", "the same, ", "… ").Replace(l.work)
-		list = append(list, bar{name: name, class: "ours", value: l.ratio.Center, goal: l.goal})
+		value, goal := l.ratio.Center, l.goal
+		if l.inverse { // of rates
+			value, goal = 1/value, 1/goal
+		}
+		name := strings.NewReplacer("`", "", "waiting cost, ", "waiting: ", ", a request worth ", ", ", "the same, ", "… ", ", throughput", "").Replace(l.work)
+		list = append(list, bar{name: name, class: "ours", value: value, goal: goal})
 	}
 	if list == nil {
 		return nil
