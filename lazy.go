@@ -54,9 +54,10 @@ func (l *lazyContext) get() context.Context {
 // end cancels the context. Whoever asks from now on finds it so.
 func (l *lazyContext) end() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.ended = true
-	if l.made != nil {
-		l.cancel()
+	cancel := l.cancel
+	l.mu.Unlock()
+	if cancel != nil {
+		cancel()
 	}
 }
