@@ -304,7 +304,7 @@ func (r *route) checkID(id string) error {
 	return nil
 }
 
-// url returns the address of a job whose id has passed checkID.
+// url makes u, which is the base, the address of a job whose id has passed checkID.
 func (r *route) url(u *url.URL, id string) {
 	t := &r.path
 	if id == "" {

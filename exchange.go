@@ -353,7 +353,7 @@ func (c *Client) newRequest(ctx context.Context, asked inquiry) *http.Request {
 	switch {
 	case len(c.prepare) > 0: // may write wherever it likes
 		r.req.Header = c.request.Header.Clone()
-	case !c.sharesHeader: // nobody is known to write into the values, too
+	case !c.sharesHeader: // a map of its own, with the values of all: who writes there does so by Set and Add
 		r.req.Header = maps.Clone(c.request.Header)
 	}
 	return &r.req
