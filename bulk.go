@@ -153,9 +153,9 @@ func (r *route) address(u *url.URL, asked inquiry) {
 		r.url(u, asked.id)
 		return
 	}
-	escaped := make([]string, len(q.polls))
-	for i, p := range q.polls {
-		escaped[i] = url.QueryEscape(p.id)
+	escaped := make([]string, len(q.ids))
+	for i, id := range q.ids {
+		escaped[i] = url.QueryEscape(id)
 	}
 	t := &r.bulk.target
 	u.Path, u.RawPath = t.path[0], t.rawPath[0]
@@ -165,17 +165,17 @@ func (r *route) address(u *url.URL, asked inquiry) {
 	}
 }
 
-// A query is one request for several jobs: those of a batch, or a further page
-// of the answer about them.
+// A query is one request for several jobs, or for a further page of the answer
+// about them.
 type query struct {
-	*batch
-	token string // of the page; "": the first
+	ids   []string        // those asked for
+	open  map[string]bool // those of them that no page has settled
+	token string          // of the page; "": the first
 	found []Status
 	next  string
 }
 
-// read reads an answer into q: what it says of the jobs that are still wanted,
-// each once.
+// read reads an answer into q: the open jobs that it holds, each once.
 func (q *query) read(r *bulkRoute, a Answer) error {
 	all, next, err := r.decode(a)
 	if err != nil {
@@ -189,13 +189,13 @@ func (q *query) read(r *bulkRoute, a Answer) error {
 	}
 	seen := make(map[string]bool, len(all))
 	for _, st := range all {
-		if p := q.wanted[st.JobID]; p != nil && !seen[st.JobID] {
+		if q.open[st.JobID] && !seen[st.JobID] {
 			seen[st.JobID] = true
 			q.found = append(q.found, st)
 		}
 	}
 	if len(q.found) == 0 && q.next == "" && q.token == "" {
-		return fmt.Errorf("none of the %d jobs asked for is in the answer", len(q.polls))
+		return fmt.Errorf("none of the %d jobs asked for is in the answer", len(q.ids))
 	}
 	return nil
 }
@@ -367,16 +367,18 @@ func (e *poller) depart(b *batch) context.Context {
 // runBatch makes one exchange for the polls of a batch, and one for each further
 // page of the answer, and acts on what they bring.
 func (e *poller) runBatch(ctx context.Context, b *batch) {
-	q := &query{batch: b}
+	q := &query{ids: make([]string, len(b.polls)), open: make(map[string]bool, len(b.polls))}
 	b.wanted = make(map[string]*poll, len(b.polls))
-	for _, p := range b.polls {
+	for i, p := range b.polls {
 		b.wanted[p.id] = p
+		q.ids[i], q.open[p.id] = p.id, true
 	}
+	wanted := func() bool { return e.wanted(b.rest()...) }
 	base := int(b.polls[0].number)
 	requests, made := 0, 0
 	var lacking []*poll
 	for {
-		out := e.c.exchange(ctx, inquiry{id: b.polls[0].id, many: q}, base+made+1)
+		out := e.c.exchange(ctx, inquiry{id: b.polls[0].id, many: q, wanted: wanted}, base+made+1)
 		requests += out.requests
 		made = out.number - base
 		if out.verdict != answered {
@@ -394,6 +396,7 @@ func (e *poller) runBatch(ctx context.Context, b *batch) {
 			case st.settled() && len(st.Body) > 0:
 			case st.State.Terminal():
 				delete(b.wanted, p.id)
+				delete(q.open, p.id)
 				lacking = append(lacking, p)
 				e.sawEnd(p)
 				continue
@@ -401,6 +404,7 @@ func (e *poller) runBatch(ctx context.Context, b *batch) {
 				continue // wanted still
 			}
 			delete(b.wanted, p.id)
+			delete(q.open, p.id)
 			b.at = p
 			e.act(ctx, p, &outcome{
 				verdict: answered, status: st, hint: out.hint,
@@ -529,12 +533,12 @@ func (e *poller) mistrusted(b *batch, ps []*poll) (apart []*poll) {
 func (e *poller) fallBack(ctx context.Context, b *batch, out *outcome, requests, made, base int) {
 	rest := b.rest()
 	p := rest[0]
-	if i := slices.IndexFunc(rest, func(p *poll) bool { return e.wanted(inquiry{poll: p}) }); i > 0 {
+	if i := slices.IndexFunc(rest, func(p *poll) bool { return e.wanted(p) }); i > 0 {
 		p = rest[i]
 	}
 	pause := e.restBulk(b)
 	if out.verdict == final && blanket(out.err) {
-		single := e.c.exchange(ctx, inquiry{id: p.id, poll: p}, int(p.number)+made+1)
+		single := e.c.exchange(ctx, inquiry{id: p.id, wanted: func() bool { return e.wanted(p) }}, int(p.number)+made+1)
 		single.requests += requests
 		delete(b.wanted, p.id)
 		same := single.verdict == final && blanket(single.err)

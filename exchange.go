@@ -53,9 +53,9 @@ type outcome struct {
 
 // An inquiry is what an exchange asks about: one job, or the jobs of a query.
 type inquiry struct {
-	id   string // of the job, or of the first of them
-	poll *poll  // that it is made for; nil: it is not made for a single poll
-	many *query // nil: it asks about one job
+	id     string      // of the job, or of the first of them
+	many   *query      // nil: it asks about one job
+	wanted func() bool // is asked right before the request is sent; nil: the context alone decides
 }
 
 // jobs is the number of jobs that are asked about together; 0: one alone.
@@ -63,7 +63,7 @@ func (a inquiry) jobs() int {
 	if a.many == nil {
 		return 0
 	}
-	return len(a.many.polls)
+	return len(a.many.ids)
 }
 
 // details are those that an error about it begins with.
@@ -141,7 +141,7 @@ func (c *Client) exchangeOnce(ctx context.Context, asked inquiry, number int, ou
 	// caller's context may fire in the same instant, in any order. And while
 	// this one queued, all who wait may have been cancelled without having
 	// left: a loop body or a callback keeps them.
-	if expired(ctx) || !c.poller.wanted(asked) {
+	if expired(ctx) || asked.wanted != nil && !asked.wanted() {
 		out.verdict = left
 		return
 	}

@@ -819,24 +819,12 @@ func (p *poll) alive(now int64) bool {
 	return false
 }
 
-// wanted reports whether anybody waits for the answer to an inquiry. That of a
-// Status call is always wanted: its context says when it is not.
-func (e *poller) wanted(asked inquiry) bool {
-	if asked.poll == nil && asked.many == nil {
-		return true
-	}
+// wanted reports whether anybody waits for the answer about one of some polls.
+func (e *poller) wanted(polls ...*poll) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.c.now()
-	if asked.poll != nil {
-		return asked.poll.alive(now)
-	}
-	for _, p := range asked.many.wanted {
-		if p.alive(now) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(polls, func(p *poll) bool { return p.alive(now) })
 }
 
 func (p *poll) allFull() bool {
@@ -984,7 +972,7 @@ func (t trip) left() []*poll {
 
 // run makes one exchange for a poll and acts on what it brought.
 func (e *poller) run(ctx context.Context, p *poll) {
-	out := e.c.exchange(ctx, inquiry{id: p.id, poll: p}, int(p.number)+1)
+	out := e.c.exchange(ctx, inquiry{id: p.id, wanted: func() bool { return e.wanted(p) }}, int(p.number)+1)
 	e.act(ctx, p, &out)
 }
 
