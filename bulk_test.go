@@ -600,14 +600,13 @@ func TestBulkIDs(t *testing.T) {
 // A bulk path that is not there, or talks nonsense, costs a request now and then and nothing else.
 func TestBulkFallsBack(t *testing.T) {
 	for name, re := range map[string]bulkReply{
-		"404":       {code: 404, body: "no such path"},
-		"400":       {code: 400, body: "bad request"},
-		"403":       {code: 403, body: "not for you"},
-		"html":      {body: "<html>welcome</html>"},
-		"no data":   {body: `{"code":100}`},
-		"none":      {body: `{"data":[]}`},
-		"others":    {body: `{"data":[{"video_id":"z","status":"completed"}]}`},
-		"too large": {body: strings.Repeat(" ", 2<<20)},
+		"404":     {code: 404, body: "no such path"},
+		"400":     {code: 400, body: "bad request"},
+		"403":     {code: 403, body: "not for you"},
+		"html":    {body: "<html>welcome</html>"},
+		"no data": {body: `{"code":100}`},
+		"none":    {body: `{"data":[]}`},
+		"others":  {body: `{"data":[{"video_id":"z","status":"completed"}]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -653,6 +652,56 @@ func TestBulkFallsBack(t *testing.T) {
 					t.Errorf("%d single requests in 190 ms", early)
 				}
 			})
+		})
+	}
+}
+
+// A shared answer that is too large makes the next request ask for half as many
+// jobs, twice at most; the path stays in use where that helps.
+func TestBulkTooLarge(t *testing.T) {
+	for _, tt := range []struct {
+		rule  string
+		fits  int // jobs in an answer
+		asked []int
+		then  string
+	}{
+		{"half of it fits", 50, []int{100, 100, 50, 50, 50, 50}, "the next request asks for 50 jobs at most"},
+		{"a quarter fits", 30, []int{100, 100, 50, 50, 25, 25, 25, 25, 25, 25, 25, 25}, "the next request asks for 50 jobs at most"},
+		{"nothing fits", 0, []int{100, 100, 50, 50, 50, 50, 25, 25}, "the next request asks for 50 jobs at most"},
+	} {
+		bubble(t, func(t *testing.T) {
+			b := &bulkBackend{state: func(_ string, at time.Duration) string {
+				if at < time.Hour {
+					return "processing"
+				}
+				return "completed"
+			}, bulk: func(_ int, _ time.Duration, ids []string) *bulkReply {
+				if len(ids) > tt.fits {
+					return &bulkReply{body: strings.Repeat(" ", 2<<20)}
+				}
+				return nil
+			}}
+			c := startBulk(t, b, WithPolling(Constant(30*time.Second)), WithMaxInFlight(2))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			var faults []string
+			for range c.WaitAll(ctx, Jobs(ids(200)...), OnError(func(err error) { faults = append(faults, err.Error()) })) {
+			}
+			var asked []int
+			for _, r := range b.made(true) {
+				if r.at < 5*time.Second {
+					asked = append(asked, len(r.ids))
+				}
+			}
+			if !slices.Equal(asked, tt.asked) {
+				t.Errorf("%s: asked for %v jobs, want %v", tt.rule, asked, tt.asked)
+			}
+			if len(faults) == 0 || !strings.Contains(faults[0], tt.then) {
+				t.Errorf("%s: faults %q", tt.rule, faults)
+			}
+			if single := len(b.made(false)); single > 0 != (tt.fits == 0) {
+				t.Errorf("%s: %d single requests", tt.rule, single)
+			}
 		})
 	}
 }

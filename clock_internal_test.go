@@ -43,19 +43,17 @@ func TestTheClockIsSetWhileTheClientLives(t *testing.T) {
 
 	ctx, cancel := context.WithDeadline(context.Background(), time.Now().Round(0).Add(2*time.Hour))
 	defer cancel()
-	in := newInbox(ctx, false, false, 1)
-	defer c.poller.leaveAll(in)
-	c.poller.mu.Lock()
-	c.poller.join(in, "a", &Job{}, never, nil)
-	c.poller.mu.Lock()
-	c.poller.join(in, "b", &Job{Deadline: time.Now().Round(0).Add(time.Hour)}, never, nil)
-	c.poller.mu.Lock()
+	in := newInbox(ctx, c.deadline(ctx), false, false)
+	defer c.engine.leave(in)
+	c.engine.join(in, &Job{ID: "a"}, never)
+	c.engine.join(in, &Job{ID: "b", Deadline: time.Now().Round(0).Add(time.Hour)}, never)
+	c.engine.mu.Lock()
 	for id, want := range map[string]time.Duration{"a": 2 * time.Hour, "b": time.Hour} {
-		if left := time.Duration(c.poller.polls[id].subs.deadline - c.now()); left > want || left < want-time.Minute {
+		if left := time.Duration(c.engine.polls.get(id).subs.deadline.at - c.now()); left > want || left < want-time.Minute {
 			t.Errorf("job %s has %v left, not %v", id, left, want)
 		}
 	}
-	c.poller.mu.Unlock()
+	c.engine.mu.Unlock()
 
 	short, cancel := context.WithCancel(context.Background())
 	st, err := c.Wait(short, "c", OnProgress(func(Status) { cancel() }))

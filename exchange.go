@@ -44,11 +44,13 @@ type outcome struct {
 	status   Status
 	err      error
 	refusal  error         // what the breaker said, for a poll
+	pause    time.Duration // for which it goes on refusing, for a poll; 0: it does not say
 	hint     time.Duration // the server's Retry-After; 0: none
 	requests int           // sent
 	took     time.Duration // from the first of them to the answer or the fault
 	number   int           // the last one given to a request, or to a fault that kept one from being sent
 	jobs     int           // that the request asked for together; 0: it asked for one alone
+	limited  bool          // the limiter let no request through: nothing was sent
 }
 
 // An inquiry is what an exchange asks about: one job, or the jobs of a query.
@@ -200,7 +202,7 @@ func (c *Client) enter(ctx context.Context, asked inquiry, number int, out *outc
 				out.verdict = left
 				return false
 			}
-			out.verdict = fault
+			out.verdict, out.limited = fault, true
 			out.err = &TransportError{Details: asked.details(number), Err: fmt.Errorf("limiter: %w", opaque(err))}
 			return false
 		}

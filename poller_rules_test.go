@@ -270,8 +270,8 @@ func TestLastPollsOfManyAreSpreadOut(t *testing.T) {
 		earliest, latest time.Duration // of the last polls
 	}{
 		{name: "before the deadline", deadline: time.Minute, earliest: 59782 * ms, latest: 59980 * ms},
-		{name: "before one that is near", deadline: time.Second, earliest: 882 * ms, latest: 980 * ms},
-		{name: "after a pause", deadline: time.Minute, pause: 59800 * ms, earliest: 59800 * ms, latest: 59900 * ms},
+		{name: "before one that is near", deadline: time.Second, earliest: 881 * ms, latest: 980 * ms},
+		{name: "after a pause", deadline: time.Minute, pause: 59800 * ms, earliest: 59800 * ms, latest: 59980 * ms},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

@@ -16,7 +16,7 @@
 //
 //	Status → cache → coalescing → retry ─┐
 //	                                     ├→ gate → limiter → breaker → timeout → HTTP → Endpoint
-//	Wait, Watch, WaitAll → poller ───────┘
+//	Wait, Watch, WaitAll → engine ───────┘
 //
 // The cache answers what was asked a moment ago. Simultaneous calls for one job
 // become one request. The gate bounds the requests in flight, the limiter
@@ -100,7 +100,7 @@ type Client struct {
 	latency     latency
 	flights     flight[Status, tries]
 	try         func(context.Context, string, *tries) (Status, error) // c.ask, made once
-	poller      poller
+	engine      engine
 }
 
 // New returns a client of the backend at baseURL, an http or https URL with
@@ -152,7 +152,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	}
 	c.gate = make(chan struct{}, inFlight)
 	c.try = c.ask
-	c.poller.init(c, inFlight)
+	c.engine.init(c, inFlight)
 	return c, nil
 }
 
@@ -289,13 +289,16 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 		switch out.verdict {
 		case answered:
 			c.remember(ctx, &out.status)
+			if out.status.settled() {
+				c.engine.jobEnded(&out.status)
+			}
 			return out.status, nil
 		case left:
 			// Marked, as ctx itself may say so only in a moment.
 			return Status{}, ownError{c.ended(ctx, jobID, t)}
 		case held:
 			if out.hint > c.maxRetryAfter {
-				return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errHeld(out.hint), Fault: c.holdFault.Load()}
+				return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: errHeld(out.hint, c.maxRetryAfter), Fault: c.holdFault.Load()}
 			}
 			t.notBefore = time.Now().Add(out.hint)
 			if t.fault == nil {
@@ -311,7 +314,7 @@ func (c *Client) ask(ctx context.Context, jobID string, t *tries) (Status, error
 		}
 		t.fault = out.err
 		if out.hint > c.maxRetryAfter {
-			return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: c.errTooLong(), Fault: out.err}
+			return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: errTooLong(c.maxRetryAfter), Fault: out.err}
 		}
 		d := details(out.err)
 		delay, ok := c.retry.Next(Attempt{Number: t.made, Elapsed: time.Since(t.first)})
@@ -368,19 +371,6 @@ func (c *Client) ended(ctx context.Context, jobID string, t *tries) error {
 		details(last).Next = 0
 	}
 	return &WaitError{JobID: jobID, Requests: t.made, Cause: contextCause(ctx), Fault: last}
-}
-
-// errHeld reports that a 429 holds the client for longer than WithMaxRetryAfter
-// allows.
-func (c *Client) errHeld(left time.Duration) error {
-	return fmt.Errorf("%w: a 429 holds all requests of this client for another %v, and the bound is %v",
-		ErrRetryAfter, left.Round(time.Second), c.maxRetryAfter)
-}
-
-// errTooLong reports that the server asks for a longer pause than
-// WithMaxRetryAfter allows.
-func (c *Client) errTooLong() error {
-	return fmt.Errorf("%w: the bound is %v", ErrRetryAfter, c.maxRetryAfter)
 }
 
 const (

@@ -43,13 +43,15 @@ func live() uint64 {
 }
 
 // settled waits until n polls have had an exchange each.
-func (e *poller) settled(b *testing.B, n int) {
+func (e *engine) settled(b *testing.B, n int) {
 	for deadline := time.Now().Add(time.Minute * 5); ; time.Sleep(20 * time.Millisecond) {
 		e.mu.Lock()
 		done := 0
-		for _, p := range e.polls {
-			if (p.requests > 0 || p.tries > 0) && p.cancel == nil {
-				done++
+		for _, part := range e.polls.parts {
+			for _, p := range part.polls {
+				if !p.untried() && p.phase == waiting {
+					done++
+				}
 			}
 		}
 		e.mu.Unlock()
@@ -89,7 +91,7 @@ func BenchmarkWaitAllBytesPerJob(b *testing.B) {
 					}) {
 					}
 				}()
-				c.poller.settled(b, n)
+				c.engine.settled(b, n)
 				b.ReportMetric(float64(live()-before)/n, "B/job")
 				cancel()
 				<-done
@@ -124,7 +126,7 @@ func BenchmarkParkedWaitBytes(b *testing.B) {
 	}
 	b.Run("Wait", func(b *testing.B) {
 		c := benchClient(b, s, WithCache(nil), WithBreaker(nil))
-		run(b, func(ctx context.Context, id string) { c.Wait(ctx, id) }, func() { c.poller.settled(b, n) })
+		run(b, func(ctx context.Context, id string) { c.Wait(ctx, id) }, func() { c.engine.settled(b, n) })
 	})
 	b.Run("loop", func(b *testing.B) {
 		hc := &http.Client{Transport: s}
@@ -158,15 +160,15 @@ func BenchmarkParkedWaitBytes(b *testing.B) {
 func BenchmarkPoll(b *testing.B) {
 	b.ReportAllocs()
 	c := benchClient(b, stubAnswer{200, `{"result":"pending"}`}, WithCache(nil))
-	in := newInbox(context.Background(), false, false, 1)
-	c.poller.mu.Lock()
-	c.poller.join(in, "a", &Job{StartedAt: time.Now().Add(time.Hour)}, never, nil)
-	p := c.poller.polls["a"]
+	in := newInbox(context.Background(), never, false, false)
+	c.engine.join(in, &Job{ID: "a", StartedAt: time.Now().Add(time.Hour)}, never)
+	t := &trip{e: &c.engine}
+	en := c.engine.polls.get("a")
 	for b.Loop() {
-		c.poller.mu.Lock()
-		ctx := c.poller.begin(p, c.now())
-		c.poller.mu.Unlock()
-		c.poller.run(ctx, p)
+		c.engine.mu.Lock()
+		t.start(en, c.now())
+		c.engine.mu.Unlock()
+		t.run()
 	}
-	c.poller.leaveAll(in)
+	c.engine.leave(in)
 }

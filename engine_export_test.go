@@ -8,9 +8,9 @@ import (
 // PollOf lets the tests see the poll of a job, nil if there is none, and when its
 // last exchange began.
 func (c *Client) PollOf(id string) (p any, started time.Duration) {
-	c.poller.mu.Lock()
-	defer c.poller.mu.Unlock()
-	if p := c.poller.polls[id]; p != nil {
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	if p := c.engine.polls.get(id); p != nil {
 		return p, time.Duration(p.started)
 	}
 	return nil, 0
@@ -18,14 +18,14 @@ func (c *Client) PollOf(id string) (p any, started time.Duration) {
 
 // Leftovers says what a client that nobody uses still holds, and must not.
 func (c *Client) Leftovers() error {
-	e := &c.poller
+	e := &c.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c.flights.mu.Lock()
 	defer c.flights.mu.Unlock()
-	got := []any{len(e.polls), len(e.heap), len(e.ready), e.workers, e.timer != nil, len(e.order), len(e.lessons), len(c.gate), len(c.flights.calls)}
-	if text := fmt.Sprint(got...); text != fmt.Sprint(0, 0, 0, 0, false, 0, 0, 0, 0) {
-		return fmt.Errorf("polls, heap, ready, workers, timer, order, lessons, gate, flights: %v", got)
+	got := []any{e.polls.n, len(e.agenda.heap), e.agenda.due(), e.underWay, e.timer != nil, len(e.completions.order), len(e.completions.ready), len(c.gate), len(c.flights.calls)}
+	if text := fmt.Sprint(got...); text != fmt.Sprint(0, 0, false, 0, false, 0, 0, 0, 0) {
+		return fmt.Errorf("polls, heap, due, under way, timer, order, completions, gate, flights: %v", got)
 	}
 	return nil
 }

@@ -1,0 +1,183 @@
+package vtclient
+
+import (
+	"runtime"
+	"time"
+)
+
+// What an engine does for the goroutines of its callers.
+
+// post puts an event into an inbox from outside the engine, once it has room, and
+// reports whether it is still open.
+func (e *engine) post(in *inbox, ev *event) bool {
+	if !e.awaitRoom(in) {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !in.closed {
+		in.put(ev)
+	}
+	return !in.closed
+}
+
+// awaitRoom waits until an inbox has room, and reports whether it is still open.
+func (e *engine) awaitRoom(in *inbox) bool {
+	for {
+		e.mu.Lock()
+		full, closed := in.full(), in.closed
+		e.mu.Unlock()
+		if !full || closed {
+			return !closed
+		}
+		<-in.room
+	}
+}
+
+// take returns the inbox's next event, or nil if there is none. An inbox that
+// has room again gets back its turns, so that all of its polls go on.
+func (e *engine) take(in *inbox) *event {
+	e.mu.Lock()
+	ev := in.take()
+	e.refill(in)
+	learns := len(e.completions.ready) > 0 || e.completions.panic != nil
+	e.mu.Unlock()
+	if learns {
+		e.teach(lessonsAtOnce)
+	}
+	return ev
+}
+
+// refill lets the polls and the feeding of an inbox go on if it has room.
+func (e *engine) refill(in *inbox) {
+	if in.full() {
+		return
+	}
+	signal(in.room)
+	e.agenda.resumeAll(in)
+	if e.agenda.due() {
+		e.dispatch(e.c.now())
+	}
+}
+
+// abandon ends one job of an inbox whose context is done: with its result if
+// that is there already, else with the context's error. It returns nil if no
+// job is left.
+func (e *engine) abandon(in *inbox) *event {
+	cause := contextCause(in.ctx) // asks the caller's error: not under the lock
+	e.mu.Lock()
+	ev := in.takeEnd()
+	if ev != nil {
+		e.refill(in)
+	} else if s := in.first; s != nil {
+		ev = s.entry.event(timeUp, e.c.wall(), &e.bounds, nil, cause, 0)
+		e.drop(s, e.c.now())
+	}
+	e.mu.Unlock()
+	e.teach(lessonsAtOnce)
+	return ev
+}
+
+// empty reports whether an inbox has nothing to take and nothing to wait for.
+func (e *engine) empty(in *inbox) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return in.empty()
+}
+
+const (
+	// dropsAtOnce bounds the polls that are left while the lock is held.
+	dropsAtOnce = 256
+	// lessonsAtOnce bounds how long a Learner holds up a caller.
+	lessonsAtOnce = 64
+)
+
+// leave closes an inbox: its jobs are no longer polled on its behalf. What is a
+// matter of a moment is done at once, and the rest in the background: a caller
+// that leaves 100,000 jobs must neither wait for that nor hold the lock.
+func (e *engine) leave(in *inbox) {
+	e.mu.Lock()
+	in.close()
+	more := e.dropSome(in)
+	e.mu.Unlock()
+	e.teach(lessonsAtOnce)
+	e.mu.Lock()
+	more = more || len(e.completions.ready) > 0
+	e.mu.Unlock()
+	if more {
+		go e.leaveRest(in)
+	}
+}
+
+// leaveRest does in the background what leave has left to be done.
+func (e *engine) leaveRest(in *inbox) {
+	for more := true; more; {
+		e.mu.Lock()
+		more = e.dropSome(in)
+		e.mu.Unlock()
+		runtime.Gosched()
+	}
+	defer func() {
+		if r := recover(); r != nil { // belongs on a goroutine of the caller's
+			e.mu.Lock()
+			e.completions.panic = r
+			e.mu.Unlock()
+		}
+	}()
+	for e.teach(lessonsAtOnce) {
+		runtime.Gosched()
+	}
+}
+
+// dropSome ends some of an inbox's subscriptions, and reports whether there are more.
+func (e *engine) dropSome(in *inbox) (more bool) {
+	now := e.c.now()
+	for range dropsAtOnce {
+		if in.first == nil {
+			return false
+		}
+		e.drop(in.first, now)
+	}
+	return in.first != nil
+}
+
+// conclude records what the end of a poll teaches. doneBy is the age at which
+// the job was seen to be over; 0: it was not. A wait that ends for any other
+// reason is learnt as given up, and so as lasting longer than that. A caller
+// that waits for one job again and again, each time for a short while and
+// without StartedAt, so teaches many jobs where there is one: the client cannot
+// tell them apart.
+//
+// Only the first call for a poll counts: a completed job whose result is missing
+// was over when it was first seen so, and not when the result came.
+func (e *engine) conclude(en *entry, doneBy time.Duration, now int64) {
+	if e.learner == nil || en.taught {
+		return
+	}
+	en.taught = true
+	e.completions.end(en.ticket, en.completion(doneBy), doneBy > 0 && en.seen, now)
+}
+
+// teach calls the Learner with at most limit completions, and reports whether
+// there are more. It is the caller's code: called on the goroutine of a caller,
+// where a panic belongs, and never under the lock.
+func (e *engine) teach(limit int) (more bool) {
+	for ; limit > 0; limit-- {
+		e.mu.Lock()
+		if r := e.completions.panic; r != nil {
+			e.completions.panic = nil
+			e.mu.Unlock()
+			panic(r)
+		}
+		c, ok := e.completions.next()
+		e.mu.Unlock()
+		if !ok {
+			return false
+		}
+		if l, ok := e.learner.(interface{ hintsCome() }); ok && c.Hinted {
+			l.hintsCome()
+		}
+		e.learner.Learn(c)
+	}
+	return true
+}

@@ -1,0 +1,89 @@
+package vtclient
+
+import "time"
+
+// completions hold what a Learner is to be told, in the order in which the jobs
+// began to be waited for, and not in that in which they ended. Of jobs that run
+// at the same time the short ones end first: a Learner that is told of the ends
+// as they come takes all for short at first, and for long in the end, and one
+// that forgets remembers only the long.
+//
+// A job holds up those after it until it has been waited for overdue times as
+// long as any job that has ended, or holds up maxHeld of them. It is then
+// learnt as given up, and learnt once more in the unlikely case that it ends.
+type completions struct {
+	order   []ticket
+	first   uint32        // the number of order[0]
+	held    int           // how many in order are over
+	longest time.Duration // that any job was waited for to its end
+	ready   []Completion  // to be delivered
+	panic   any           // of a delivery in the background
+}
+
+// A ticket keeps a job's place in the order.
+type ticket struct {
+	p     *poll // nil: over
+	since int64
+	c     *Completion // nil: there is none
+}
+
+const (
+	overdue = 4
+	maxHeld = 1 << 14
+)
+
+// begin gives a poll its place.
+func (o *completions) begin(p *poll, now int64) (number uint32) {
+	o.order = append(o.order, ticket{p: p, since: now})
+	return o.first + uint32(len(o.order)-1)
+}
+
+// end records the end of the poll with that number. c is nil where nothing is
+// to be learnt from it, and done says that the job was seen to end.
+func (o *completions) end(number uint32, c *Completion, done bool, now int64) {
+	if i := number - o.first; i < uint32(len(o.order)) {
+		if done {
+			o.longest = max(o.longest, time.Duration(now-o.order[i].since))
+		}
+		o.order[i] = ticket{c: c}
+		o.held++
+	} else if c != nil {
+		o.ready = append(o.ready, *c)
+	}
+	o.release(now)
+}
+
+// release makes ready what no job holds up any more.
+func (o *completions) release(now int64) {
+	for len(o.order) > 0 {
+		t := &o.order[0]
+		switch {
+		case t.c != nil:
+			o.ready = append(o.ready, *t.c)
+		case t.p == nil:
+		case o.held < maxHeld && (o.longest == 0 || time.Duration(now-t.since)/overdue <= o.longest):
+			return
+		case t.p.seen:
+			o.ready = append(o.ready, Completion{PendingAt: t.p.pendingAt, Expected: t.p.expected})
+		}
+		if t.p == nil {
+			o.held--
+		}
+		*t = ticket{}
+		o.order = o.order[1:]
+		o.first++
+	}
+	o.order = nil
+}
+
+// next takes out the completion to be delivered next.
+func (o *completions) next() (c Completion, ok bool) {
+	if len(o.ready) == 0 {
+		return c, false
+	}
+	c = o.ready[0]
+	if o.ready = o.ready[1:]; len(o.ready) == 0 {
+		o.ready = nil
+	}
+	return c, true
+}

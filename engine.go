@@ -1,0 +1,474 @@
+package vtclient
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// An engine runs the polls of a client. It has the lock, the timer and the
+// goroutines, and decides nothing: it feeds events to polls, applies what they
+// decide, and runs the caller's code after unlocking. It starts with the first
+// poll and is gone with the last; between exchanges it has no goroutine.
+type engine struct {
+	c       *Client
+	most    int // exchanges under way
+	bounds  bounds
+	foreign bool // the caller's own code runs between exchanges
+
+	mu       sync.Mutex
+	polls    registry
+	agenda   agenda
+	underWay int // exchanges
+	timer    *time.Timer
+	armed    int64 // when the timer fires
+	single   class
+	bulk     class
+	sharing  sharing
+
+	learner     Learner // nil: the polling does not learn
+	completions completions
+}
+
+// An entry is a poll as the engine keeps it. Guarded by engine.mu.
+type entry struct {
+	poll
+	subs      *subscription      // the eldest; nil: there is none
+	deadlines *deadlines         // nil: no subscriber has one
+	cancel    context.CancelFunc // of the exchange under way; nil: none is
+	key       int64              // when the engine has to look at the poll
+	index     int32              // in the agenda's heap; -1: not there
+	ticket    uint32             // in completions
+	lane      lane               // while queued
+}
+
+// A class is what the polls of single waits share, and those of WaitAlls: a
+// single wait is not held to the pace of those in bulk.
+type class struct {
+	deadlines crowd // of which the last polls are yet to be made
+	returns   crowd // of the polls that come back after a refusal or a pause
+	last      pacer // of last polls
+}
+
+func (e *engine) init(c *Client, most int) {
+	e.c, e.most = c, most
+	e.bounds = bounds{c.outageTolerance, c.maxRetryAfter, c.timeout}
+	e.learner, _ = c.polling.(Learner)
+	e.foreign = len(c.traces) > 0 || !quick(c.polling) || !quick(c.retry)
+	if c.cache != nil {
+		if _, own := c.cache.(*MemoryCache[Status]); !own {
+			e.foreign = true
+		}
+	}
+}
+
+// quick reports whether a strategy is one of the package's own, which return at
+// once.
+func quick(b Backoff) bool {
+	switch b.(type) {
+	case Constant, Exponential, *Adaptive:
+		return true
+	}
+	return false
+}
+
+// classOf returns the class of a poll: single if one of its subscribers is.
+func (e *engine) classOf(en *entry) *class {
+	if en.hasSingle() {
+		return &e.single
+	}
+	return &e.bulk
+}
+
+func (en *entry) hasSingle() bool {
+	for s := range en.subscriptions {
+		if s.to.single {
+			return true
+		}
+	}
+	return false
+}
+
+// lastDeadline is the latest deadline of the subscribers.
+func (en *entry) lastDeadline() (t int64) {
+	for s := range en.subscriptions {
+		if s.deadline == nil {
+			return never
+		}
+		t = max(t, s.deadline.at)
+	}
+	return t
+}
+
+// hasRoom reports whether a subscriber has room for an answer.
+func (en *entry) hasRoom() bool {
+	for s := range en.subscriptions {
+		if !s.to.full() {
+			return true
+		}
+	}
+	return false
+}
+
+// join subscribes an inbox to a job. If there is no poll of it yet, the first
+// exchange is due at due. It reports false if the inbox is closed.
+func (e *engine) join(in *inbox, job *Job, due int64) bool {
+	clock := time.Now()
+	start, deadline, own := int64(never), in.deadline, false
+	if !job.StartedAt.IsZero() {
+		start = e.c.began(job.StartedAt, clock)
+	}
+	if !job.Deadline.IsZero() {
+		if t := e.c.when(job.Deadline, clock); t < deadline {
+			deadline, own = t, true
+		}
+	}
+	now := e.c.since(clock)
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if in.closed {
+		return false
+	}
+	en := e.polls.get(job.ID)
+	if en == nil {
+		en = &entry{poll: newPoll(job.ID, now, due), index: -1}
+		e.polls.put(en)
+		if e.learner != nil {
+			en.ticket = e.completions.begin(&en.poll, now)
+		}
+	}
+	en.learn(start, job.Expect)
+	s := &subscription{entry: en, to: in, joinedAt: en.requests}
+	s.link()
+	if deadline != never {
+		e.setDeadline(s, now, deadline, own)
+	}
+	if en.phase == queued {
+		e.agenda.add(s)
+	}
+	if en.request(due); in.single && en.untried() {
+		e.agenda.promote(en, laneUrgent)
+	}
+	e.plan(en, now)
+	e.dispatch(now)
+	return true
+}
+
+func (e *engine) setDeadline(s *subscription, now, at int64, own bool) {
+	en := s.entry
+	if en.deadlines == nil {
+		en.deadlines = new(deadlines)
+	}
+	crowd := &e.bulk.deadlines
+	if s.to.single {
+		crowd = &e.single.deadlines
+	}
+	s.deadline = &deadline{at: at, crowd: crowd, sub: s}
+	en.deadlines.add(now, s.deadline, own)
+}
+
+// unsubscribe ends a subscription. The poll may have none then.
+func (e *engine) unsubscribe(s *subscription) {
+	en := s.entry
+	if en.phase == queued {
+		e.agenda.remove(s)
+	}
+	if s.deadline != nil {
+		en.deadlines.remove(s.deadline)
+	}
+	s.unlink()
+}
+
+// drop ends a subscription, and with the last one the poll.
+func (e *engine) drop(s *subscription, now int64) {
+	en := s.entry
+	if e.unsubscribe(s); en.subs == nil {
+		e.conclude(en, 0, now)
+		e.end(en)
+		return
+	}
+	e.plan(en, now)
+}
+
+// finish ends a poll and delivers the end to all subscribers. pause is how long
+// a 429 holds the client, for heldTooLong.
+func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration) {
+	now := e.c.now()
+	doneBy := time.Duration(0)
+	if why == jobEnded {
+		doneBy = max(1, time.Duration(now-en.began))
+	}
+	e.deliver(en, en.event(why, e.c.wall(), &e.bounds, out, nil, pause), doneBy, now)
+}
+
+// deliver ends a poll with an event. doneBy is the age at which the job was seen to
+// be over; 0: it was not.
+func (e *engine) deliver(en *entry, ev *event, doneBy time.Duration, now int64) {
+	e.conclude(en, doneBy, now)
+	for s := range en.subscriptions {
+		e.unsubscribe(s)
+		s.to.put(ev)
+	}
+	e.end(en)
+}
+
+// end takes a poll out of the engine. Its exchange, if one is under way, is
+// cancelled.
+func (e *engine) end(en *entry) {
+	en.phase = over
+	e.agenda.file(en, never)
+	e.polls.remove(en)
+	if en.cancel != nil {
+		en.cancel()
+	}
+	if e.polls.n == 0 {
+		if e.timer != nil {
+			e.timer.Stop()
+			e.timer = nil
+		}
+		e.agenda.heap = nil
+		e.single.returns, e.bulk.returns = nil, nil
+	}
+}
+
+// plan works out when the engine has to look at a poll next, and returns when
+// its next exchange is due.
+func (e *engine) plan(en *entry, now int64) (due int64) {
+	due = never
+	if en.phase == waiting {
+		due = min(en.next, e.lastPoll(en, now, en.next))
+	}
+	key := min(due, en.outageEnd(&e.bounds))
+	if d := en.deadlines; d != nil {
+		if key = min(key, d.nextOwn()); en.phase == queued && en.lane == laneRest {
+			key = min(key, e.lastPoll(en, now, never))
+		}
+	}
+	e.agenda.file(en, key)
+	return due
+}
+
+// lastPoll returns when the next last poll before a deadline is due, where the
+// schedule has an exchange at next.
+func (e *engine) lastPoll(en *entry, now, next int64) int64 {
+	if en.deadlines == nil {
+		return never
+	}
+	return en.deadlines.lastPoll(now, next, &en.poll, e.lead(), e.lastPace(now))
+}
+
+// lead is the time that an answer takes, as far as that is known.
+func (e *engine) lead() time.Duration {
+	lead := firstLead
+	if d, ok := e.c.latency.bound(); ok {
+		lead = d + lastLead
+	}
+	return min(lead, e.c.timeout)
+}
+
+func (e *engine) lastPace(now int64) lastPace {
+	typical, _ := e.c.latency.bound()
+	share := int64(e.share(now))
+	return lastPace{
+		usual: max(1, int64(firstPace)/share),
+		least: max(1, max(int64(firstPace)/2, int64(typical)/int64(e.most))/share),
+	}
+}
+
+// returnAt returns what to add to a time at which a poll comes back, so that those
+// that come back at about the same time come at the pace of first checks. counted
+// reports that the poll is among them already.
+func (e *engine) returnAt(en *entry, now, t int64, counted bool) (spread int64) {
+	r := &e.classOf(en).returns
+	if len(*r) > 64 {
+		r.forget(now)
+	}
+	n := int64(0)
+	if counted {
+		n = rand.Int64N(int64(max(1, r.add(t, 0))))
+	} else {
+		n = int64(r.add(t, 1))
+	}
+	return n * int64(firstPace) / int64(e.share(now))
+}
+
+// atOnce bounds the polls that are looked at while the lock is held.
+const atOnce = 1 << 10
+
+// dispatch queues what is due, starts exchanges and sets the timer.
+func (e *engine) dispatch(now int64) {
+	budget := atOnce
+	for ; budget > 0; budget-- {
+		en := e.agenda.first()
+		if en == nil || en.key > now {
+			break
+		}
+		e.attend(en, now)
+	}
+	for e.underWay < e.most && budget > 0 {
+		en := e.next(now, &budget)
+		if en == nil {
+			break
+		}
+		go (&trip{e: e}).start(en, now).work()
+	}
+	e.arm(now, budget <= 0)
+}
+
+// arm sets the timer for what has to be looked at next.
+func (e *engine) arm(now int64, more bool) {
+	first := e.agenda.first()
+	at := int64(never)
+	if first != nil {
+		at = first.key
+	}
+	if more {
+		at = now
+	}
+	switch d := time.Duration(max(0, at-now)); {
+	case at == never || e.polls.n == 0:
+	case e.timer == nil:
+		// A timer of its own for each life of the engine: in a synctest
+		// bubble, a timer may not outlive its bubble.
+		e.timer, e.armed = time.AfterFunc(d, e.wake), at
+	case at != e.armed:
+		e.timer.Reset(d)
+		e.armed = at
+	}
+}
+
+func (e *engine) wake() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.armed = 0; e.timer != nil {
+		e.dispatch(e.c.now())
+	}
+}
+
+// attend looks at a poll at the time of its key.
+func (e *engine) attend(en *entry, now int64) {
+	if d := en.deadlines; d != nil {
+		for s := d.expired(now); s != nil; s = d.expired(now) {
+			ev := en.event(timeUp, e.c.wall(), &e.bounds, nil, context.DeadlineExceeded, 0)
+			e.unsubscribe(s)
+			s.to.put(ev)
+		}
+		if en.subs == nil {
+			e.conclude(en, 0, now)
+			e.end(en)
+			return
+		}
+	}
+	if why := en.expire(now, &e.bounds, e.c.outageSince.Load()); why != goesOn {
+		e.finish(en, why, nil, 0)
+		return
+	}
+	switch {
+	case en.phase == waiting && en.next <= now && (en.hinted || en.untried() && en.hasSingle()):
+		e.agenda.enqueue(en, laneUrgent)
+	case en.phase == waiting && en.next <= now:
+		e.agenda.enqueue(en, laneRest)
+	case en.phase == waiting && e.lastPoll(en, now, en.next) <= now:
+		e.agenda.enqueue(en, laneLast)
+	case en.phase == queued && e.lastPoll(en, now, never) <= now:
+		e.agenda.promote(en, laneLast)
+	}
+	e.plan(en, now)
+}
+
+// next takes the poll out of the queues whose exchange may begin now.
+func (e *engine) next(now int64, budget *int) *entry {
+	for ; *budget > 0; *budget-- {
+		en := e.agenda.take()
+		if en == nil {
+			return nil
+		}
+		hold := e.c.held()
+		switch why, wait := en.admit(now, hold, &e.bounds); {
+		case why == heldTooLong:
+			if en.trouble == nil {
+				en.trouble = new(trouble)
+			}
+			en.trouble.fault = e.c.holdFault.Load()
+			fallthrough
+		case why != goesOn:
+			e.finish(en, why, nil, hold)
+			continue
+		case now >= en.lastDeadline(): // the subscribers are about to leave
+			en.next = never
+		case wait > 0:
+			// More slowly than otherwise: the server has just had too much.
+			until := e.c.holdUntil.Load()
+			spread := 4 * e.returnAt(en, now, until, en.floor == until) % (int64(wait) + 1)
+			en.postpone(now, until, later(until, time.Duration(spread)))
+		default:
+			if e.place(en, now) {
+				return en
+			}
+		}
+		e.plan(en, now)
+	}
+	return nil
+}
+
+// place reports whether a poll whose turn has come may begin now, by the pace of first
+// checks and that of last polls. If not, it is due later.
+func (e *engine) place(en *entry, now int64) bool {
+	at := now
+	switch in := en.subs.to; {
+	case en.placed:
+	case en.lane == laneRest && in.pace != nil && en.untried():
+		at = e.firstCheck(in, now)
+	case en.lane == laneLast:
+		if dl := en.deadlines.unserved.first(); dl != nil {
+			at = e.classOf(en).last.next(now, 1, dl.gap(now, dl.at-int64(e.lead()), e.lastPace(now)))
+		}
+	}
+	if en.placed = true; at > now {
+		en.next = at
+		return false
+	}
+	return true
+}
+
+// firstCheck takes a place in the pace of a WaitAll's first checks. It is requests
+// that are paced: where jobs share one, as many times more jobs.
+func (e *engine) firstCheck(in *inbox, now int64) int64 {
+	share := e.share(now)
+	return in.pace.next(now, e.most*share, max(1, int64(firstPace)/int64(share)))
+}
+
+// hint makes a poll due whose exchange begins after now.
+func (e *engine) hint(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.c.now()
+	en := e.polls.get(id)
+	if en == nil {
+		return
+	}
+	if en.hint(now) {
+		e.plan(en, now)
+	} else if en.phase == queued {
+		e.agenda.promote(en, laneUrgent)
+	}
+	e.dispatch(now)
+}
+
+// jobEnded ends the waits for a job whose end a Status has seen.
+func (e *engine) jobEnded(st *Status) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if en := e.polls.get(st.JobID); en != nil {
+		e.finish(en, jobEnded, &outcome{verdict: answered, status: *st}, 0)
+		e.dispatch(e.c.now())
+	}
+}
+
+// wall is this moment on both clocks.
+func (c *Client) wall() wall {
+	t := time.Now()
+	return wall{c.since(t), t}
+}

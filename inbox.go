@@ -1,0 +1,147 @@
+package vtclient
+
+import (
+	"context"
+	"slices"
+)
+
+// An event is what an inbox holds: a pending or terminal status, a fault that
+// is survived, or the error that ends a job. Several inboxes may share it, so it is
+// never changed.
+type event struct {
+	status   Status
+	fault    error
+	err      error
+	panicked any
+}
+
+func (ev *event) ends() bool {
+	return ev.err != nil || ev.panicked != nil || ev.status.State.Terminal()
+}
+
+// verdict is the error beside the status of an event that ends a job.
+func (ev *event) verdict() error {
+	if ev.err == nil && ev.status.State == StateFailed {
+		return &JobError{Status: ev.status}
+	}
+	return ev.err
+}
+
+// An inbox is where the events for one Wait, Watch or WaitAll arrive. It has
+// room for a number of events; while it is full, none of its jobs is polled on
+// its behalf. Its fields are guarded by the engine's lock.
+type inbox struct {
+	ctx                     context.Context
+	deadline                int64 // of ctx; never: none
+	wantPending, wantFaults bool
+	limit                   int           // the number of events that fill it
+	single                  bool          // of a Wait or Watch
+	pace                    *pacer        // of the first checks of a WaitAll; nil: there is no pace
+	ready                   chan struct{} // holds a token if there may be something to take
+	room                    chan struct{} // likewise, for what feeds the inbox; nil: nothing does
+
+	events    []*event
+	droppable int             // the number of events that end no job
+	busy      bool            // with the event taken last: its callback may be running
+	closed    bool            // the caller has left
+	first     *subscription   // all, in the order in which the jobs were given
+	latest    *subscription   //
+	due       [lanes]dueQueue // those whose polls are due
+}
+
+// newInbox returns an inbox for one job.
+func newInbox(ctx context.Context, deadline int64, pending, faults bool) *inbox {
+	return &inbox{
+		ctx: ctx, deadline: deadline, wantPending: pending, wantFaults: faults, limit: 1, single: true,
+		ready: make(chan struct{}, 1),
+	}
+}
+
+// newBatchInbox returns an inbox for the jobs of a WaitAll.
+func newBatchInbox(ctx context.Context, deadline int64, pending, faults bool) *inbox {
+	in := newInbox(ctx, deadline, pending, faults)
+	in.limit, in.single, in.pace = batchBacklog, false, new(pacer)
+	in.room = make(chan struct{}, 1)
+	return in
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// full reports whether no job is to be polled on behalf of the inbox.
+func (in *inbox) full() bool {
+	n := len(in.events)
+	if in.busy {
+		n++
+	}
+	return n >= in.limit || in.closed
+}
+
+// empty reports whether there is nothing to take and nothing to wait for.
+func (in *inbox) empty() bool { return len(in.events) == 0 && in.first == nil }
+
+// put adds an event. If the inbox is full, which happens only when other
+// subscribers of a poll keep it going, the oldest pending observation makes room:
+// a later one holds more. So does the oldest fault where hundreds have piled up.
+func (in *inbox) put(ev *event) {
+	if n := len(in.events); n >= 2*in.limit && in.droppable > 0 {
+		for i := range in.events {
+			if old := in.events[i]; !old.ends() && (old.fault == nil || n >= 2*batchBacklog) {
+				in.events = slices.Delete(in.events, i, i+1)
+				in.droppable--
+				break
+			}
+		}
+	}
+	if !ev.ends() {
+		in.droppable++
+	}
+	in.events = append(in.events, ev)
+	signal(in.ready)
+}
+
+// take returns the next event, or nil. Until the next take the inbox counts as
+// busy with it, so that no job is polled for a caller that has not yet dealt
+// with the last answer.
+func (in *inbox) take() *event { return in.pull(0) }
+
+// takeEnd returns the first event that ends a job, or nil.
+func (in *inbox) takeEnd() *event {
+	i := slices.IndexFunc(in.events, (*event).ends)
+	if i < 0 {
+		return nil
+	}
+	return in.pull(i)
+}
+
+// pull takes out event number i, if there are so many.
+func (in *inbox) pull(i int) *event {
+	if in.busy = i < len(in.events); !in.busy {
+		return nil
+	}
+	ev := in.events[i]
+	if !ev.ends() {
+		in.droppable--
+	}
+	if i == 0 {
+		in.events[0] = nil
+		in.events = in.events[1:]
+	} else {
+		in.events = slices.Delete(in.events, i, i+1)
+	}
+	if len(in.events) == 0 {
+		in.events = nil
+	}
+	return ev
+}
+
+// close drops what is in the inbox.
+func (in *inbox) close() {
+	in.closed = true
+	in.events, in.droppable = nil, 0
+	signal(in.room)
+}

@@ -1,0 +1,104 @@
+package vtclient
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// What a slow caller does not take does not pile up while a faster one keeps the poll going.
+func TestInboxOfASlowCallerIsBounded(t *testing.T) {
+	in := newInbox(context.Background(), never, true, true)
+	for i := range 10_000 {
+		in.put(&event{status: Status{State: StatePending, Progress: float64(i)}})
+		in.put(&event{fault: fmt.Errorf("fault %d", i)})
+	}
+	in.put(&event{status: Status{State: StateCompleted}})
+	if n := len(in.events); n > 2*batchBacklog+1 {
+		t.Errorf("%d events", n)
+	}
+	if !in.events[len(in.events)-1].ends() {
+		t.Error("the end is lost")
+	}
+}
+
+// What ends a job is never what makes room in an inbox: it is the only word on that job.
+func TestWhatEndsAJob(t *testing.T) {
+	for _, tt := range []struct {
+		ev   event
+		ends bool
+	}{
+		{event{status: Status{State: StatePending}}, false},
+		{event{status: Status{State: StateCompleted}}, true},
+		{event{status: Status{State: StateFailed}}, true},
+		{event{fault: errNeutral}, false},
+		{event{err: errNeutral}, true},
+		{event{status: Status{State: StatePending}, err: errNeutral}, true},
+		{event{panicked: "oops"}, true},
+	} {
+		if tt.ev.ends() != tt.ends {
+			t.Errorf("%+v: ends %v", tt.ev, !tt.ends)
+		}
+	}
+}
+
+// In a full inbox the oldest pending observation makes room, and nothing else
+// does, until hundreds of faults have piled up.
+func TestWhatMakesRoomInAFullInbox(t *testing.T) {
+	const p, f, e = 'p', 'f', 'e' // pending, fault, end
+	many := func(kind rune, n int) []rune { return []rune(strings.Repeat(string(kind), n)) }
+	for _, tt := range []struct {
+		rule  string
+		limit int
+		put   []rune
+		want  []int // which of them are there in the end
+	}{
+		{"up to twice the limit is kept", 3, many(p, 6), []int{0, 1, 2, 3, 4, 5}},
+		{"then the oldest goes", 3, many(p, 8), []int{2, 3, 4, 5, 6, 7}},
+		{"an end stays", 1, []rune{e, p, p, p}, []int{0, 3}},
+		{"a fault stays", 1, []rune{f, p, p, p}, []int{0, 3}},
+		{"ends and faults alone only add up", 1, []rune{e, f, f, e}, []int{0, 1, 2, 3}},
+		{"one goes at a time", 1, []rune{f, f, p, p, p}, []int{0, 1, 4}},
+		{"hundreds of faults lose the oldest", 1, append(many(f, 2*batchBacklog), e), seq(1, 2*batchBacklog+1)},
+		{"and not before", 1, append(many(f, 2*batchBacklog-1), e), seq(0, 2*batchBacklog)},
+		{"hundreds of ends lose none", 1, many(e, 2*batchBacklog+2), seq(0, 2*batchBacklog+2)},
+	} {
+		in := newInbox(context.Background(), never, true, true)
+		in.limit = tt.limit
+		for i, kind := range tt.put {
+			ev := &event{status: Status{JobID: fmt.Sprint(i), State: StatePending}}
+			switch kind {
+			case f:
+				ev.fault = errNeutral
+			case e:
+				ev.err = errNeutral
+			}
+			in.put(ev)
+		}
+		var got []int
+		loose := 0
+		for _, ev := range in.events {
+			n, _ := strconv.Atoi(ev.status.JobID)
+			got = append(got, n)
+			if !ev.ends() {
+				loose++
+			}
+		}
+		if in.droppable != loose {
+			t.Errorf("%s: counts %d that end no job, there are %d", tt.rule, in.droppable, loose)
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: of %q there are %v, want %v", tt.rule, string(tt.put), got, tt.want)
+		}
+	}
+}
+
+func seq(from, to int) (s []int) {
+	for i := from; i < to; i++ {
+		s = append(s, i)
+	}
+	return s
+}

@@ -1,0 +1,465 @@
+package vtclient
+
+import (
+	"fmt"
+	"time"
+)
+
+// A poll is what the client knows about one job that is waited for, however
+// many wait for it. It is a state machine without lock, clock, goroutine or
+// random number: the time and the event are arguments, and what follows is
+// returned. Times are in nanoseconds of the client's clock (see Client.now).
+//
+//	waiting → queued → asking → deciding → waiting → …
+//
+// and from each of them to over. The engine applies what a poll decides.
+type poll struct {
+	id      string
+	trouble *trouble // nil: there has been none yet
+	missing *missing // completed, but without its result so far; nil: not so
+
+	next      int64 // the next exchange, by the schedule
+	floor     int64 // the server asked for none before
+	started   int64 // the last exchange began; negative: there was none
+	began     int64 // the job began, or the wait where that is not known
+	checkedAt int64 // the last answer came
+	hintedAt  int64 // the last exchange after a hint began; 0: there was none
+
+	pendingAt time.Duration // age at which the job was last known to be pending
+	expected  time.Duration // the caller's estimate; 0: none
+	progress  float64
+	message   string
+
+	requests int32 // answered or failed
+	number   int32 // of the last request; one that a fault kept from being sent counts
+
+	phase     phase
+	soloPolls uint8 // answers to single requests until the poll may share one again
+	known     bool  // the start of the job is known
+	seen      bool  // the job has been seen pending
+	hinted    bool  // the next exchange answers a hint, or the one under way does
+	hintedNew bool  // a hint came while an exchange was under way
+	taught    bool  // the end of the job has been recorded for the Learner
+	placed    bool  // the poll has its place in the pace of first checks or last polls
+}
+
+// A phase is where a poll stands.
+type phase uint8
+
+const (
+	waiting  phase = iota // for the time of its next exchange
+	queued                // due
+	asking                // an exchange about the job is under way
+	deciding              // a Backoff is being asked for the next delay
+	over
+)
+
+// An ending is a reason for a wait to end.
+type ending uint8
+
+const (
+	goesOn        ending = iota
+	jobEnded             // the backend gave its last answer
+	withoutResult        // the job is completed and its result has been missing for resultBound
+	finalFault           // no further try would change the error
+	pauseTooLong         // the server asks for a longer pause than WithMaxRetryAfter allows
+	heldTooLong          // a 429 holds the client for longer than that
+	outageOver           // the outage has lasted as long as WithOutageTolerance allows
+	limited              // nothing but refusals by the limiter for that long
+	stopped              // the polling Backoff says stop
+	timeUp               // the deadline of the job, or the caller's context
+)
+
+// bounds are the client's settings that end a wait.
+type bounds struct {
+	tolerance     time.Duration // WithOutageTolerance
+	maxRetryAfter time.Duration // WithMaxRetryAfter
+	timeout       time.Duration // WithTimeout
+}
+
+const (
+	// pollFloor is the least time from the start of one exchange about a job to
+	// the start of the next, whatever a Backoff returns: no bug in one may
+	// become a busy loop.
+	pollFloor = 10 * time.Millisecond
+
+	// hintGap is the least time between two checks of one job that hints
+	// brought about. It bounds what forged hints cost.
+	hintGap = time.Second
+
+	// resultGap is the time until a job that is completed, but whose result is
+	// missing, is looked at again; it doubles from look to look. After
+	// resultBound from the first such answer the job is handed over as it is.
+	resultGap   = time.Second
+	resultBound = 30 * time.Second
+
+	// ownFaults is the number of faults in a row that ends the wait for one job
+	// while the client's other jobs are answered. Behind a breaker that lets few
+	// requests through, a backend that fails half of them would otherwise end a
+	// wait by two or three.
+	ownFaults = 16
+)
+
+// A missing is a completed job whose result is missing.
+type missing struct {
+	status Status // as last answered
+	until  int64  // when it is handed over as it is
+	gap    time.Duration
+}
+
+func newPoll(id string, now, due int64) poll {
+	return poll{id: id, next: due, began: now, started: -int64(pollFloor)}
+}
+
+// untried reports whether no exchange about the job has been tried yet.
+func (p *poll) untried() bool { return p.requests == 0 && p.tries() == 0 }
+
+func (p *poll) tries() int {
+	if p.trouble == nil {
+		return 0
+	}
+	return int(p.trouble.tries)
+}
+
+func (p *poll) faults() int {
+	if p.trouble == nil {
+		return 0
+	}
+	return int(p.trouble.faults)
+}
+
+// solo reports whether the job has to be asked about alone: a shared answer has
+// just not settled it, or cannot bring what it lacks.
+func (p *poll) solo() bool { return p.soloPolls > 0 || p.missing != nil }
+
+// idle reports whether the next exchange is yet to become due.
+func (p *poll) idle() bool { return p.phase == waiting }
+
+// learn takes in what a caller knows of the job. start is never if that is not
+// known.
+func (p *poll) learn(start int64, expected time.Duration) {
+	if start != never {
+		if start < p.began {
+			if p.seen {
+				p.pendingAt += time.Duration(p.began - start)
+			}
+			p.began = start
+		}
+		p.known = true
+	}
+	if p.expected == 0 {
+		p.expected = expected
+	}
+}
+
+// request brings the first exchange forward to due, for a caller that has just
+// joined. It does nothing once the job has been asked about, unless no further
+// exchange was to come.
+func (p *poll) request(due int64) {
+	if p.phase != asking && p.phase != deciding && (p.untried() || p.next == never) {
+		p.next = min(p.next, due)
+	}
+}
+
+// hint notes a hint, and reports whether the next exchange comes sooner for it.
+func (p *poll) hint(now int64) bool {
+	if p.phase == asking || p.phase == deciding {
+		p.hintedNew = true // the exchange under way began before
+		return false
+	}
+	p.hinted, p.placed = true, true
+	at := p.hintDue(now)
+	if at >= p.next {
+		return false
+	}
+	p.next = at
+	return true
+}
+
+// hintDue returns when a hint that comes now may bring about a check.
+func (p *poll) hintDue(now int64) int64 {
+	at := max(now, p.started+int64(pollFloor))
+	if p.hintedAt != 0 {
+		at = max(at, p.hintedAt+int64(hintGap))
+	}
+	return at
+}
+
+// admit decides about a poll whose turn has come while a 429 may hold the
+// client for some time. Where it returns goesOn and wait is positive, the poll
+// has to wait for so long.
+func (p *poll) admit(now int64, hold time.Duration, b *bounds) (why ending, wait time.Duration) {
+	switch {
+	case p.lacksResult(now) && (hold > 0 || p.floor > now): // no look is allowed
+		return withoutResult, 0
+	case hold > b.maxRetryAfter && p.missing == nil:
+		return heldTooLong, 0
+	}
+	return goesOn, hold
+}
+
+// postpone puts the next exchange off to a time that the server has asked for.
+func (p *poll) postpone(now, until, at int64) {
+	p.pause(now)
+	p.phase = waiting
+	p.floor = until
+	p.next = p.inTime(at)
+}
+
+// begin notes that an exchange begins.
+func (p *poll) begin(now int64) {
+	p.pause(min(now, p.next))
+	p.phase, p.started, p.hintedNew, p.placed = asking, now, false, false
+	if p.hinted {
+		p.hintedAt = now
+	}
+}
+
+// A decision is what follows from an outcome.
+type decision struct {
+	end     ending  // goesOn: the poll goes on
+	attempt Attempt // for the Backoff that is asked for the delay
+	polling bool    // it is that of WithPolling, else that of WithRetry
+	asks    bool    // a Backoff is asked; else delay holds
+	delay   time.Duration
+}
+
+// observe takes an outcome into the state of the poll and returns what follows.
+// outage is the time of the first fault since any job of the client was
+// answered; 0: there was none.
+func (p *poll) observe(now int64, out *outcome, b *bounds, outage int64) (d decision) {
+	p.phase = deciding
+	p.requests += int32(out.requests)
+	p.number = int32(out.number)
+	switch out.verdict {
+	case answered:
+		d.delay = p.answer(now, out)
+	case fault, refused:
+		p.suffer(now, out, b, outage)
+	}
+	if d.end = p.ending(now, out, b); d.end != goesOn {
+		return d
+	}
+	switch out.verdict {
+	case answered:
+		if d.asks = d.delay == 0; d.asks {
+			d.polling = true
+			d.attempt = Attempt{Number: int(p.requests), Elapsed: time.Duration(now - p.began), PendingAt: p.pendingAt, Expected: p.expected, Shared: out.jobs}
+		}
+	case refused:
+		if d.delay = out.pause; d.delay == 0 {
+			d.asks, d.attempt = true, p.trouble.attempt(now, p.trouble.tries)
+		}
+	case fault: // the refusals of a breaker do not stretch the delay after a fault
+		d.asks, d.attempt = true, p.trouble.attempt(now, p.trouble.faults)
+	}
+	return d
+}
+
+// ending returns the reason for which an outcome ends the wait. Each reason that
+// an exchange can bring is one case.
+func (p *poll) ending(now int64, out *outcome, b *bounds) ending {
+	switch {
+	case out.verdict == answered && out.status.settled():
+		return jobEnded
+	case out.verdict == final:
+		return finalFault
+	case out.verdict == left:
+		return goesOn
+	case p.lacksResult(now):
+		return withoutResult
+	case p.missing != nil: // has a bound of its own
+		return goesOn
+	case out.verdict == fault && out.hint > b.maxRetryAfter:
+		return pauseTooLong
+	case out.verdict == fault, out.verdict == refused && p.trouble.tries > 1:
+		return p.trouble.ending(b.tolerance)
+	}
+	return goesOn
+}
+
+// lacksResult reports whether the job is to be handed over without its result.
+func (p *poll) lacksResult(now int64) bool { return p.missing != nil && now >= p.missing.until }
+
+// inTime returns t, or the time at which the result has been missing for long
+// enough, if that is earlier.
+func (p *poll) inTime(t int64) int64 {
+	if p.missing != nil {
+		return min(t, p.missing.until)
+	}
+	return t
+}
+
+// answer takes in an answer, and returns the time until the next look where the
+// result is missing.
+func (p *poll) answer(now int64, out *outcome) (delay time.Duration) {
+	if p.soloPolls > 0 {
+		p.soloPolls--
+	}
+	if p.trouble != nil {
+		*p.trouble = trouble{fault: p.trouble.fault}
+	}
+	st := &out.status
+	if st.settled() {
+		return 0
+	}
+	if st.ResultMissing {
+		if p.missing == nil {
+			p.missing = &missing{until: later(now, resultBound), gap: resultGap}
+		}
+		delay = p.missing.gap
+		p.missing.gap *= 2
+		p.missing.status = *st
+		st.State, st.Body = StatePending, nil // the wait goes on
+	} else {
+		p.missing = nil
+		p.pendingAt = max(p.pendingAt, time.Duration(p.started-p.began))
+	}
+	p.seen = true
+	p.checkedAt, p.progress, p.message = now, st.Progress, st.Message
+	return delay
+}
+
+// reschedule plans the next exchange after an outcome. delay is what the
+// Backoff returned, or what the decision holds; spread is added where polls
+// would otherwise come back in the same instant; wanted reports whether a
+// subscriber still waits for an answer.
+func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread int64, wanted bool, b *bounds) {
+	p.phase = waiting
+	// A hint holds until there is an answer to a check that began after it.
+	p.hinted, p.hintedNew = p.hintedNew || p.hinted && out.verdict != answered, false
+	p.floor = 0
+	p.next = later(now, max(delay, 0))
+	if hint := min(out.hint, b.maxRetryAfter); hint > 0 && out.verdict != held {
+		p.floor = later(now, hint)
+		p.next = max(p.next, p.floor)
+	}
+	switch {
+	case out.verdict == left && !wanted:
+		p.next = never // the subscribers are about to leave
+	case out.verdict == refused, out.verdict == fault && p.next == p.floor:
+		p.next = later(p.next, time.Duration(spread))
+	case out.verdict == answered && p.hinted:
+		p.next = min(p.next, p.hintDue(now))
+	}
+	if p.next != never {
+		p.next = max(p.inTime(p.next), p.started+int64(pollFloor))
+	}
+	if out.verdict == fault {
+		p.trouble.fault = out.err
+	}
+	if p.trouble != nil {
+		p.trouble.resume(max(now, p.floor), p.next, b.tolerance)
+	}
+}
+
+// askSolo plans a single exchange for a job that a shared one did not settle.
+// at is the place of the poll in the pace of such exchanges; pause is what the
+// server asked for.
+func (p *poll) askSolo(now, at int64, requests, made int, pause time.Duration, answers uint8) {
+	p.phase = waiting
+	p.requests += int32(requests)
+	p.number += int32(made)
+	p.hinted, p.hintedNew = p.hinted || p.hintedNew, false
+	p.soloPolls = answers
+	p.floor = 0
+	p.next = max(at, p.started+int64(pollFloor))
+	if pause > 0 {
+		p.floor = later(now, pause)
+		p.next = max(p.next, p.floor)
+	}
+	if p.trouble != nil {
+		p.trouble.resume(max(now, p.floor), p.next, never)
+	}
+}
+
+// completion returns what the end of the job teaches, or nil. doneBy is the age
+// at which the job was seen to be over; 0: it was not. Nothing is learnt from a
+// job that was over at the first look with no start known: that is no measure
+// of how long it took.
+func (p *poll) completion(doneBy time.Duration) *Completion {
+	if p.seen || doneBy > 0 && p.known {
+		return &Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}
+	}
+	return nil
+}
+
+// event returns what the subscribers get when the wait ends for a reason. out is
+// the outcome that brought it, or nil; cause is that of timeUp; pause is how
+// long the client is held, for heldTooLong.
+func (p *poll) event(why ending, w wall, b *bounds, out *outcome, cause error, pause time.Duration) *event {
+	switch why {
+	case jobEnded:
+		return &event{status: out.status}
+	case withoutResult:
+		return &event{status: p.missing.status}
+	case finalFault:
+		ev := &event{status: Status{JobID: p.id}, err: out.err}
+		if p.seen {
+			ev.status = p.last(w)
+		}
+		return ev
+	case pauseTooLong:
+		cause = errTooLong(b.maxRetryAfter)
+	case heldTooLong:
+		cause = errHeld(pause, b.maxRetryAfter)
+	case outageOver:
+		cause = fmt.Errorf("%w of %v", ErrOutage, b.tolerance)
+	case limited:
+		cause = fmt.Errorf("the limiter has let no request through for %v", b.tolerance)
+	case stopped:
+		cause = ErrGaveUp
+	}
+	if out != nil && out.verdict == fault {
+		p.trouble.fault = out.err
+	}
+	return p.failure(cause, w)
+}
+
+// failure is the event that ends a wait with an error of the kind WaitError.
+func (p *poll) failure(cause error, w wall) *event {
+	last := Status{JobID: p.id}
+	if p.seen {
+		last = p.last(w)
+	}
+	var met error
+	if t := p.trouble; t != nil {
+		if t.fault != nil {
+			met = snapshot(t.fault)
+			details(met).Next, details(met).then = 0, "" // nothing follows
+		}
+		if t.refusal != nil {
+			cause = &refusedUntil{cause, t.refusal}
+		}
+	}
+	return &event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: met}}
+}
+
+// last is the pending answer that came last.
+func (p *poll) last(w wall) Status {
+	return Status{
+		JobID: p.id, State: StatePending, Message: p.message, Progress: p.progress,
+		CheckedAt: w.at(p.checkedAt), ResultMissing: p.missing != nil,
+	}
+}
+
+// A wall is a moment on both clocks, the client's and the one on the wall.
+type wall struct {
+	now int64
+	t   time.Time
+}
+
+// at returns the time of day of t by the clock as it is now.
+func (w wall) at(t int64) time.Time { return w.t.Add(time.Duration(t - w.now)) }
+
+// errHeld reports that a 429 holds the client for longer than WithMaxRetryAfter
+// allows.
+func errHeld(left, bound time.Duration) error {
+	return fmt.Errorf("%w: a 429 holds all requests of this client for another %v, and the bound is %v",
+		ErrRetryAfter, left.Round(time.Second), bound)
+}
+
+// errTooLong reports that the server asks for a longer pause than WithMaxRetryAfter allows.
+func errTooLong(bound time.Duration) error {
+	return fmt.Errorf("%w: the bound is %v", ErrRetryAfter, bound)
+}

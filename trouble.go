@@ -1,0 +1,147 @@
+package vtclient
+
+import "time"
+
+// A trouble counts what a poll has met since the last answer. An outage is time
+// in which the backend was asked and did not answer: the duration of requests
+// that failed, and the gaps between them. Time in which nothing could be asked
+// is no outage: a pause that the server asked for, a 429's hold, and what a
+// poll waits in line or a stopped process loses beyond the time that was
+// planned. Most polls behind an open breaker meet nothing but refusals, so what
+// counts for them, too, is that no job of the client was answered.
+type trouble struct {
+	fault   error // the last one met; an answer does not clear it
+	refusal error // of the breaker, if nothing was sent since
+	since   int64 // the first fault or refusal since the last answer; 0: none
+	outage  int64 // the first fault since any job of the client was answered, when asked began
+
+	asked time.Duration // outage of the client, as far as this poll has seen it
+	own   time.Duration // outage of this job, whatever other jobs are answered
+	from  int64         // the gap from here …
+	to    int64         // … to here counts, unless the next exchange comes sooner
+
+	faults, tries int32 // faults; faults and refusals
+	limited       bool  // all of them were refusals of the limiter
+}
+
+// suffer takes a fault or a refusal into the state of the poll.
+func (p *poll) suffer(now int64, out *outcome, b *bounds, outage int64) {
+	if p.trouble == nil {
+		p.trouble = new(trouble)
+	}
+	t := p.trouble
+	if t.tries++; t.since == 0 {
+		t.since, t.from, t.to, t.limited = now, now, now, true
+	} else {
+		t.add(min(out.took, b.timeout))
+	}
+	t.follow(outage)
+	t.from, t.to = now, now
+	t.limited = t.limited && out.limited
+	if out.verdict == refused {
+		t.refusal = out.refusal
+		return
+	}
+	t.faults++
+	t.refusal = nil
+}
+
+// follow begins anew where another job was answered since.
+func (t *trouble) follow(outage int64) (anew bool) {
+	if anew = outage == 0 || outage != t.outage; anew {
+		t.outage, t.asked = outage, 0
+	}
+	return anew
+}
+
+func (t *trouble) add(d time.Duration) { t.asked, t.own = t.asked+d, t.own+d }
+
+// pause ends the gap that counts, at the latest where it was planned to end.
+func (p *poll) pause(now int64) {
+	if t := p.trouble; t != nil && t.since != 0 {
+		t.add(time.Duration(max(0, min(now, t.to)-t.from)))
+		t.from, t.to = now, now
+	}
+}
+
+// resume begins a gap that counts, up to the next exchange. One that is as long
+// as the tolerance is the caller's own choice, and counts as so much of it that
+// ownFaults of them end the wait.
+func (t *trouble) resume(from, next int64, tolerance time.Duration) {
+	if t.since == 0 {
+		return
+	}
+	t.from, t.to = from, next
+	if next == never || next-from >= int64(tolerance) {
+		t.to = from + int64(tolerance/ownFaults)
+	}
+	t.to = max(t.to, from)
+}
+
+// ending returns the reason to end a wait if the tolerance is used up.
+func (t *trouble) ending(tolerance time.Duration) ending {
+	if t.asked < tolerance && !(t.faults >= ownFaults && t.own >= tolerance) {
+		return goesOn
+	}
+	if t.limited {
+		return limited
+	}
+	return outageOver
+}
+
+// attempt is what the retrying Backoff gets.
+func (t *trouble) attempt(now int64, number int32) Attempt {
+	return Attempt{Number: int(number), Elapsed: time.Duration(now - t.since)}
+}
+
+// stoppedFor is how late a timer has to fire for the process to count as having been
+// stopped meanwhile. A busy machine is late by milliseconds.
+const stoppedFor = time.Second
+
+// outageEnd returns when the tolerance will be used up if nothing is answered
+// until then; never: not before the next exchange.
+func (p *poll) outageEnd(b *bounds) int64 {
+	t := p.trouble
+	if t == nil || t.since == 0 || p.missing != nil || t.faults == 0 && t.tries < 2 {
+		return never
+	}
+	left := b.tolerance - t.asked
+	if t.faults >= ownFaults {
+		left = min(left, b.tolerance-t.own)
+	}
+	switch p.phase {
+	case waiting:
+		if end := later(t.from, left); end < t.to {
+			return end
+		}
+	case asking:
+		if left < b.timeout {
+			return later(p.started, left)
+		}
+	}
+	return never
+}
+
+// expire reports the reason for which a wait ends at a time that outageEnd has
+// returned. If another job was answered since, or the process was stopped, the
+// wait goes on.
+func (p *poll) expire(now int64, b *bounds, outage int64) ending {
+	end := p.outageEnd(b)
+	if end > now {
+		return goesOn
+	}
+	t := p.trouble
+	if now-end > int64(stoppedFor) {
+		p.next, t.to = min(p.next, now), t.from // look before judging
+		return goesOn
+	}
+	if t.follow(outage) {
+		if t.from = min(now, t.to); p.outageEnd(b) > now {
+			return goesOn
+		}
+	}
+	if t.limited {
+		return limited
+	}
+	return outageOver
+}

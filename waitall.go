@@ -1,0 +1,167 @@
+package vtclient
+
+import (
+	"context"
+	"iter"
+	"runtime"
+	"time"
+)
+
+const (
+	// feedGrace is how long a WaitAll whose context is done goes on to take
+	// jobs from its sequence in order to report on each. One that blocks
+	// must not keep the call from ending.
+	feedGrace = 100 * time.Millisecond
+
+	// feedPatience is how long it waits for such jobs altogether: one that
+	// goes on for ever, at whatever pace, must not either.
+	feedPatience = time.Second
+
+	// batchBacklog is how many results a WaitAll holds for a slow consumer
+	// before it stops polling.
+	batchBacklog = 256
+)
+
+// WaitAll waits for all jobs of a sequence and yields each job exactly once, in
+// the order in which they end; the error beside it is that job's, as Wait would
+// return it. The sequence is read in a goroutine of its own, so it may block:
+// jobs can stream in while others end. Ids that are given twice are two jobs
+// with one poll.
+//
+// First checks are paced, those of jobs with a known start included: once as
+// many have been made as may be in flight (WithMaxInFlight), one every 2 ms.
+// Where polls share requests (see [Bulk]), it is the requests that are paced.
+// Where the time would be up before, they come earlier. The sequence is read
+// ahead of them; an endless one has to pace itself. A consumer that is slow
+// holds the polling and the reading of the sequence back. When ctx is done,
+// each job that has not ended is yielded with a *WaitError, in the order in
+// which they were given; a sequence that then gives no further job for 100 ms,
+// or has been waited for during 1 s in all, is not waited for. Leaving the loop
+// stops everything that it started; the sequence is told so at its next yield.
+//
+// Of the options, StartedAt and Expect hold for jobs that bring none of their
+// own, and the callbacks are called for all jobs, one at a time.
+func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOption) iter.Seq2[Status, error] {
+	return func(yield func(Status, error) bool) {
+		wc, err := newWaitConfig(opts)
+		if err == nil && jobs == nil {
+			err = badArgument("WaitAll: jobs", "nil", "a sequence")
+		}
+		if err != nil {
+			yield(Status{}, err)
+			return
+		}
+		in := newBatchInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil)
+		defer c.engine.leave(in)
+		fed := make(chan feedEnd, 1)
+		go func() {
+			end := feedEnd{goexit: true}
+			defer func() {
+				end.panicked = recover()
+				fed <- end
+			}()
+			c.feed(in, jobs, wc)
+			end.goexit = false
+		}()
+		c.drain(in, wc, fed, yield)
+	}
+}
+
+// A feedEnd says how the reading of a sequence ended: what it did there that
+// ends a goroutine is done again on the caller's, as iter.Pull does.
+type feedEnd struct {
+	panicked any
+	goexit   bool // also where it panicked
+}
+
+// feed hands the jobs of a sequence to the poller until the batch is closed.
+func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
+	for job := range jobs {
+		if job.StartedAt.IsZero() {
+			job.StartedAt = wc.job.StartedAt
+		}
+		if job.Expect == 0 {
+			job.Expect = wc.job.Expect
+		}
+		err := c.route.checkID(job.ID)
+		if err == nil && job.Expect < 0 {
+			err = badArgument("Job.Expect", job.Expect, "a duration of 0 or more")
+		}
+		if err == nil && expired(in.ctx) {
+			err = &WaitError{JobID: job.ID, Cause: contextCause(in.ctx)}
+		}
+		if err != nil {
+			if !c.engine.post(in, &event{status: Status{JobID: job.ID}, err: err}) {
+				return
+			}
+			continue
+		}
+		if st := c.recall(in.ctx, job.ID, false); st != nil {
+			if !c.engine.post(in, recalled(st)) {
+				return
+			}
+			continue
+		}
+		due := c.firstDue(&job)
+		if !c.engine.awaitRoom(in) {
+			return
+		}
+		if !c.engine.join(in, &job, due) {
+			return
+		}
+	}
+}
+
+// drain yields the results of a batch until all have come.
+func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func(Status, error) bool) {
+	var grace <-chan time.Time
+	patience := feedPatience
+	done, over := in.ctx.Done(), false
+	for {
+		if ev := c.engine.take(in); ev != nil {
+			if wc.dispatch(ev) {
+				grace = nil
+				if !yield(ev.status, ev.verdict()) {
+					return
+				}
+			}
+			continue
+		}
+		if over {
+			if ev := c.engine.abandon(in); ev != nil {
+				wc.dispatch(ev)
+				if !yield(ev.status, ev.verdict()) {
+					return
+				}
+				continue
+			}
+			if grace == nil {
+				grace = time.After(min(feedGrace, patience))
+			}
+		}
+		if fed == nil && c.engine.empty(in) {
+			return
+		}
+		waiting := over
+		since := time.Now()
+		select {
+		case <-in.ready:
+		case <-done:
+			done, over = nil, true
+		case end := <-fed:
+			switch fed = nil; {
+			case end.panicked != nil:
+				panic(end.panicked)
+			case end.goexit:
+				runtime.Goexit()
+			}
+		case <-grace:
+			if c.engine.empty(in) { // else a job came in the same moment
+				return
+			}
+		}
+		if waiting {
+			patience -= time.Since(since)
+		}
+	}
+}
