@@ -496,6 +496,7 @@ func (t *trip) replan(entries []*entry, plan func(*entry, int64)) {
 		due := e.plan(en, now)
 		infos = append(infos, TraceInfo{JobID: en.id, Attempt: int(en.number) + 1, Delay: time.Duration(max(0, due-now))})
 	}
+	e.dispatch(now)
 	e.mu.Unlock()
 	for _, info := range infos {
 		e.c.emit(t.ctx, traceScheduled, info)

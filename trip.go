@@ -243,6 +243,9 @@ func (t *trip) decide(steps []step) {
 			e.commit(&steps[i])
 		}
 	}
+	if t.batch != nil || e.foreign { // else the trip is about to go on
+		e.dispatch(e.c.now())
+	}
 	e.mu.Unlock()
 	if len(e.c.traces) == 0 {
 		return
