@@ -74,8 +74,19 @@ type feedEnd struct {
 	goexit   bool // also where it panicked
 }
 
-// feed hands the jobs of a sequence to the poller until the batch is closed.
+// feed hands the jobs of a sequence to the engine until the inbox is closed.
 func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
+	enter := (*lookup).enter
+	if _, own := c.cache.(*MemoryCache[Status]); c.cache != nil && !own {
+		ahead := make(lookups, lookupsAtOnce)
+		entered := make(chan struct{})
+		go func() {
+			defer close(entered)
+			ahead.enter(in)
+		}()
+		defer func() { close(ahead); <-entered }()
+		enter = ahead.begin
+	}
 	for job := range jobs {
 		if job.StartedAt.IsZero() {
 			job.StartedAt = wc.job.StartedAt
@@ -83,32 +94,79 @@ func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
 		if job.Expect == 0 {
 			job.Expect = wc.job.Expect
 		}
-		err := c.route.checkID(job.ID)
-		if err == nil && job.Expect < 0 {
-			err = badArgument("Job.Expect", job.Expect, "a duration of 0 or more")
-		}
-		if err == nil && expired(in.ctx) {
-			err = &WaitError{JobID: job.ID, Cause: contextCause(in.ctx)}
-		}
-		if err != nil {
-			if !c.engine.post(in, &event{status: Status{JobID: job.ID}, err: err}) {
-				return
-			}
-			continue
-		}
-		if st := c.recall(in.ctx, job.ID, false); st != nil {
-			if !c.engine.post(in, recalled(st)) {
-				return
-			}
-			continue
-		}
-		due := c.firstDue(&job)
-		if !c.engine.awaitRoom(in) {
+		if !enter(&lookup{c: c, job: job}, in) {
 			return
 		}
-		if !c.engine.join(in, &job, due) {
-			return
-		}
+	}
+}
+
+// A lookup is a job on its way from the sequence to the engine.
+type lookup struct {
+	c        *Client
+	job      Job
+	st       *Status // from the cache; nil: not there
+	err      error   // the job cannot be waited for
+	panicked any     // by the cache
+	done     chan struct{}
+}
+
+// check looks at the job, and for it in the cache.
+func (l *lookup) check(ctx context.Context) {
+	if l.err = l.c.route.checkID(l.job.ID); l.err == nil && l.job.Expect < 0 {
+		l.err = badArgument("Job.Expect", l.job.Expect, "a duration of 0 or more")
+	}
+	if l.err == nil && expired(ctx) {
+		l.err = &WaitError{JobID: l.job.ID, Cause: contextCause(ctx)}
+	}
+	if l.err == nil {
+		l.st = l.c.recall(ctx, l.job.ID, false)
+	}
+}
+
+// enter hands a job to the engine, or its end to the inbox. It reports false if the
+// inbox is closed.
+func (l *lookup) enter(in *inbox) bool {
+	c := l.c
+	if l.done == nil {
+		l.check(in.ctx)
+	}
+	switch {
+	case l.panicked != nil:
+		return c.engine.post(in, &event{status: Status{JobID: l.job.ID}, panicked: l.panicked})
+	case l.err != nil:
+		return c.engine.post(in, &event{status: Status{JobID: l.job.ID}, err: l.err})
+	case l.st != nil:
+		return c.engine.post(in, recalled(l.st))
+	}
+	due := c.firstDue(&l.job)
+	return c.engine.awaitRoom(in) && c.engine.join(in, &l.job, due)
+}
+
+// lookupsAtOnce bounds the jobs that are looked up in a foreign cache at the same
+// time. One by one, 10,000 jobs would take 50 s with a cache of 5 ms.
+const lookupsAtOnce = 64
+
+// lookups are under way, in the order of the sequence.
+type lookups chan *lookup
+
+// begin begins to look up a job. It reports false if the inbox is closed.
+func (ls lookups) begin(l *lookup, in *inbox) bool {
+	l.done = make(chan struct{})
+	go func() {
+		defer close(l.done)
+		defer func() { l.panicked = recover() }()
+		l.check(in.ctx)
+	}()
+	ls <- l
+	return !l.c.engine.isClosed(in)
+}
+
+// enter hands over the jobs that have been looked up.
+func (ls lookups) enter(in *inbox) {
+	open := true
+	for l := range ls {
+		<-l.done
+		open = open && l.enter(in)
 	}
 }
 
