@@ -42,13 +42,18 @@ func (a *agenda) file(e *entry, key int64) {
 	e.key = key
 	switch {
 	case key == never && e.index >= 0:
-		heap.Remove(&a.heap, int(e.index))
+		a.unfile(e)
 	case key == never:
 	case e.index >= 0:
 		heap.Fix(&a.heap, int(e.index))
 	default:
 		heap.Push(&a.heap, e)
 	}
+}
+
+// unfile takes a poll out of the heap, which shrinks when most of it is unused.
+func (a *agenda) unfile(e *entry) {
+	heap.Remove(&a.heap, int(e.index))
 	if n := len(a.heap); n < cap(a.heap)/4 && cap(a.heap) > 1024 {
 		a.heap = append(make(pollHeap, 0, 2*n), a.heap...)
 	}
@@ -126,10 +131,11 @@ func (a *agenda) giveBack(e *entry) {
 	}
 }
 
-// resume gives a queue its turns, after all others.
-func (a *agenda) resume(q *dueQueue, l lane) {
+// resume gives a queue its turns, after all others. It reports whether the queue
+// had none.
+func (a *agenda) resume(q *dueQueue, l lane) bool {
 	if q.next != nil || q.first == nil {
-		return
+		return false
 	}
 	if t := a.turns[l]; t == nil {
 		a.turns[l], q.next, q.prev = q, q, q
@@ -137,13 +143,16 @@ func (a *agenda) resume(q *dueQueue, l lane) {
 		q.next, q.prev = t, t.prev
 		q.prev.next, q.next.prev = q, q
 	}
+	return true
 }
 
-// resumeAll gives an inbox its turns in all lanes.
-func (a *agenda) resumeAll(in *inbox) {
+// resumeAll gives an inbox its turns in all lanes. It reports whether it had not
+// all of them.
+func (a *agenda) resumeAll(in *inbox) (resumed bool) {
 	for l := range in.due {
-		a.resume(&in.due[l], lane(l))
+		resumed = a.resume(&in.due[l], lane(l)) || resumed
 	}
+	return resumed
 }
 
 // suspend takes its turns from a queue.

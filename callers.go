@@ -61,8 +61,7 @@ func (e *engine) refill(in *inbox) {
 		return
 	}
 	signal(in.room)
-	e.agenda.resumeAll(in)
-	if e.agenda.due() {
+	if e.agenda.resumeAll(in) {
 		e.dispatch(e.c.now())
 	}
 }

@@ -45,8 +45,8 @@ func TestTheClockIsSetWhileTheClientLives(t *testing.T) {
 	defer cancel()
 	in := newInbox(ctx, c.deadline(ctx), false, false)
 	defer c.engine.leave(in)
-	c.engine.join(in, &Job{ID: "a"}, never)
-	c.engine.join(in, &Job{ID: "b", Deadline: time.Now().Round(0).Add(time.Hour)}, never)
+	c.engine.join(in, "a", &Job{}, never)
+	c.engine.join(in, "b", &Job{Deadline: time.Now().Round(0).Add(time.Hour)}, never)
 	c.engine.mu.Lock()
 	for id, want := range map[string]time.Duration{"a": 2 * time.Hour, "b": time.Hour} {
 		if left := time.Duration(c.engine.polls.get(id).subs.deadline.at - c.now()); left > want || left < want-time.Minute {

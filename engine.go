@@ -20,7 +20,8 @@ type engine struct {
 	mu       sync.Mutex
 	polls    registry
 	agenda   agenda
-	underWay int // exchanges
+	underWay int  // exchanges
+	starting bool // a goroutine that has not begun an exchange yet
 	timer    *time.Timer
 	armed    int64 // when the timer fires
 	single   class
@@ -111,43 +112,23 @@ func (en *entry) hasRoom() bool {
 	return false
 }
 
-// join subscribes an inbox to a job. If there is no poll of it yet, the first
-// exchange is due at due. It reports false if the inbox is closed.
-func (e *engine) join(in *inbox, job *Job, due int64) bool {
-	clock := time.Now()
-	start, deadline, own := int64(never), in.deadline, false
-	if !job.StartedAt.IsZero() {
-		start = e.c.began(job.StartedAt, clock)
-	}
-	if !job.Deadline.IsZero() {
-		if t := e.c.when(job.Deadline, clock); t < deadline {
-			deadline, own = t, true
-		}
-	}
-	now := e.c.since(clock)
+// join subscribes an inbox to the job with that id, of which job holds the rest. If
+// there is no poll of it yet, the first exchange is due at due. It reports false
+// if the inbox is closed.
+func (e *engine) join(in *inbox, id string, job *Job, due int64) bool {
+	start, deadline := e.times(job)
+	own := deadline < in.deadline
+	deadline = min(deadline, in.deadline)
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if in.closed {
 		return false
 	}
-	en := e.polls.get(job.ID)
-	if en == nil {
-		en = &entry{poll: newPoll(job.ID, now, due), index: -1}
-		e.polls.put(en)
-		if e.learner != nil {
-			en.ticket = e.completions.begin(&en.poll, now)
-		}
-	}
+	now := e.c.now()
+	en := e.entryOf(id, now, due)
 	en.learn(start, job.Expect)
-	s := &subscription{entry: en, to: in, joinedAt: en.requests}
-	s.link()
-	if deadline != never {
-		e.setDeadline(s, now, deadline, own)
-	}
-	if en.phase == queued {
-		e.agenda.add(s)
-	}
+	e.subscribe(en, in, now, deadline, own)
 	if en.request(due); in.single && en.untried() {
 		e.agenda.promote(en, laneUrgent)
 	}
@@ -156,13 +137,54 @@ func (e *engine) join(in *inbox, job *Job, due int64) bool {
 	return true
 }
 
-func (e *engine) setDeadline(s *subscription, now, at int64, own bool) {
-	en := s.entry
+// times translates the start and the deadline of a job into the client's time; never:
+// it has none.
+func (e *engine) times(job *Job) (start, deadline int64) {
+	start, deadline = never, never
+	if job.StartedAt.IsZero() && job.Deadline.IsZero() {
+		return start, deadline
+	}
+	clock := time.Now()
+	if !job.StartedAt.IsZero() {
+		start = e.c.began(job.StartedAt, clock)
+	}
+	if !job.Deadline.IsZero() {
+		deadline = e.c.when(job.Deadline, clock)
+	}
+	return start, deadline
+}
+
+// entryOf returns the poll of a job, a new one if there is none.
+func (e *engine) entryOf(id string, now, due int64) *entry {
+	en := e.polls.get(id)
+	if en != nil {
+		return en
+	}
+	en = &entry{index: -1}
+	en.init(id, now, due)
+	e.polls.put(en)
+	if e.learner != nil {
+		en.ticket = e.completions.begin(&en.poll, now)
+	}
+	return en
+}
+
+// subscribe enters an inbox's interest in a poll, up to a deadline, which is the
+// job's own or that of the inbox.
+func (e *engine) subscribe(en *entry, in *inbox, now, at int64, own bool) {
+	s := &subscription{entry: en, to: in, joinedAt: en.requests}
+	s.link()
+	if en.phase == queued {
+		e.agenda.add(s)
+	}
+	if at == never {
+		return
+	}
 	if en.deadlines == nil {
 		en.deadlines = new(deadlines)
 	}
 	crowd := &e.bulk.deadlines
-	if s.to.single {
+	if in.single {
 		crowd = &e.single.deadlines
 	}
 	s.deadline = &deadline{at: at, crowd: crowd, sub: s}
@@ -297,7 +319,8 @@ func (e *engine) returnAt(en *entry, now, t int64, counted bool) (spread int64) 
 // atOnce bounds the polls that are looked at while the lock is held.
 const atOnce = 1 << 10
 
-// dispatch queues what is due, starts exchanges and sets the timer.
+// dispatch queues what is due, starts a goroutine for it and sets the timer. Each
+// goroutine that has begun an exchange starts the next one, if more is due.
 func (e *engine) dispatch(now int64) {
 	budget := atOnce
 	for ; budget > 0; budget-- {
@@ -307,12 +330,9 @@ func (e *engine) dispatch(now int64) {
 		}
 		e.attend(en, now)
 	}
-	for e.underWay < e.most && budget > 0 {
-		en := e.next(now, &budget)
-		if en == nil {
-			break
-		}
-		go (&trip{e: e}).start(en, now).work()
+	if !e.starting && e.underWay < e.most && e.agenda.due() {
+		e.starting = true
+		go (&trip{e: e}).work()
 	}
 	e.arm(now, budget <= 0)
 }

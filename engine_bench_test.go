@@ -47,11 +47,9 @@ func (e *engine) settled(b *testing.B, n int) {
 	for deadline := time.Now().Add(time.Minute * 5); ; time.Sleep(20 * time.Millisecond) {
 		e.mu.Lock()
 		done := 0
-		for _, part := range e.polls.parts {
-			for _, p := range part.polls {
-				if !p.untried() && p.phase == waiting {
-					done++
-				}
+		for p := range e.polls.all {
+			if !p.untried() && p.phase == waiting {
+				done++
 			}
 		}
 		e.mu.Unlock()
@@ -161,7 +159,7 @@ func BenchmarkPoll(b *testing.B) {
 	b.ReportAllocs()
 	c := benchClient(b, stubAnswer{200, `{"result":"pending"}`}, WithCache(nil))
 	in := newInbox(context.Background(), never, false, false)
-	c.engine.join(in, &Job{ID: "a", StartedAt: time.Now().Add(time.Hour)}, never)
+	c.engine.join(in, "a", &Job{StartedAt: time.Now().Add(time.Hour)}, never)
 	t := &trip{e: &c.engine}
 	en := c.engine.polls.get("a")
 	for b.Loop() {
@@ -169,6 +167,9 @@ func BenchmarkPoll(b *testing.B) {
 		t.start(en, c.now())
 		c.engine.mu.Unlock()
 		t.run()
+		c.engine.mu.Lock()
+		t.free()
+		c.engine.mu.Unlock()
 	}
 	c.engine.leave(in)
 }

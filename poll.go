@@ -107,8 +107,9 @@ type missing struct {
 	gap    time.Duration
 }
 
-func newPoll(id string, now, due int64) poll {
-	return poll{id: id, next: due, began: now, started: -int64(pollFloor)}
+// init makes p the poll of a job that is first asked about at due.
+func (p *poll) init(id string, now, due int64) {
+	p.id, p.next, p.began, p.started = id, due, now, -int64(pollFloor)
 }
 
 // untried reports whether no exchange about the job has been tried yet.

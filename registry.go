@@ -27,6 +27,20 @@ func (r *registry) get(id string) *entry {
 	return r.part(id).polls[id]
 }
 
+// all yields the polls in no order.
+func (r *registry) all(yield func(*entry) bool) {
+	if r.parts == nil {
+		return
+	}
+	for i := range r.parts {
+		for _, e := range r.parts[i].polls {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
 func (r *registry) put(e *entry) {
 	if r.parts == nil {
 		r.seed, r.parts = maphash.MakeSeed(), new([64]registryPart)

@@ -87,14 +87,37 @@ func (e *engine) waiting(entries []*entry, skip int) (ctx context.Context) {
 
 // work makes exchanges until none is due.
 func (t *trip) work() {
-	for t.run() {
+	for first := true; t.next(first); first = false {
+		t.run()
 	}
 }
 
-// run makes one exchange and does what follows from it. It reports whether another one
-// is due, which t then stands for. A panic of the caller's code, or an end of the goroutine
-// within it, ends the waits that the trip has not dealt with; the engine goes on.
-func (t *trip) run() (more bool) {
+// next makes t the trip of the poll whose exchange may begin now, and reports
+// whether there is one.
+func (t *trip) next(first bool) bool {
+	e := t.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t.free(); first {
+		e.starting = false
+	}
+	now, budget := e.c.now(), atOnce
+	var en *entry
+	if e.underWay < e.most {
+		if en = e.next(now, &budget); en != nil {
+			t.start(en, now)
+		}
+	}
+	if e.dispatch(now); budget <= 0 {
+		e.arm(now, true)
+	}
+	return en != nil
+}
+
+// run makes one exchange and does what follows from it. A panic of the caller's
+// code, or an end of the goroutine within it, ends the waits that the trip has
+// not dealt with; the engine goes on.
+func (t *trip) run() {
 	returned := false
 	defer func() {
 		if !returned {
@@ -107,26 +130,6 @@ func (t *trip) run() (more bool) {
 		t.ask()
 	}
 	returned = true
-	return t.goOn()
-}
-
-// goOn makes t the trip of the next poll that is due, if there is one.
-func (t *trip) goOn() bool {
-	e := t.e
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	t.free()
-	now := e.c.now()
-	if e.underWay < e.most {
-		budget := atOnce
-		if en := e.next(now, &budget); en != nil {
-			t.start(en, now)
-			e.dispatch(now)
-			return true
-		}
-	}
-	e.dispatch(now)
-	return false
 }
 
 // free gives up the trip's place among the exchanges under way.

@@ -139,7 +139,7 @@ func (l *lookup) enter(in *inbox) bool {
 		return c.engine.post(in, recalled(l.st))
 	}
 	due := c.firstDue(&l.job)
-	return c.engine.awaitRoom(in) && c.engine.join(in, &l.job, due)
+	return c.engine.awaitRoom(in) && c.engine.join(in, l.job.ID, &l.job, due)
 }
 
 // lookupsAtOnce bounds the jobs that are looked up in a foreign cache at the same
