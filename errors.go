@@ -62,6 +62,14 @@ type Details struct {
 
 func (d *Details) details() *Details { return d }
 
+// details returns the details of an error that an exchange made.
+func details(err error) *Details {
+	if e, ok := err.(interface{ details() *Details }); ok {
+		return e.details()
+	}
+	return &Details{}
+}
+
 // snapshot returns a copy of an error that an exchange made: one that may be
 // read while what comes next is still being written into the original.
 func snapshot(err error) error {
@@ -281,7 +289,7 @@ func contextCause(ctx context.Context) error {
 	case errors.Is(cause, err):
 		return cause
 	}
-	return &causeError{err, cause}
+	return fmt.Errorf("%w: %w", err, cause)
 }
 
 // A refusedUntil is the cause of a wait's end where nothing came of it since the
@@ -294,22 +302,50 @@ func (e *refusedUntil) Error() string {
 }
 func (e *refusedUntil) Unwrap() []error { return []error{e.cause, e.refusal} }
 
-// asSaid keeps the text of an error as it is now: that of a breaker tells the time
-// that is left.
-func asSaid(err error) error { return &saidError{err.Error(), err} }
+// asSaid keeps the text of an error as it is now: that of a breaker has the time that
+// is left.
+func asSaid(err error) error { return &textError{err.Error(), err} }
 
-type saidError struct {
+// brief shows the text of an error from outside on one bounded line.
+func brief(err error) error { return &textError{inside(err), err} }
+
+// A textError has a text of its own in the place of err's, and wraps err.
+type textError struct {
 	text string
 	err  error
 }
 
-func (e *saidError) Error() string { return e.text }
-func (e *saidError) Unwrap() error { return e.err }
+func (e *textError) Error() string { return e.text }
+func (e *textError) Unwrap() error { return e.err }
 
-type causeError struct{ err, cause error }
+// A foreignError is an error from outside under a text that may be shown. It matches
+// what err does, except for the context errors: those belong to the caller's own context.
+type foreignError struct {
+	text  string
+	err   error // nil: dropped
+	typed bool  // errors.As finds what err has
+}
 
-func (e *causeError) Error() string   { return e.err.Error() + ": " + e.cause.Error() }
-func (e *causeError) Unwrap() []error { return []error{e.err, e.cause} }
+// hideContextErrors returns err, as a foreignError if it matches a context error.
+func hideContextErrors(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return &foreignError{text: err.Error(), err: err}
+	}
+	return err
+}
+
+func (e *foreignError) Error() string { return e.text }
+
+func (e *foreignError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.err, &t) && t.Timeout()
+}
+
+func (e *foreignError) Is(target error) bool {
+	return target != context.Canceled && target != context.DeadlineExceeded && errors.Is(e.err, target)
+}
+
+func (e *foreignError) As(target any) bool { return e.typed && errors.As(e.err, target) }
 
 // An ArgumentError reports a bad argument to New, to one of its options, or to
 // a call: what was given, what was expected, and where. Nothing was sent.
@@ -344,13 +380,6 @@ func badArgument(where string, value any, expected string) error {
 func inside(err error) string {
 	return oneLine(strings.TrimPrefix(err.Error(), "vtclient: "), 500)
 }
-
-// A briefError shows the text of an error from outside on one bounded line, and
-// matches what it does.
-type briefError struct{ error }
-
-func (e briefError) Error() string { return inside(e.error) }
-func (e briefError) Unwrap() error { return e.error }
 
 // oneLine makes a short printable line of text from outside: control
 // characters and runs of space become one space, what is not UTF-8 becomes

@@ -24,6 +24,8 @@ type lazyContext struct {
 }
 
 func (l *lazyContext) Deadline() (time.Time, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if d, ok := l.parent.Deadline(); ok && d.Before(l.deadline) {
 		return d, true
 	}
@@ -51,7 +53,20 @@ func (l *lazyContext) get() context.Context {
 	return l.made
 }
 
-// end cancels the context. Whoever asks from now on finds it so.
+// postpone moves the deadline. What has been made of the context until now keeps the
+// earlier one.
+func (l *lazyContext) postpone(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deadline = l.deadline.Add(d)
+	if l.made != nil {
+		earlier := l.cancel
+		made, cancel := context.WithDeadline(l.parent, l.deadline)
+		l.made, l.cancel = made, func() { cancel(); earlier() }
+	}
+}
+
+// end cancels the context, also for what asks it from now on.
 func (l *lazyContext) end() {
 	l.mu.Lock()
 	l.ended = true

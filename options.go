@@ -67,7 +67,7 @@ type config struct {
 	pendingTTL      time.Duration
 	terminalTTL     time.Duration
 	limiter         Limiter
-	traces          []Trace
+	traces          tracer
 	errs            []error
 }
 

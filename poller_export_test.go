@@ -21,9 +21,7 @@ func (c *Client) Leftovers() error {
 	e := &c.poller
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	c.flights.mu.Lock()
-	defer c.flights.mu.Unlock()
-	got := []any{len(e.polls), len(e.heap), len(e.ready), e.workers, e.timer != nil, len(e.order), len(e.lessons), len(c.gate), len(c.flights.calls)}
+	got := []any{len(e.polls), len(e.heap), len(e.ready), e.workers, e.timer != nil, len(e.order), len(e.lessons), len(c.gate), c.flights.Len()}
 	if text := fmt.Sprint(got...); text != fmt.Sprint(0, 0, 0, 0, false, 0, 0, 0, 0) {
 		return fmt.Errorf("polls, heap, ready, workers, timer, order, lessons, gate, flights: %v", got)
 	}

@@ -71,7 +71,7 @@ func Decode[T any](s Status) (T, error) {
 	}
 	if err := json.Unmarshal(s.Body, &v); err != nil {
 		// encoding/json repeats a number that does not fit, however long.
-		return v, fmt.Errorf("vtclient: job %s (%s): decode body into %T: %w", quoteID(s.JobID), oneLine(string(s.State), 64), v, briefError{err})
+		return v, fmt.Errorf("vtclient: job %s (%s): decode body into %T: %w", quoteID(s.JobID), oneLine(string(s.State), 64), v, brief(err))
 	}
 	return v, nil
 }

@@ -3,6 +3,7 @@ package vtclient
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -73,14 +74,21 @@ func (t *Trace) hook(k traceKind) func(context.Context, TraceInfo) {
 	}
 }
 
-// emit tells every trace. The caller checks c.traces first where building info
-// costs.
-func (c *Client) emit(ctx context.Context, k traceKind, info TraceInfo) {
-	for i := range c.traces {
-		if f := c.traces[i].hook(k); f != nil {
+// A tracer is the traces of a client.
+type tracer []Trace
+
+// emit calls every trace. The caller checks the length first where building info costs.
+func (t tracer) emit(ctx context.Context, k traceKind, info TraceInfo) {
+	for i := range t {
+		if f := t[i].hook(k); f != nil {
 			f(ctx, info)
 		}
 	}
+}
+
+// announce reports whether a trace has a Sent.
+func (t tracer) announce() bool {
+	return slices.ContainsFunc(t, func(one Trace) bool { return one.Sent != nil })
 }
 
 // logTrace is logging as a Trace: what goes as it should at level Debug,
