@@ -51,7 +51,9 @@ func (s *statusCache) recall(ctx context.Context, jobID string, pending bool) *S
 		own := *st
 		own.Progress, st = p, &own
 	}
-	s.tracer.emit(ctx, traceCached, TraceInfo{JobID: jobID, State: st.State})
+	if len(s.tracer) > 0 {
+		s.tracer.emit(ctx, traceCached, TraceInfo{JobID: jobID, State: st.State})
+	}
 	return st
 }
 
