@@ -524,3 +524,74 @@ func TestTheCacheCountsTheMessage(t *testing.T) {
 		}
 	})
 }
+
+// Property 57: the Status calls that one 429 holds come back one by one after its pause,
+// those among them whose own request it answered included.
+func TestCallsHeldByA429ComeBackOneByOne(t *testing.T) {
+	const n, burst = 1000, 4
+	bubble(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var at []time.Duration
+		start := time.Now()
+		c, _ := startFake(t, func(id string, k int, now time.Duration) fakeReply {
+			mu.Lock()
+			defer mu.Unlock()
+			if now < time.Minute {
+				return fakeReply{code: 429, retryAfter: time.Minute}
+			}
+			at = append(at, now)
+			return pending
+		}, every(time.Second, 2))
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				if _, err := c.Status(t.Context(), fmt.Sprint(i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if len(at) != n {
+			t.Fatalf("%d requests after the pause", len(at))
+		}
+		for i, now := range at {
+			if want := time.Minute + time.Duration(max(0, i-burst+1))*2*time.Millisecond; now != want {
+				t.Fatalf("request %d after the pause at %v, want %v", i, now, want)
+			}
+		}
+		if took := time.Since(start); took != time.Minute+(n-burst)*2*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// A call whose deadline comes before its place after a 429 is made at the end of the pause.
+func TestAHeldCallWithLittleTimeComesBackEarlier(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, func(id string, k int, _ time.Duration) fakeReply {
+			if id == "first" && k == 1 {
+				return fakeReply{code: 429, retryAfter: time.Minute}
+			}
+			return pending
+		}, every(time.Second, 2))
+		var wg sync.WaitGroup
+		call := func(ctx context.Context, id string) {
+			wg.Go(func() {
+				if _, err := c.Status(ctx, id); err != nil {
+					t.Errorf("%s: %v", id, err)
+				}
+			})
+			synctest.Wait()
+		}
+		call(t.Context(), "first")
+		for i := range 20 {
+			call(t.Context(), fmt.Sprint(i))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Millisecond)
+		defer cancel()
+		call(ctx, "hurried")
+		wg.Wait()
+		wantTimes(t, f.at("hurried"), 60)
+		wantTimes(t, f.at("19"), 60.034)
+	})
+}
