@@ -56,29 +56,6 @@ func PlainAPI() Endpoint {
 	return Endpoint{Path: "/status/{id}", EmptyPath: "/status", Decode: decodePlain}
 }
 
-func decodePlain(a Answer) (Status, error) {
-	if st, ok := readPlain(a.Body); ok && st.State != "" {
-		return st, nil
-	}
-	return readPlainJSON(a)
-}
-
-// readPlainJSON reads what readPlain does not.
-func readPlainJSON(a Answer) (Status, error) {
-	var v struct {
-		Result   State            `json:"result"`
-		Message  lenient[string]  `json:"message"`
-		Progress lenient[float64] `json:"progress"`
-	}
-	if err := json.Unmarshal(a.Body, &v); err != nil {
-		return Status{}, err
-	}
-	if v.Result == "" {
-		return Status{}, errors.New(`no "result" in the answer`)
-	}
-	return Status{State: v.Result, Message: v.Message.v, Progress: v.Progress.v}, nil
-}
-
 // HeyGenV3 returns the Endpoint of HeyGen's video translations, version 3 of its
 // API: GET /v3/video-translations/{id}, answering
 //

@@ -132,17 +132,9 @@ func (h *Webhook) take(w http.ResponseWriter, r *http.Request) (code int, err er
 	case r.ContentLength > webhookBody:
 		return http.StatusRequestEntityTooLarge, errWebhookTooLong
 	}
-	// A body that never ends must not hold a goroutine for ever. The server's own
-	// timeout holds where it is the shorter one, and where w knows no deadlines.
-	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); !ok || s.ReadTimeout <= 0 || s.ReadTimeout > webhookRead {
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(webhookRead))
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, webhookBody))
+	body, code, err := readDelivery(w, r)
 	if err != nil {
-		if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
-			return http.StatusRequestEntityTooLarge, errWebhookTooLong
-		}
-		return http.StatusBadRequest, fmt.Errorf("vtclient: webhook: read the body: %w", err)
+		return code, err
 	}
 	event, err := h.Verify(r, body)
 	switch {
@@ -170,6 +162,24 @@ func (h *Webhook) take(w http.ResponseWriter, r *http.Request) (code int, err er
 	h.Hint(event.JobID)
 	hinted = true
 	return http.StatusOK, nil
+}
+
+// readDelivery reads the body of a delivery within its bounds. Beside an error, code is
+// the answer.
+func readDelivery(w http.ResponseWriter, r *http.Request) (body []byte, code int, err error) {
+	// A body that never ends must not hold a goroutine for ever. The server's own
+	// timeout holds where it is the shorter one, and where w knows no deadlines.
+	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); !ok || s.ReadTimeout <= 0 || s.ReadTimeout > webhookRead {
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(webhookRead))
+	}
+	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, webhookBody))
+	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
+		return nil, http.StatusRequestEntityTooLarge, errWebhookTooLong
+	}
+	if err != nil {
+		return nil, http.StatusBadRequest, fmt.Errorf("vtclient: webhook: read the body: %w", err)
+	}
+	return body, 0, nil
 }
 
 // A digest stands for a name, however long that is.
