@@ -20,8 +20,8 @@ import (
 // Otherwise the client makes its request and calls done exactly once, with
 //
 //   - nil if the backend is well. It answered, with 2xx or 4xx alike.
-//   - an error that matches [context.Canceled] if the caller left. That says
-//     nothing about the backend; a breaker should count it neither way.
+//   - an error that matches [context.Canceled] if the caller left. That has no
+//     bearing on the backend; a breaker should count it neither way.
 //   - any other error if the backend is unwell: a network fault, a timeout of
 //     the client's own or a 5xx.
 //
@@ -80,7 +80,7 @@ func (e *BreakerOpenError) RetryAfter() time.Duration {
 	return max(0, time.Until(e.until))
 }
 
-// Error says the state, what led to it, and how long to wait.
+// Error names the state, its cause and the time to wait.
 func (e *BreakerOpenError) Error() string {
 	return fmt.Sprintf("vtclient: circuit breaker is %v (%s): try again in %v", e.State, e.reason, e.RetryAfter().Round(time.Millisecond))
 }
@@ -102,7 +102,7 @@ type BreakerConfig struct {
 	// load on a backend that is already unwell. Negative: this criterion is off.
 	FailureRate float64
 	// MinCalls is how many calls must have ended within Window before
-	// FailureRate counts. Default 20: a rate over fewer says little.
+	// FailureRate counts. Default 20: a rate over fewer means little.
 	MinCalls int
 	// Window is the rolling time over which FailureRate is taken. It moves on
 	// in steps of a tenth. Default 30 s: long enough for a slow poller to make
@@ -138,13 +138,14 @@ type BreakerConfig struct {
 	ProbeTimeout time.Duration
 
 	// Count429 makes the client count a 429 (Too Many Requests) as a failure.
-	// Default false: a backend that says so is well, and says when to return.
+	// Default false: a backend that answers so is well, and gives a time to return.
 	Count429 bool
 
-	// OnStateChange, if not nil, is told every change of state, one at a time
+	// OnStateChange, if not nil, is called for every change of state, one at a time
 	// and in order. It runs on the goroutine whose call made the change, or on
 	// one that is already running it, under no lock: it may use the breaker. It
-	// should be quick, since that goroutine's call waits for it.
+	// should be quick, since that goroutine's request waits for it and keeps its
+	// place in flight meanwhile.
 	OnStateChange func(from, to BreakerState)
 }
 
@@ -168,10 +169,10 @@ type CircuitBreaker struct {
 	err  error               // what was wrong with the caller's config
 	step time.Duration       // of the window
 
-	mu      sync.Mutex
-	period  time.Duration // the open period without jitter; 0: closed since
-	changes [][2]BreakerState
-	telling bool // a goroutine is in tell
+	mu        sync.Mutex
+	period    time.Duration // the open period without jitter; 0: closed since
+	changes   [][2]BreakerState
+	reporting bool // a goroutine is in report
 }
 
 // NewCircuitBreaker returns a closed breaker. A field of cfg that makes no
@@ -215,7 +216,7 @@ func (b *CircuitBreaker) validate() error {
 	return b.err
 }
 
-// counts429 says whether the client shall report a 429 as a failure.
+// counts429 reports whether a 429 counts as a failure.
 func (b *CircuitBreaker) counts429() bool { return b.cfg.Count429 }
 
 // State returns the state that b is in. It changes nothing: an open breaker
@@ -238,7 +239,7 @@ func (b *CircuitBreaker) Allow() (done func(error), err error) {
 
 // allowProbe is Allow in the half-open state or at the end of the open one.
 func (b *CircuitBreaker) allowProbe() (func(error), error) {
-	defer b.tell()
+	defer b.report()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e, now := b.era.Load(), time.Now()

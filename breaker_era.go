@@ -46,7 +46,7 @@ type probe struct{ expires time.Time }
 func (e *era) endProbe(p *probe, err error) {
 	b := e.b
 	neutral := errors.Is(err, context.Canceled) // may run foreign code: not under the lock
-	defer b.tell()
+	defer b.report()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	i := slices.Index(e.probes, p)
@@ -83,7 +83,7 @@ func (e *era) endCall(err error) {
 	}
 }
 
-// countFailure counts one failure and says why the breaker must open, if it must.
+// countFailure counts one failure and returns the reason to open; "": there is none.
 func (e *era) countFailure() (reason string) {
 	c := &e.b.cfg
 	row := e.consecutive.Add(1)
@@ -109,7 +109,7 @@ func (e *era) countFailure() (reason string) {
 // trip opens the breaker unless its state has changed since e.
 func (e *era) trip(reason string) {
 	b := e.b
-	defer b.tell()
+	defer b.report()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.era.Load() == e {
@@ -168,19 +168,19 @@ func (b *CircuitBreaker) enter(to BreakerState, reason string) *era {
 	return e
 }
 
-// tell passes the changes of state on, in order. Where it is running already, on
+// report passes the changes of state on, in order. Where it is running already, on
 // this goroutine or another, that run passes on the new ones too.
-func (b *CircuitBreaker) tell() {
+func (b *CircuitBreaker) report() {
 	if b.cfg.OnStateChange == nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.telling {
+	if b.reporting {
 		return
 	}
-	b.telling = true
-	defer func() { b.telling = false }() // also if the callback panics
+	b.reporting = true
+	defer func() { b.reporting = false }() // also if the callback panics
 	for len(b.changes) > 0 {
 		c := b.changes[0]
 		b.changes = b.changes[1:]

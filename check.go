@@ -11,7 +11,7 @@ import (
 
 // Status asks how far a job is. It answers from the cache if it can, shares
 // the request with other calls for the same job that are under way, and
-// retries faults as [WithRetry] says.
+// retries faults with the delays of [WithRetry].
 //
 // A job that failed is an answer, not an error: look at State, and for some
 // backends at ResultMissing. On an error the Status holds the JobID and nothing

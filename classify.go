@@ -61,7 +61,7 @@ func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
 	default:
 		d.RequestID = b.requestID(r.resp, r.req)
 		d.Excerpt = b.excerpt(r.body, r.req)
-		d.then = "not retried: only a newer Endpoint can know it"
+		d.then = "not retried: the Endpoint has no such state"
 		out.verdict, out.err = final, &StateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
 		return
 	}

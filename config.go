@@ -84,8 +84,7 @@ func isNil(v any) bool {
 	return false
 }
 
-// part checks a part that the caller plugged in: ours can say what is wrong
-// with their fields.
+// part checks a part that the caller plugged in, and the fields of the library's own.
 func (cfg *config) part(where string, v any) {
 	if isNil(v) {
 		what := "nil"

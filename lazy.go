@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// A lazyContext is context.WithDeadline(parent, deadline), made when somebody first
-// asks it for anything but its deadline. A transport of a network does at once, and
-// pays for it then. What answers from memory, such as a transport in a test, one that
-// caches or a function given to WithFetch, mostly does not, and is spared three
-// allocations and a timer that nobody would hear: a fifth of a Status over a stub.
+// A lazyContext is context.WithDeadline(parent, deadline), which is the plain way, made
+// at the first use of anything but its deadline. A transport of a network uses it at
+// once, and pays for it then. A backend that answers from memory, such as a transport
+// in a test, one that caches or a function given to WithFetch, mostly does not, and is
+// spared three allocations and a timer: a fifth of a Status over a stub.
 //
 // end must be called when what the context is for is over.
 type lazyContext struct {
@@ -18,7 +18,7 @@ type lazyContext struct {
 	deadline time.Time
 
 	mu     sync.Mutex
-	made   context.Context // nil: nobody has asked
+	made   context.Context // nil: not used yet
 	cancel context.CancelFunc
 	ended  bool
 }
@@ -43,7 +43,7 @@ func (l *lazyContext) get() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.made == nil {
-		if l.ended { // by end, whatever has become of the parent since
+		if l.ended { // by end, whatever the parent's state is now
 			l.made, l.cancel = context.WithCancel(context.WithoutCancel(l.parent))
 			l.cancel()
 		} else {

@@ -62,7 +62,7 @@ func WithEndpoint(e Endpoint) Option {
 // stays the same: waits and the sharing of polls, retries, breaker, cache,
 // limits, learning and traces. A call of f is a request to them.
 //
-// f fills in State and what it knows of Message, Progress, ResultMissing and
+// f fills in State and, where it has them, Message, Progress, ResultMissing and
 // Body. A job that failed is a Status with StateFailed; an error means that
 // there is no answer. It is a fault, and retried, unless it wraps [ErrFinal].
 // If it has, or wraps an error that has, the method
@@ -72,7 +72,7 @@ func WithEndpoint(e Endpoint) Option {
 // the job is not asked about again for so long, as with a Retry-After header:
 // see WithMaxRetryAfter. The client wraps the error in a *TransportError,
 // through which errors.As finds it. The context ends with WithTimeout and when
-// nobody waits any more; f must return then, as nothing else can stop it. f
+// the last caller has left; f must return then, as nothing else can stop it. f
 // must be safe for concurrent use, and not ask this client about the same job,
 // which would wait for itself.
 //
@@ -150,15 +150,15 @@ func WithTimeout(d time.Duration) Option {
 // how long the jobs take and polls when a poll is expected to end the wait a
 // second sooner: a request is worth a second of waiting. Give NewAdaptive
 // another value if requests are dearer or cheaper to you; share one [Adaptive]
-// between the clients of one backend to share what it knows. A Backoff that is
-// a [Learner] is told of each job that ends. [Exponential] and [Constant] do
+// between the clients of one backend to share what it has learnt. A Backoff that is
+// a [Learner] gets each job that ends. [Exponential] and [Constant] do
 // not learn.
 func WithPolling(b Backoff) Option {
 	return func(cfg *config) { cfg.polling = b; cfg.part("WithPolling", b) }
 }
 
-// WithRetry sets the delay after a fault: for Status it also says how often to
-// try; a wait goes on whatever it says, until WithOutageTolerance. The default
+// WithRetry sets the delay after a fault, and for Status also the number of
+// tries; a wait goes on in any case, until WithOutageTolerance. The default
 // is Exponential{Base: 500 ms, Max: 30 s, Multiplier: 2, Jitter: 0.5, Limit:
 // 4}: a Status call rides out about 2 to 3.5 s of trouble, and after
 // an outage the waits come back spread over 15 s. Exponential{Limit: 1} turns
@@ -185,7 +185,7 @@ func WithOutageTolerance(d time.Duration) Option {
 // fault it ends the check with an error that matches [ErrRetryAfter]. The pause
 // that a 429 asks for holds for all requests of the client: while more of it is
 // left than this bound, whatever comes up ends in the same way. The
-// default is 10 min: longer pauses are mostly mistakes, and the caller should know.
+// default is 10 min: longer pauses are mostly mistakes, and the caller should see them.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return func(cfg *config) {
 		if cfg.maxRetryAfter = d; d < 0 {
@@ -280,7 +280,7 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithTrace adds callbacks that are told what the client does.
+// WithTrace adds callbacks for what the client does.
 func WithTrace(t Trace) Option { return func(cfg *config) { cfg.traces = append(cfg.traces, t) } }
 
 // A WaitOption changes one Wait, Watch or WaitAll.
@@ -289,23 +289,23 @@ type WaitOption func(*waitConfig)
 type waitConfig struct {
 	onProgress func(Status)
 	onError    func(error)
-	job        Job // what is said of one that says nothing of itself
+	job        Job // defaults for jobs that bring none of their own
 	err        error
 }
 
-// OnProgress sets a function that is told each answer about a job, the last
+// OnProgress sets a function that gets each answer about a job, the last
 // one included. It is called on the goroutine of the wait, one call at a time.
 // While it runs, the job is not polled on behalf of this wait.
 func OnProgress(f func(Status)) WaitOption { return func(wc *waitConfig) { wc.onProgress = f } }
 
-// OnError sets a function that is told each fault that the wait survives, once: the
-// error says what comes next. It is called like OnProgress. What ends the wait
-// is returned and not told here.
+// OnError sets a function that gets each fault that the wait survives, once: the
+// error has what comes next. It is called like OnProgress. The error that ends the wait
+// is only returned.
 func OnError(f func(error)) WaitOption { return func(wc *waitConfig) { wc.onError = f } }
 
 // Expect gives the caller's estimate of the job's whole duration, such as the
-// length of the video times a factor. A polling Backoff that knows how to use
-// it centres on it. For WaitAll it holds for the jobs that bring none of their
+// length of the video times a factor. A polling Backoff that uses estimates
+// centres on it. For WaitAll it holds for the jobs that bring none of their
 // own.
 func Expect(d time.Duration) WaitOption {
 	return func(wc *waitConfig) {
@@ -315,8 +315,8 @@ func Expect(d time.Duration) WaitOption {
 	}
 }
 
-// StartedAt says when the job began, and so that it exists: the schedule runs
-// from the job's age, so the first poll is made when the schedule says and not
+// StartedAt sets the time when the job began. Such a job is known to exist: the schedule
+// runs from the job's age, so the first poll is made by the schedule and not
 // at once (at once if that moment is past). A time in the future counts as now;
 // the zero time means unknown. For WaitAll it holds for the jobs that bring
 // none of their own.

@@ -24,12 +24,12 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	if err != nil {
 		return 0
 	}
-	// The server's own clock where it tells it: ours may be off.
+	// By the server's own clock where the answer has it: ours may be off.
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = date
 	}
 	return min(max(0, t.Sub(now)), maxHint)
 }
 
-// maxHint is the longest pause that is told apart from longer ones: ten years.
+// maxHint is the longest pause, ten years: longer ones are cut to it.
 const maxHint = 10 * 365 * 24 * time.Hour

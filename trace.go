@@ -30,7 +30,7 @@ type Trace struct {
 	// Scheduled: the next poll or retry will be made after Delay.
 	Scheduled func(context.Context, TraceInfo)
 	// Cached: the cache answered in the place of a request, or it failed and
-	// Err says how.
+	// the failure is in Err.
 	Cached func(context.Context, TraceInfo)
 }
 
@@ -39,7 +39,7 @@ type TraceInfo struct {
 	JobID      string
 	Attempt    int           // the request's number, as in Details
 	Jobs       int           // Sent, Answered, Refused: asked for together, JobID being the first; 0: JobID alone
-	State      State         // Answered, Cached: what the answer says
+	State      State         // Answered, Cached: of the answer
 	StatusCode int           // Answered: of the answer; 0: there was none
 	Latency    time.Duration // Answered: from sending to the end of the body
 	// Wire counts how often the request was written to the network, for

@@ -15,7 +15,7 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 		t, ok := http.DefaultTransport.(*http.Transport)
 		if ok {
 			t = t.Clone()
-		} else { // somebody has put a wrapper there
+		} else { // a program has put a wrapper there
 			t = &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
 				IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second}
 		}

@@ -1,5 +1,5 @@
-// Package vtclient tells a program when its video translation is done: soon
-// after it is done, with few requests, through whatever the network and the
+// Package vtclient waits for video translations. A program learns that its job is
+// done soon after it is done, with few requests, whatever the network and the
 // backend do in between.
 //
 //	client, err := vtclient.New("https://api.example.com", vtclient.WithHeader("X-Api-Key", key))
@@ -29,16 +29,16 @@
 //
 // "Still pending" is an answer, and how soon to ask again is the business of
 // [WithPolling]. A fault is the lack of an answer (a broken connection, a
-// timeout, a 5xx, a 429), and [WithRetry] says how soon to try again. The two
+// timeout, a 5xx, a 429), and [WithRetry] sets how soon to try again. The two
 // are set apart and have different defaults. A wait ends with the job; with an
 // error that no further try would change, such as a 404; when faults have
-// lasted as long as [WithOutageTolerance] says; or with its context. Each
+// lasted as long as [WithOutageTolerance] allows; or with its context. Each
 // option's comment gives its default, with the unit and the reason.
 //
 // # Errors
 //
-// Every error says which job, which request, what the server said and what
-// happens next, and holds no secret. What to tell apart:
+// Every error has the job, the request, what the server answered and what
+// happens next, and holds no secret. The kinds are:
 //
 //	*JobError       the job itself failed; matches ErrJobFailed
 //	*WaitError      the wait ended first: matches context.DeadlineExceeded,
@@ -47,7 +47,7 @@
 //	*HTTPError      a status code that is no success
 //	*TransportError no whole answer, or an error of WithFetch's function
 //	*DecodeError    an answer that cannot be read
-//	*StateError     a job state that the Endpoint does not know
+//	*StateError     a job state that is unknown to the Endpoint
 //	*RefusedError   the breaker let no request through
 //	*ArgumentError  a bad argument; nothing was sent
 //

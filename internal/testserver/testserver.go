@@ -1,6 +1,6 @@
 // Package testserver is an HTTP/1.1 server for this module's own tests that
 // answers by script, below HTTP: besides good answers it can drop or reset a
-// connection, send half a body, lie about lengths, drip, or say nothing.
+// connection, send half a body, lie about lengths, drip, or stay silent.
 //
 // The k-th request that arrives, over all connections, takes the k-th [Step] of
 // the script; the last step repeats for ever:
@@ -36,7 +36,7 @@ import (
 
 // Server answers requests by script. Make one with [Start] or [StartInMemory];
 // it closes by itself when the test ends. All methods may be called at any time
-// from any goroutine, except those that say otherwise.
+// from any goroutine, except where a comment differs.
 type Server struct {
 	tb     testing.TB
 	memory bool
@@ -96,7 +96,7 @@ func start(tb testing.TB, memory bool, script []Step) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, memory: memory, addr: anyPort, arrived: make(chan struct{})}
 	if memory {
-		s.addr = "testserver.invalid:1" // a reserved name: a request that misses the pipe finds nobody
+		s.addr = "testserver.invalid:1" // a reserved name: a request that misses the pipe finds no server
 	}
 	s.client = &http.Client{Transport: &http.Transport{
 		DialContext:         s.DialContext,
@@ -351,7 +351,7 @@ func (s *Server) take(req Request) Step {
 	return st
 }
 
-// gone tells whether an error means that a connection has ended, here or at the
+// gone reports whether an error means that a connection has ended, here or at the
 // far side, rather than that something unreadable came over it.
 func gone(err error) bool {
 	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe) ||

@@ -26,7 +26,7 @@ type exchange struct {
 	hungUp bool // close the connection after this step
 }
 
-// write sends bytes and tells whether the client still takes them.
+// write sends bytes and reports whether the client still takes them.
 func (x *exchange) write(p []byte) bool {
 	if x.hungUp {
 		return false
@@ -37,7 +37,7 @@ func (x *exchange) write(p []byte) bool {
 	return !x.hungUp
 }
 
-// pause waits and tells whether the client is still there after it. The wait is
+// pause waits and reports whether the client is still there after it. The wait is
 // a read with a deadline: that sees the client leave without a goroutine, and
 // in a bubble a pipe's deadline is virtual.
 func (x *exchange) pause(d time.Duration) bool {
@@ -66,7 +66,7 @@ func (x *exchange) pause(d time.Duration) bool {
 	return !x.hungUp
 }
 
-// silence says nothing until the client leaves or the server stops.
+// silence sends nothing until the client leaves or the server stops.
 func (x *exchange) silence() {
 	io.Copy(io.Discard, x.r)
 	x.hungUp = true
