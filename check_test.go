@@ -5,15 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	. "github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/testserver"
 )
 
 // On an error a Status holds the job's id and nothing else, whatever the error
@@ -234,204 +238,6 @@ func TestScheduledNamesTheJob(t *testing.T) {
 	})
 }
 
-// A storing is a foreign cache that keeps what it is given.
-type storing struct {
-	mu       sync.Mutex
-	gets     int
-	sets     []time.Duration
-	contexts []context.Context
-	kept     map[string]Status
-	hang     time.Duration // Get takes so long, at most until its context ends
-	err      error         // of Get
-}
-
-func (s *storing) Get(ctx context.Context, key string) (Status, bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.gets++
-	s.contexts = append(s.contexts, ctx)
-	if s.hang > 0 {
-		select {
-		case <-ctx.Done():
-			return Status{}, false, ctx.Err()
-		case <-time.After(s.hang):
-		}
-	}
-	st, ok := s.kept[key]
-	return st, ok, s.err
-}
-
-func (s *storing) Set(ctx context.Context, key string, st Status, ttl time.Duration) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.contexts = append(s.contexts, ctx)
-	s.sets = append(s.sets, ttl)
-	if s.kept == nil {
-		s.kept = make(map[string]Status)
-	}
-	s.kept[key] = st
-	return nil
-}
-
-// A foreign cache is given each answer with its time to live, and asked before
-// each request; what it answers is marked as cached, and told to the traces.
-func TestAForeignCacheIsWrittenAndRead(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := &storing{}
-		var r recorder
-		c, f := startFake(t, inTurn(pending, completed), WithCache(s), WithCacheTTL(2*time.Second, time.Hour), WithTrace(r.trace()))
-		for i, want := range []State{StatePending, StatePending, StateCompleted, StateCompleted} {
-			if i == 2 {
-				delete(s.kept, "j")
-			}
-			st, err := c.Status(t.Context(), "j")
-			if err != nil || st.State != want || st.JobID != "j" || st.Cached != (i%2 == 1) || (len(st.Body) > 0) != (want == StateCompleted) {
-				t.Errorf("call %d: %+v, %v", i, st, err)
-			}
-		}
-		if got := r.String(); got != "sent answered cached sent answered cached" {
-			t.Error(got)
-		}
-		if i := r.last("cached"); i.JobID != "j" || i.State != StateCompleted || i.Err != nil {
-			t.Errorf("%+v", i)
-		}
-		if !slices.Equal(s.sets, []time.Duration{2 * time.Second, time.Hour}) {
-			t.Errorf("times to live %v", s.sets)
-		}
-		for _, ctx := range s.contexts {
-			if ctx.Err() == nil {
-				t.Error("the context of a call of the cache outlives the call")
-			}
-		}
-		wantTimes(t, f.at("j"), 0, 0)
-	})
-}
-
-// A time to live of zero keeps such answers out of a cache, foreign ones too.
-func TestAZeroTimeToLiveKeepsAnswersOut(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := &storing{}
-		c, _ := startFake(t, inTurn(pending, completed), WithCache(s), WithCacheTTL(0, time.Hour))
-		for range 2 {
-			if _, err := c.Status(t.Context(), "j"); err != nil {
-				t.Error(err)
-			}
-		}
-		if !slices.Equal(s.sets, []time.Duration{time.Hour}) {
-			t.Errorf("stored for %v", s.sets)
-		}
-	})
-}
-
-// A wait takes from a foreign cache only the last word on its job.
-func TestAWaitTakesOnlyTheEndFromAForeignCache(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := &storing{kept: map[string]Status{
-			"pending": {JobID: "pending", State: StatePending, Progress: 0.5},
-			"half":    {JobID: "half", State: StateCompleted, ResultMissing: true},
-			"failed":  {JobID: "failed", State: StateFailed, Message: "no sound", Progress: 7},
-		}}
-		c, f := startFake(t, always(completed), WithCache(s))
-		for id, cached := range map[string]bool{"pending": false, "half": false, "failed": true} {
-			st, err := c.Wait(t.Context(), id)
-			if st.Cached != cached || errors.Is(err, ErrJobFailed) != cached || (len(f.at(id)) == 0) != cached || st.Progress > 1 {
-				t.Errorf("%s: %+v, %v, %d requests", id, st, err, len(f.at(id)))
-			}
-		}
-	})
-}
-
-// A cache that hangs for as long as it may is left alone for 5 s; one that fails
-// at once, or had less time than it may take, is asked again at the next call.
-// Each of that is told to the traces, but not that the caller left meanwhile.
-func TestACacheThatHangsIsLeftAloneForAWhile(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		cache *storing
-		limit time.Duration // of the first call
-		leave bool          // at a third of a second
-		want  []int         // Gets after the calls at 0, 4.9, 5.3 s
-		told  int
-	}{
-		{"it fails at once", &storing{err: io.ErrClosedPipe}, time.Hour, false, []int{1, 2, 3}, 3},
-		{"it hangs", &storing{hang: time.Hour}, time.Hour, false, []int{1, 1, 2}, 2},
-		{"it is slow, within its time", &storing{hang: 249 * time.Millisecond}, time.Hour, false, []int{1, 2, 3}, 0},
-		{"it is slow, and fails", &storing{hang: 249 * time.Millisecond, err: io.ErrClosedPipe}, time.Hour, false, []int{1, 2, 3}, 3},
-		{"the call had little time", &storing{hang: time.Hour}, 100 * time.Millisecond, false, []int{1, 2, 2}, 2},
-		{"the caller left", &storing{hang: time.Hour}, time.Hour, true, []int{1, 2, 2}, 1},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				var failures []TraceInfo
-				c, _ := startFake(t, always(pending), WithCache(tt.cache), WithCacheTTL(0, 0), WithTrace(Trace{Cached: func(_ context.Context, i TraceInfo) {
-					if i.Err != nil {
-						failures = append(failures, i)
-					}
-				}}))
-				start := time.Now()
-				for i, at := range []time.Duration{0, 4900 * time.Millisecond, 5300 * time.Millisecond} {
-					time.Sleep(time.Until(start.Add(at)))
-					ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-					if i == 0 {
-						cancel()
-						ctx, cancel = context.WithTimeout(t.Context(), tt.limit)
-						if tt.leave {
-							time.AfterFunc(100*time.Millisecond, cancel)
-						}
-					}
-					st, err := c.Status(ctx, "j")
-					if left := i == 0 && tt.leave; left != errors.Is(err, context.Canceled) || !left && (err != nil || st.Cached) {
-						t.Errorf("call %d: %+v, %v", i, st, err)
-					}
-					cancel()
-					if tt.cache.gets != tt.want[i] {
-						t.Errorf("after call %d the cache was asked %d times, want %d", i, tt.cache.gets, tt.want[i])
-					}
-				}
-				for _, f := range failures {
-					if f.JobID != "j" || !strings.Contains(f.Err.Error(), `job "j": cache: `) {
-						t.Errorf("told %+v", f)
-					}
-				}
-				if len(failures) != tt.told {
-					t.Errorf("told of %d failures, want %d", len(failures), tt.told)
-				}
-			})
-		})
-	}
-}
-
-// The 5 s end at the very moment.
-func TestACacheThatHungIsAskedAgainInTime(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := &storing{hang: time.Hour}
-		c, _ := startFake(t, always(pending), WithCache(s), WithCacheTTL(0, 0))
-		for i, pause := range []time.Duration{0, 5*time.Second - 1, 1} {
-			time.Sleep(pause)
-			if _, err := c.Status(t.Context(), "j"); err != nil || s.gets != 1+i/2 {
-				t.Errorf("call %d: asked %d times: %v", i, s.gets, err)
-			}
-		}
-	})
-}
-
-// A Status whose context is done is told so though the cache knows the answer.
-func TestADoneContextComesBeforeTheCache(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		for _, opt := range []Option{WithCache(NewMemoryCache[Status](10)), WithCache(&storing{})} {
-			c, _ := startFake(t, always(completed), opt)
-			if _, err := c.Status(t.Context(), "j"); err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(t.Context())
-			cancel()
-			if st, err := c.Status(ctx, "j"); !errors.Is(err, context.Canceled) || st.State != "" {
-				t.Errorf("%+v, %v", st, err)
-			}
-		}
-	})
-}
-
 // Where another job's 429 ends a call, the error counts the call's own requests.
 func TestAHoldThatEndsACallCountsItsRequests(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -461,66 +267,6 @@ func TestTheErrorOfATraceStaysAsItWas(t *testing.T) {
 		var h *HTTPError
 		if !errors.As(err, &h) || h.Next != 0 || !errors.As(told, &h) || h.Next != time.Hour {
 			t.Errorf("the call ended with %v, the trace was told %v", err, told)
-		}
-	})
-}
-
-// The cache keeps the newest pending answer; and in place of an answer that is
-// too large for it nothing, the answer before that included.
-func TestWhatTheCacheKeepsOfAWait(t *testing.T) {
-	const most = 32 << 10
-	body := func(state string, size int) string {
-		s := fmt.Sprintf(`{"result":%q,"progress":0.7,"x":""}`, state)
-		return strings.Replace(s, `""`, `"`+strings.Repeat("x", max(0, size-len(s)))+`"`, 1)
-	}
-	for _, tt := range []struct {
-		name  string
-		last  string // body that the wait sees second
-		state State  // in the cache then; empty: none
-		limit time.Duration
-	}{
-		{"a later pending answer", body("pending", 0), StatePending, 5 * time.Second},
-		{"an end", body("completed", 0), StateCompleted, time.Hour},
-		{"an end of the size that is allowed", body("completed", most), StateCompleted, time.Hour},
-		{"a larger one", body("completed", most+1), "", time.Hour},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				h := playing(body("pending", 0)[:len(`{"result":"pending"`)]+"}", tt.last)
-				c := h.client(t, WithEndpoint(PlainAPI()), WithCache(NewMemoryCache[Status](10)), WithCacheTTL(time.Hour, time.Hour), WithPolling(Constant(2*time.Second)))
-				ctx, cancel := context.WithTimeout(t.Context(), tt.limit)
-				defer cancel()
-				c.Wait(ctx, "j")
-				before := len(h.times())
-				st, err := c.Status(t.Context(), "j")
-				if err != nil || st.Cached != (tt.state != "") || tt.state != "" && (st.State != tt.state || st.Progress != 0.7) || len(h.times()) != before+map[bool]int{true: 1}[tt.state == ""] {
-					t.Errorf("cached %v, %s at %v, %v", st.Cached, st.State, st.Progress, err)
-				}
-			})
-		})
-	}
-}
-
-// The bound of what is kept counts the message as well.
-func TestTheCacheCountsTheMessage(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		for _, over := range []int{0, 1} {
-			calls := 0
-			c, err := New("", WithFetch(func(context.Context, string) (Status, error) {
-				calls++
-				return Status{State: StateFailed, Message: strings.Repeat("m", 20<<10), Body: []byte(strings.Repeat("b", 12<<10+over))}, nil
-			}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for range 2 {
-				if _, err := c.Status(t.Context(), "j"); err != nil {
-					t.Error(err)
-				}
-			}
-			if calls != 1+over {
-				t.Errorf("%d bytes over the bound: %d calls", over, calls)
-			}
 		}
 	})
 }
@@ -594,4 +340,324 @@ func TestAHeldCallWithLittleTimeComesBackEarlier(t *testing.T) {
 		wantTimes(t, f.at("hurried"), 60)
 		wantTimes(t, f.at("19"), 60.034)
 	})
+}
+
+// Property 11: a context that is already done makes no request.
+func TestADoneContextMakesNoRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF })
+		canceled, cancel := context.WithCancel(t.Context())
+		cancel()
+		past, cancel := context.WithDeadline(t.Context(), time.Now().Add(-1))
+		defer cancel()
+		now, cancel := context.WithDeadline(t.Context(), time.Now())
+		defer cancel()
+		for _, ctx := range []context.Context{canceled, past, now} {
+			st, err := c.Status(ctx, "j")
+			var w *WaitError
+			if !errors.Is(err, ctx.Err()) || !errors.As(err, &w) || w.Requests != 0 || st.JobID != "j" || st.State != "" {
+				t.Errorf("%+v, %v", st, err)
+			}
+		}
+	})
+}
+
+// Property 18: the caller's deadline matches DeadlineExceeded and the last fault. A
+// Status that would have to sleep past it returns at once, and promises no request.
+func TestTheCallersDeadlineEndsAStatusWithTheLastFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testserver.StartInMemory(t, testserver.Reply(503, ""))
+		var r recorder
+		c := clientFor(t, s, every(2*time.Second, 10), WithTrace(r.trace()))
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := c.Status(ctx, "j")
+		var w *WaitError
+		var h *HTTPError
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &w) || w.Requests != 3 || !errors.As(err, &h) || h.Attempt != 3 || h.Next != 0 || strings.Contains(err.Error(), "next request") {
+			t.Error(err)
+		}
+		if took := time.Since(start); took != 4*time.Second || ctx.Err() != nil || len(s.Requests()) != 3 {
+			t.Errorf("took %v for %d requests, want to return at once at 4s", took, len(s.Requests()))
+		}
+		if got := r.String(); got != "sent answered scheduled sent answered scheduled sent answered" {
+			t.Error(got)
+		}
+	})
+}
+
+// A 401 that is tried again at once makes two requests of one try, and no two have one number.
+func TestEachRequestOfAStatusHasItsNumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r recorder
+		codes := []int{401, 503, 401, 503, 503}
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			code := codes[0]
+			codes = codes[1:]
+			return respond(r, code, ""), nil
+		}, every(time.Second, 3), WithBreaker(nil), WithTrace(r.trace()), WithRequest(func(*http.Request) error { return nil }))
+		_, err := c.Status(t.Context(), "j")
+		var h *HTTPError
+		if !errors.As(err, &h) || h.Attempt != 5 || len(codes) != 0 {
+			t.Error(err)
+		}
+		var sent, next []int
+		for i, name := range r.names {
+			switch name {
+			case "sent":
+				sent = append(sent, r.infos[i].Attempt)
+			case "scheduled":
+				next = append(next, r.infos[i].Attempt)
+			}
+		}
+		if fmt.Sprint(sent, next) != "[1 2 3 4 5] [3 5]" {
+			t.Errorf("requests %v, announced %v", sent, next)
+		}
+	})
+}
+
+// Property 12: cancelling during the pause between tries returns at once.
+func TestCancellingBetweenTriesReturnsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := clientFor(t, testserver.StartInMemory(t, testserver.Reply(503, "")), every(time.Hour, 10))
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		start := time.Now()
+		_, err := c.Status(ctx, "j")
+		var h *HTTPError
+		if !errors.Is(err, context.Canceled) || !errors.As(err, &h) || time.Since(start) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
+
+// A Backoff that says 0 for ever does not make a Status spin.
+func TestRetryingNeverSpins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) { n++; return respond(r, 500, ""), nil },
+			WithRetry(noPause{}), WithBreaker(nil))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Status(ctx, "j"); !errors.Is(err, context.DeadlineExceeded) || n != 100 {
+			t.Errorf("%v after %d requests in a second, want 100", err, n)
+		}
+	})
+}
+
+type noPause struct{}
+
+func (noPause) Next(Attempt) (time.Duration, bool) { return -1, true }
+
+// Property 31, and design: a refusal is no fault; Status returns it at once and untried.
+func TestARefusalIsNotRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		shut := errors.New("shut")
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF },
+			WithBreaker(breakerFunc(func() (func(error), error) { asked++; return nil, shut })))
+		start := time.Now()
+		if _, err := c.Status(t.Context(), "j"); !errors.Is(err, shut) || asked != 1 || time.Since(start) != 0 {
+			t.Error(err, asked)
+		}
+	})
+}
+
+// Property 32 through Status: who leaves does not hurt those who share its
+// request, and costs at most one more; the last one to leave cancels it.
+func TestACallerThatLeavesDoesNotHurtTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testserver.StartInMemory(t, testserver.Delay(2*time.Second, testserver.Pending()))
+		c := clientFor(t, s, WithCache(nil))
+		var wg sync.WaitGroup
+		start := time.Now()
+		for i := range 10 {
+			wg.Go(func() {
+				ctx := t.Context()
+				if i == 0 || i == 5 { // the first, who makes the request, and one who follows
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, time.Second)
+					defer cancel()
+				}
+				_, err := c.Status(ctx, "j")
+				if left := ctx.Err() != nil; left != errors.Is(err, context.DeadlineExceeded) || !left && (err != nil || time.Since(start) != 3*time.Second) || left && time.Since(start) != time.Second {
+					t.Errorf("caller %d: %v at %v", i, err, time.Since(start))
+				}
+			})
+			synctest.Wait()
+		}
+		wg.Wait()
+		if n := len(s.Requests()); n != 2 {
+			t.Errorf("%d requests, want 2", n)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		var ended error
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			ended = r.Context().Err()
+			return nil, ended
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := c.Status(ctx, "j"); !errors.Is(err, context.DeadlineExceeded) || ended == nil {
+			t.Error(err, ended)
+		}
+	})
+}
+
+// A leader whose time is too short for the next try leaves it to who has more, tries counted on.
+func TestTheNextTryIsLeftToWhoHasTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testserver.StartInMemory(t, testserver.Delay(time.Second, testserver.Reply(503, "")), testserver.Pending())
+		c := clientFor(t, s, every(5*time.Second, 3))
+		start := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			if _, err := c.Status(ctx, "j"); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
+				t.Error(err, time.Since(start))
+			}
+		})
+		synctest.Wait()
+		if _, err := c.Status(t.Context(), "j"); err != nil || time.Since(start) != 6*time.Second || len(s.Requests()) != 2 {
+			t.Error(err, time.Since(start), len(s.Requests()))
+		}
+		wg.Wait()
+	})
+}
+
+// Property 33 through Status: a panic or a Goexit in the shared call releases everyone.
+func TestAPanicReleasesThoseWhoShareTheCall(t *testing.T) {
+	for _, how := range []string{"panic", "Goexit"} {
+		synctest.Test(t, func(t *testing.T) {
+			var n atomic.Int32
+			c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+				time.Sleep(time.Second)
+				if n.Add(1) == 1 {
+					if how == "panic" {
+						panic("boom")
+					}
+					runtime.Goexit()
+				}
+				return respond(r, 200, `{"result":"pending"}`), nil
+			}, WithMaxInFlight(1))
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				defer func() { recover() }()
+				c.Status(t.Context(), "j")
+			})
+			synctest.Wait()
+			for range 3 {
+				wg.Go(func() {
+					if _, err := c.Status(t.Context(), "j"); (err == nil) != (how == "Goexit") {
+						t.Error(how, err)
+					}
+				})
+			}
+			wg.Wait()
+			if _, err := c.Status(t.Context(), "j"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Property 34: distinct ids never share an answer.
+func TestDistinctJobsNeverShareAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return respond(r, 200, `{"result":"pending","message":"`+r.URL.Path[len("/status/"):]+`"}`), nil
+		})
+		var wg sync.WaitGroup
+		for i := range 200 {
+			id := fmt.Sprint(i % 50)
+			wg.Go(func() {
+				if st, err := c.Status(t.Context(), id); err != nil || st.JobID != id || st.Message != id {
+					t.Errorf("%s: %+v, %v", id, st, err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+// A failed job is an answer of Status. Property 10: a finished job is told without a tick.
+func TestStatusReportsAFailedJobAsAnAnswer(t *testing.T) {
+	s := testserver.Start(t, testserver.Failed("no sound"))
+	st, err := clientFor(t, s).Status(t.Context(), "j")
+	if err != nil || st.State != StateFailed || st.Message != "no sound" || !strings.Contains(string(st.Body), "no sound") || st.CheckedAt.IsZero() {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+// Property 39 for Status: a server that restarts on the same port is found again.
+func TestStatusSurvivesARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testserver.StartInMemory(t, testserver.Pending())
+		c := clientFor(t, s, every(time.Second, 5), WithCache(nil), WithBreaker(nil))
+		if _, err := c.Status(t.Context(), "j"); err != nil {
+			t.Fatal(err)
+		}
+		s.Stop()
+		time.AfterFunc(2500*time.Millisecond, s.Restart)
+		start := time.Now()
+		if _, err := c.Status(t.Context(), "j"); err != nil || time.Since(start) != 3*time.Second {
+			t.Error(err, time.Since(start))
+		}
+	})
+}
+
+// retryFunc is a Backoff made of a function.
+type retryFunc func(Attempt) (time.Duration, bool)
+
+func (f retryFunc) Next(a Attempt) (time.Duration, bool) { return f(a) }
+
+// Attempt.Elapsed counts for retrying from where the first try began, and not from
+// its end.
+func TestRetryingCountsFromTheBeginningOfTheFirstTry(t *testing.T) {
+	slow := func(ctx context.Context) error {
+		select {
+		case <-time.After(2 * time.Second):
+			return errors.New("down")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	var got []time.Duration
+	retry := WithRetry(retryFunc(func(a Attempt) (time.Duration, bool) {
+		got = append(got, a.Elapsed)
+		return time.Second, a.Number < 3
+	}))
+	for _, tt := range []struct {
+		name string
+		opts []Option
+		base string
+	}{
+		{"HTTP", []Option{WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+			return nil, slow(r.Context())
+		})})}, "http://backend.invalid"},
+		{"WithFetch", []Option{WithFetch(func(ctx context.Context, _ string) (Status, error) {
+			return Status{}, slow(ctx)
+		})}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, err := New(tt.base, append(tt.opts, retry)...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = nil
+				if _, err := c.Status(t.Context(), "a"); err == nil {
+					t.Error("no error")
+				}
+				if want := []time.Duration{2 * time.Second, 5 * time.Second, 8 * time.Second}; !slices.Equal(got, want) {
+					t.Errorf("elapsed %v, want %v", got, want)
+				}
+			})
+		})
+	}
 }
