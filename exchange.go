@@ -74,6 +74,9 @@ type backend interface {
 // errNeutral is reported to a breaker for an exchange that has no bearing on the backend.
 var errNeutral error = &textError{"the caller left", context.Canceled}
 
+// errWithdrawn is shown to the traces for a request that a 429 has overtaken.
+var errWithdrawn error = &textError{"not sent: a 429 holds all requests of this client", context.Canceled}
+
 // An exchanger makes exchanges: admission, backend, outcome.
 type exchanger struct {
 	admission
@@ -122,7 +125,7 @@ func (x *exchanger) emit(ctx context.Context, k traceKind, info TraceInfo) {
 func (x *exchanger) attempt(ctx context.Context, asked inquiry, number int, out *outcome) {
 	announced := x.admitted(ctx, asked, number, out)
 	out.jobs = asked.jobs()
-	if out.number = number; out.requests == 0 && out.verdict != fault {
+	if out.number = number; !announced && out.requests == 0 && out.verdict != fault {
 		out.number-- // free for the next
 	}
 	if len(x.traces) == 0 {
@@ -144,7 +147,7 @@ func (x *exchanger) attempt(ctx context.Context, asked inquiry, number int, out 
 func (x *exchanger) tracedError(ctx context.Context, out *outcome) error {
 	switch {
 	case out.verdict == held:
-		return x.holdFault.Load()
+		return errWithdrawn
 	case out.verdict == left && expired(ctx):
 		return contextCause(ctx)
 	case out.verdict == left: // the last caller has gone
