@@ -59,8 +59,7 @@ func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
 	case StateCompleted, StateFailed:
 		st.Body = ownCopy(r.body)
 	default:
-		d.RequestID = b.requestID(r.resp, r.req)
-		d.Excerpt = b.excerpt(r.body, r.req)
+		b.describe(&d, r)
 		d.then = "not retried: the Endpoint has no such state"
 		out.verdict, out.err = final, &StateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
 		return
@@ -75,15 +74,13 @@ func ownCopy(body []byte) []byte { return slices.Clip(append([]byte(nil), body..
 
 // unreadable is the outcome of a 2xx answer that the Endpoint cannot read.
 func (b *httpBackend) unreadable(err error, r reply, d Details, out *outcome) {
-	d.RequestID = b.requestID(r.resp, r.req)
-	d.Excerpt = b.excerpt(r.body, r.req)
+	b.describe(&d, r)
 	out.verdict, out.err = fault, &DecodeError{Details: d, Err: b.clean(err, r.req)}
 }
 
 // classifyCode is the outcome of an answer with a status code other than 2xx.
 func (b *httpBackend) classifyCode(r reply, d Details, out *outcome) {
-	d.RequestID = b.requestID(r.resp, r.req)
-	d.Excerpt = b.excerpt(r.body, r.req)
+	b.describe(&d, r)
 	err := &HTTPError{Details: d}
 	out.verdict, out.err = fault, err
 	switch code := d.StatusCode; {
@@ -203,6 +200,12 @@ func (b *httpBackend) clean(err error, req *http.Request) error {
 	return hideContextErrors(err)
 }
 
+// describe completes details with what the server sent.
+func (b *httpBackend) describe(d *Details, r reply) {
+	d.RequestID = b.requestID(r.resp, r.req)
+	d.Excerpt = oneLine(b.redact(string(r.body[:min(len(r.body), errorBody)]), r.req), 200)
+}
+
 // requestID is the name of an answer in the server's own logs, for errors.
 func (b *httpBackend) requestID(resp *http.Response, req *http.Request) string {
 	for _, k := range [...]string{"X-Request-Id", "Request-Id", "X-Correlation-Id", "X-Amzn-Requestid", "X-Ms-Request-Id", "Cf-Ray"} {
@@ -211,10 +214,6 @@ func (b *httpBackend) requestID(resp *http.Response, req *http.Request) string {
 		}
 	}
 	return ""
-}
-
-func (b *httpBackend) excerpt(body []byte, req *http.Request) string {
-	return oneLine(b.redact(string(body[:min(len(body), errorBody)]), req), 200)
 }
 
 // redact takes the secrets of req out of a text from outside.

@@ -93,8 +93,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 		b.latency.observe(out.took)
 		b.classify(reply{resp, req, body.b, ended}, details, asked.many, &out)
 	case errors.Is(err, ErrBodyTooLarge):
-		details.RequestID = b.requestID(resp, req)
-		details.Excerpt = b.excerpt(body.b, req)
+		b.describe(&details, reply{resp, req, body.b, ended})
 		out.verdict, out.err = fault, &DecodeError{Details: details, Err: err}
 	case expired(parent): // also where the connection's timer fired before the context's
 		out.verdict, out.health = left, errNeutral
