@@ -307,3 +307,14 @@ func TestWithRequestFailsOnASpoiltRequest(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A request that WithRequest could not make has no trace: it was never about to be sent.
+func TestARequestThatWithRequestCannotMakeIsNotTraced(t *testing.T) {
+	traces := 0
+	c := stubbed(t, func(*http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF }, once(),
+		vtclient.WithRequest(func(*http.Request) error { return errors.New("no token") }),
+		vtclient.WithTrace(vtclient.Trace{Sent: counting(&traces), Answered: counting(&traces), Refused: counting(&traces)}))
+	if _, err := c.Status(t.Context(), "j"); err == nil || traces != 0 {
+		t.Errorf("%d traces: %v", traces, err)
+	}
+}
