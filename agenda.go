@@ -51,13 +51,16 @@ func (a *agenda) file(e *entry, key int64) {
 	}
 }
 
-// unfile takes a poll out of the heap, which shrinks when most of it is unused.
+// unfile takes a poll out of the heap.
 func (a *agenda) unfile(e *entry) {
 	heap.Remove(&a.heap, int(e.index))
-	if n := len(a.heap); n < cap(a.heap)/4 && cap(a.heap) > 1024 {
-		a.heap = append(make(pollHeap, 0, 2*n), a.heap...)
+	if n := cap(a.heap); n > 1024 && len(a.heap) < n/4 {
+		a.shrink()
 	}
 }
+
+// shrink gives back the memory of a heap that is mostly unused.
+func (a *agenda) shrink() { a.heap = append(make(pollHeap, 0, 2*len(a.heap)), a.heap...) }
 
 // first returns the poll to look at first, or nil.
 func (a *agenda) first() *entry {

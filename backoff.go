@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// An Attempt says where a wait or a sequence of retries stands. It holds
+// An Attempt is where a wait or a sequence of retries stands. It holds
 // everything that a decision needs, so that a Backoff needs no state.
 type Attempt struct {
 	// Number counts the requests answered or failed so far: all requests of
@@ -29,17 +29,17 @@ type Attempt struct {
 	Shared int
 }
 
-// A Backoff says how long to wait before the next request. One value is used
+// A Backoff chooses the delay before the next request. One value is used
 // for all jobs of a client at once, so it must be safe for concurrent use and
 // normally has no state: everything a decision needs is in the [Attempt].
 //
 // A client never polls one job more often than once in 10 milliseconds,
-// whatever Next says.
+// whatever Next returns.
 type Backoff interface {
-	// Next returns the delay until the next request; ok false means stop. A
-	// wait whose polling says stop ends with an error that matches ErrGaveUp;
-	// a wait whose retrying says stop goes on, as only WithOutageTolerance
-	// ends it, and takes the delay if it is positive.
+	// Next returns the delay until the next request; ok false means stop. That
+	// of WithPolling ends a wait with an error that matches ErrGaveUp. That of
+	// WithRetry does not, as only WithOutageTolerance ends a wait that meets
+	// faults; the delay counts if it is positive.
 	Next(Attempt) (delay time.Duration, ok bool)
 }
 

@@ -264,11 +264,10 @@ func (e *engine) gatherSoon(b *batch, r *bulkRoute, limit int, now int64) {
 // page of the answer, and does what follows.
 func (t *trip) askTogether() {
 	e, b := t.e, t.batch
-	in := inquiry{id: b.entries[0].id, many: &b.query, wanted: func() bool { return e.wanted(b.rest()...) }}
+	in := inquiry{id: b.entries[0].id, many: &b.query, by: t}
 	var lacking []*entry
 	for {
 		out := e.c.exchange(t.ctx, in, b.base+b.made+1)
-		t.giveWay()
 		b.requests += out.requests
 		b.made = out.number - b.base
 		if out.verdict != answered {
@@ -431,7 +430,7 @@ func (t *trip) fallBack(out *outcome) {
 // kind it ends all waits of the batch, and tryOne reports true; otherwise it returns the others.
 func (t *trip) tryOne(en *entry, out *outcome) (rest []*entry, ended bool) {
 	e, b := t.e, t.batch
-	single := e.c.exchange(t.ctx, inquiry{id: en.id, wanted: func() bool { return e.wanted(en) }}, int(en.number)+b.made+1)
+	single := e.c.exchange(t.ctx, inquiry{id: en.id, by: &trip{e: e, entry: en}}, int(en.number)+b.made+1)
 	single.requests += b.requests
 	b.settle(en)
 	if single.verdict == answered {

@@ -1,10 +1,8 @@
 package vtclient
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,8 +20,8 @@ import (
 // Otherwise the client makes its request and calls done exactly once, with
 //
 //   - nil if the backend is well. It answered, with 2xx or 4xx alike.
-//   - an error that matches [context.Canceled] if the caller left. That says
-//     nothing about the backend; a breaker should count it neither way.
+//   - an error that matches [context.Canceled] if the caller left. That has no
+//     bearing on the backend; a breaker should count it neither way.
 //   - any other error if the backend is unwell: a network fault, a timeout of
 //     the client's own or a 5xx.
 //
@@ -82,7 +80,7 @@ func (e *BreakerOpenError) RetryAfter() time.Duration {
 	return max(0, time.Until(e.until))
 }
 
-// Error says the state, what led to it, and how long to wait.
+// Error names the state, its cause and the time to wait.
 func (e *BreakerOpenError) Error() string {
 	return fmt.Sprintf("vtclient: circuit breaker is %v (%s): try again in %v", e.State, e.reason, e.RetryAfter().Round(time.Millisecond))
 }
@@ -104,7 +102,7 @@ type BreakerConfig struct {
 	// load on a backend that is already unwell. Negative: this criterion is off.
 	FailureRate float64
 	// MinCalls is how many calls must have ended within Window before
-	// FailureRate counts. Default 20: a rate over fewer says little.
+	// FailureRate counts. Default 20: a rate over fewer means little.
 	MinCalls int
 	// Window is the rolling time over which FailureRate is taken. It moves on
 	// in steps of a tenth. Default 30 s: long enough for a slow poller to make
@@ -140,18 +138,16 @@ type BreakerConfig struct {
 	ProbeTimeout time.Duration
 
 	// Count429 makes the client count a 429 (Too Many Requests) as a failure.
-	// Default false: a backend that says so is well, and says when to return.
+	// Default false: a backend that answers so is well, and gives a time to return.
 	Count429 bool
 
-	// OnStateChange, if not nil, is told every change of state, one at a time
+	// OnStateChange, if not nil, is called for every change of state, one at a time
 	// and in order. It runs on the goroutine whose call made the change, or on
 	// one that is already running it, under no lock: it may use the breaker. It
-	// should be quick, since that goroutine's call waits for it.
+	// should be quick, since that goroutine's request waits for it and keeps its
+	// place in flight meanwhile.
 	OnStateChange func(from, to BreakerState)
 }
-
-// windowBuckets is the number of steps in which the window moves on.
-const windowBuckets = 10
 
 // A CircuitBreaker is a [Breaker] with three states. Closed, it lets every
 // request through. It opens after too many failures in a row or when too large a
@@ -173,39 +169,11 @@ type CircuitBreaker struct {
 	err  error               // what was wrong with the caller's config
 	step time.Duration       // of the window
 
-	mu      sync.Mutex
-	period  time.Duration // the open period without jitter; 0: closed since
-	changes [][2]BreakerState
-	telling bool // a goroutine is in tell
+	mu        sync.Mutex
+	period    time.Duration // the open period without jitter; 0: closed since
+	changes   [][2]BreakerState
+	reporting bool // a goroutine is in report
 }
-
-// An era is the time between two changes of state. Whatever is counted is
-// counted in an era, so that results from before a change are lost with theirs.
-type era struct {
-	b     *CircuitBreaker
-	state BreakerState
-	start time.Time
-	until time.Time   // open: the end of the period
-	done  func(error) // closed: shared by all permits, so that none allocates
-	err   error       // open and half-open: shared by all refusals
-
-	// Half-open, under b.mu.
-	probes    []*probe // under way, oldest first
-	successes int
-
-	// Closed, without a lock: see endCall and bucket.
-	consecutive atomic.Int64 // failures in a row
-	buckets     [windowBuckets]bucket
-}
-
-// A bucket counts the calls that ended in one tenth of a window.
-type bucket struct {
-	index     atomic.Int64 // which tenth, counted from the start of the era
-	good, bad atomic.Int64
-}
-
-// A probe is one permit of the half-open state.
-type probe struct{ expires time.Time }
 
 // NewCircuitBreaker returns a closed breaker. A field of cfg that makes no
 // sense is reported by [New] when the breaker is passed to it; until then the
@@ -248,7 +216,7 @@ func (b *CircuitBreaker) validate() error {
 	return b.err
 }
 
-// counts429 says whether the client shall report a 429 as a failure.
+// counts429 reports whether a 429 counts as a failure.
 func (b *CircuitBreaker) counts429() bool { return b.cfg.Count429 }
 
 // State returns the state that b is in. It changes nothing: an open breaker
@@ -271,7 +239,7 @@ func (b *CircuitBreaker) Allow() (done func(error), err error) {
 
 // allowProbe is Allow in the half-open state or at the end of the open one.
 func (b *CircuitBreaker) allowProbe() (func(error), error) {
-	defer b.tell()
+	defer b.report()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e, now := b.era.Load(), time.Now()
@@ -290,155 +258,4 @@ func (b *CircuitBreaker) allowProbe() (func(error), error) {
 	p := &probe{expires: now.Add(b.cfg.ProbeTimeout)}
 	e.probes = append(e.probes, p)
 	return func(err error) { e.endProbe(p, err) }, nil
-}
-
-// endProbe takes the result of a probe, unless p has ended before, has been
-// replaced, or belongs to an era that is over.
-func (e *era) endProbe(p *probe, err error) {
-	b := e.b
-	neutral := errors.Is(err, context.Canceled) // may run foreign code: not under the lock
-	defer b.tell()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	i := slices.Index(e.probes, p)
-	if i < 0 || b.era.Load() != e {
-		return
-	}
-	e.probes = slices.Delete(e.probes, i, i+1)
-	switch {
-	case neutral:
-	case err != nil:
-		b.enter(BreakerOpen, "a probe failed")
-	default:
-		if e.successes++; e.successes >= b.cfg.HalfOpenSuccesses {
-			b.enter(BreakerClosed, "")
-		}
-	}
-}
-
-// endCall takes the result of a call that was permitted in the closed state.
-func (e *era) endCall(err error) {
-	switch {
-	case err == nil:
-		if e.consecutive.Load() != 0 { // not to write what is read: 10 % on two cores
-			e.consecutive.Store(0)
-		}
-		if e.b.cfg.FailureRate >= 0 {
-			e.bucket(e.tenth()).good.Add(1)
-		}
-	case errors.Is(err, context.Canceled):
-	default:
-		if reason := e.countFailure(); reason != "" {
-			e.trip(reason)
-		}
-	}
-}
-
-// countFailure counts one failure and says why the breaker must open, if it must.
-func (e *era) countFailure() (reason string) {
-	c := &e.b.cfg
-	row := e.consecutive.Add(1)
-	var good, bad int64
-	if c.FailureRate >= 0 {
-		now := e.tenth()
-		e.bucket(now).bad.Add(1)
-		for i := range e.buckets {
-			if k := &e.buckets[i]; k.index.Load() > now-windowBuckets {
-				good, bad = good+k.good.Load(), bad+k.bad.Load()
-			}
-		}
-	}
-	switch calls := good + bad; {
-	case c.ConsecutiveFailures > 0 && row >= int64(c.ConsecutiveFailures):
-		return fmt.Sprintf("failures in a row: %d", row)
-	case calls >= int64(c.MinCalls) && float64(bad)/float64(calls) >= c.FailureRate:
-		return fmt.Sprintf("failed calls: %d of %d", bad, calls)
-	}
-	return ""
-}
-
-// trip opens the breaker unless its state has changed since e.
-func (e *era) trip(reason string) {
-	b := e.b
-	defer b.tell()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.era.Load() == e {
-		b.enter(BreakerOpen, reason)
-	}
-}
-
-// tenth returns which tenth of a window it is, counted from the start of e.
-func (e *era) tenth() int64 {
-	return int64(time.Since(e.start) / e.b.step)
-}
-
-// bucket returns the bucket of a tenth, emptied if an older tenth had it. A
-// goroutine that stands still for a whole window between the clock and its count
-// puts one call into a younger tenth, which does no harm.
-func (e *era) bucket(tenth int64) *bucket {
-	k := &e.buckets[tenth%windowBuckets]
-	if k.index.Load() < tenth {
-		e.b.mu.Lock()
-		defer e.b.mu.Unlock()
-		if k.index.Load() < tenth {
-			k.good.Store(0)
-			k.bad.Store(0)
-			k.index.Store(tenth)
-		}
-	}
-	return k
-}
-
-// enter begins a new era. The caller holds b.mu.
-func (b *CircuitBreaker) enter(to BreakerState, reason string) *era {
-	c, from := &b.cfg, b.era.Load()
-	e := &era{b: b, state: to, start: time.Now()}
-	switch to {
-	case BreakerClosed:
-		e.done = e.endCall
-		b.period = 0
-	case BreakerOpen:
-		if longer := float64(b.period) * c.OpenGrowth; b.period == 0 {
-			b.period = c.OpenPeriod
-		} else if longer < float64(c.MaxOpenPeriod) {
-			b.period = time.Duration(longer)
-		} else {
-			b.period = c.MaxOpenPeriod
-		}
-		less := max(0, c.Jitter) * rand.Float64() * float64(b.period)
-		e.until = e.start.Add(b.period - time.Duration(less))
-		e.err = &BreakerOpenError{State: to, reason: reason, until: e.until}
-	case BreakerHalfOpen:
-		e.err = &BreakerOpenError{State: to, reason: reason}
-	}
-	b.era.Store(e)
-	if from != nil && c.OnStateChange != nil {
-		b.changes = append(b.changes, [2]BreakerState{from.state, to})
-	}
-	return e
-}
-
-// tell passes the changes of state on, in order. Where it is running already, on
-// this goroutine or another, that run passes on the new ones too.
-func (b *CircuitBreaker) tell() {
-	if b.cfg.OnStateChange == nil {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.telling {
-		return
-	}
-	b.telling = true
-	defer func() { b.telling = false }() // also if the callback panics
-	for len(b.changes) > 0 {
-		c := b.changes[0]
-		b.changes = b.changes[1:]
-		func() {
-			b.mu.Unlock()
-			defer b.mu.Lock()
-			b.cfg.OnStateChange(c[0], c[1])
-		}()
-	}
 }

@@ -12,7 +12,7 @@ import (
 // A Cache remembers values under string keys, each for a limited time. The
 // Client keeps the last Status of each job in one; see WithCache.
 //
-// Whoever implements one over a store of their own must hold the following:
+// An implementation over another store must hold the following:
 //
 //   - Get and Set are safe for concurrent use.
 //   - They return when ctx is done. The Client gives them a context with a
@@ -26,13 +26,13 @@ import (
 //   - A failure of the store is an error, not a miss, so that it can be seen:
 //     the Client reports it (see Trace) and goes on as after a miss. It never
 //     fails a call of the Client.
-//   - Values are shared, not copied: nobody changes what lies behind one.
+//   - Values are shared, not copied: what lies behind one must not be changed.
 //
-// Keys say nothing about backends, credentials or tenants. One cache therefore
+// Keys do not name backends, credentials or tenants. One cache therefore
 // serves one backend and one tenant; an implementation over a store that many
 // share carries both in a prefix that it puts before each key.
 type Cache[V any] interface {
-	// Get returns the value stored for key. The bool says whether there is one.
+	// Get returns the value stored for key. The bool is false if there is none.
 	Get(ctx context.Context, key string) (V, bool, error)
 
 	// Set stores value for key for the duration ttl, in place of whatever the
@@ -41,7 +41,7 @@ type Cache[V any] interface {
 }
 
 // A MemoryCache is a Cache in the memory of the process. It holds at most as
-// many entries as NewMemoryCache was told and has no goroutine and no timer.
+// many entries as its capacity and has no goroutine and no timer.
 //
 // An entry is absent from the instant at which its time to live has passed. Its
 // memory is reclaimed later: each Set of a new key looks at a few entries for
@@ -49,7 +49,7 @@ type Cache[V any] interface {
 // for long, whatever the capacity. Time is measured with the monotonic clock.
 //
 // When the cache is full, an expired entry makes room if one is found on the
-// way, else the first that nobody asked for since the eviction last passed it
+// way, else the first that was not asked for since the eviction last passed it
 // (SIEVE). Setting a key that is present removes no other.
 //
 // All methods are safe for concurrent use. Get takes no lock when it finds its
@@ -66,7 +66,7 @@ type MemoryCache[V any] struct {
 	epoch    time.Time
 	capacity int
 
-	mu sync.Mutex // held by whoever changes something
+	mu sync.Mutex // held during changes
 	// All entries in the order of their insertion.
 	newest, oldest *cacheEntry[V]
 	count          int
@@ -80,7 +80,7 @@ type MemoryCache[V any] struct {
 //   - key, value and expiry of an entry never change once it is in a chain: Set
 //     puts a new entry in the place of the old one;
 //   - an entry that is taken out of its chain still points to the rest of it,
-//     so whoever stands on it gets to the end;
+//     so a Get that stands on it gets to the end;
 //   - no entry enters a chain twice, except when the table grows: then entries
 //     move to other chains, and a Get that missed meanwhile looks again under
 //     the lock.
@@ -123,7 +123,7 @@ const cacheMinTable = 16
 // entries. It grows as it fills: a capacity that is never reached costs nothing.
 //
 // A cache with a capacity of zero or less holds nothing; New refuses one,
-// because WithCache(nil) says that better.
+// because WithCache(nil) is clearer.
 func NewMemoryCache[V any](capacity int) *MemoryCache[V] {
 	c := &MemoryCache[V]{
 		seed:     maphash.MakeSeed(),
@@ -137,7 +137,7 @@ func NewMemoryCache[V any](capacity int) *MemoryCache[V] {
 	return c
 }
 
-// validate says what New has against the cache.
+// validate returns the reason for which New refuses the cache.
 func (c *MemoryCache[V]) validate() error {
 	switch {
 	case c == nil:
@@ -194,8 +194,7 @@ func (c *MemoryCache[V]) Set(ctx context.Context, key string, value V, ttl time.
 	return nil
 }
 
-// set is Set, but leaves alone what spare, if not nil, says of the living value
-// that key has.
+// set is Set, but keeps a living value of which spare, if not nil, reports true.
 func (c *MemoryCache[V]) set(key string, value *V, ttl time.Duration, spare func(old V) bool) {
 	if c.capacity <= 0 {
 		return
@@ -225,7 +224,7 @@ func (c *MemoryCache[V]) set(key string, value *V, ttl time.Duration, spare func
 		return
 	}
 	if old != nil {
-		// Its place among the oldest says nothing about the new value.
+		// Its place among the oldest is not that of the new value.
 		c.remove(old)
 	}
 	c.sweep(now)
@@ -324,7 +323,7 @@ func (c *MemoryCache[V]) remove(e *cacheEntry[V]) {
 	c.count--
 }
 
-// newerEnd returns what says which entry is the next newer one after e; before
+// newerEnd returns the pointer to the next newer entry after e; before
 // the first of them that is the start of the list.
 func (c *MemoryCache[V]) newerEnd(e *cacheEntry[V]) **cacheEntry[V] {
 	if e == nil {

@@ -61,3 +61,16 @@ func TestTheClockIsSetWhileTheClientLives(t *testing.T) {
 		t.Errorf("the last answer came %v ago; %v", off, err)
 	}
 }
+
+// Sums of times stop at never, and a delay of nothing or less is no overflow.
+func TestLaterStopsAtNever(t *testing.T) {
+	for _, tt := range []struct {
+		t    int64
+		d    time.Duration
+		want int64
+	}{{5, 7, 12}, {5, 0, 5}, {5, -7, -2}, {never, 0, never}, {never, -1, never - 1}, {never - 1, 1, never}, {never - 1, 2, never}, {never, never, never}} {
+		if got := later(tt.t, tt.d); got != tt.want {
+			t.Errorf("later(%d, %d) = %d, want %d", tt.t, tt.d, got, tt.want)
+		}
+	}
+}

@@ -10,7 +10,7 @@ import (
 	"unicode"
 )
 
-// An Endpoint says what a backend looks like: where a job's status is asked
+// An Endpoint describes a backend: where a job's status is asked
 // for and how the answer is read. It is a value; the zero value of each field
 // means that of [PlainAPI].
 type Endpoint struct {
@@ -22,17 +22,17 @@ type Endpoint struct {
 	// and EmptyPath is not, an empty id is refused.
 	EmptyPath string
 	// Decode reads an answer with a 2xx status code; others never reach it.
-	// It fills in State and what it knows of Message and Progress; the client
+	// It fills in State and, where the answer has them, Message and Progress; the client
 	// fills in the rest. An error means that the answer is unreadable, which
 	// is a fault and is retried. A State other than the three known ones means
-	// that the backend used a word which Decode does not know: the client ends
+	// that the backend used an unknown word: the client ends
 	// the wait with a *StateError that names it. Where a completed answer lacks
 	// the result that makes it worth having, it sets ResultMissing: a wait then
 	// looks again for a while. Decode must be safe for concurrent use and must
 	// not keep a.Body, which is reused.
 	Decode func(a Answer) (Status, error)
-	// Bulk says how the backend is asked for many jobs at once. The zero value
-	// says that it cannot be.
+	// Bulk describes how the backend is asked for many jobs at once. The zero value
+	// means that it cannot be.
 	Bulk Bulk
 }
 
@@ -43,40 +43,16 @@ type Answer struct {
 	Body       []byte // at most WithMaxBody bytes, decompressed
 }
 
-// PlainAPI returns the Endpoint that a client uses unless told otherwise:
+// PlainAPI returns the Endpoint that a client uses by default:
 // GET {base}/status for an empty id and GET {base}/status/{id} otherwise,
 // answering
 //
 //	{"result":"pending"|"completed"|"error"}
 //
 // and optionally "message", a string, and "progress", a number from 0 to 1. Of a
-// name that stands there twice the last counts, and what an answer says about
-// whose it is does not count at all.
+// name that stands there twice the last counts; a job id in the answer is ignored.
 func PlainAPI() Endpoint {
 	return Endpoint{Path: "/status/{id}", EmptyPath: "/status", Decode: decodePlain}
-}
-
-func decodePlain(a Answer) (Status, error) {
-	if st, ok := readPlain(a.Body); ok && st.State != "" {
-		return st, nil
-	}
-	return readPlainJSON(a)
-}
-
-// readPlainJSON reads what readPlain does not.
-func readPlainJSON(a Answer) (Status, error) {
-	var v struct {
-		Result   State            `json:"result"`
-		Message  lenient[string]  `json:"message"`
-		Progress lenient[float64] `json:"progress"`
-	}
-	if err := json.Unmarshal(a.Body, &v); err != nil {
-		return Status{}, err
-	}
-	if v.Result == "" {
-		return Status{}, errors.New(`no "result" in the answer`)
-	}
-	return Status{State: v.Result, Message: v.Message.v, Progress: v.Progress.v}, nil
 }
 
 // HeyGenV3 returns the Endpoint of HeyGen's video translations, version 3 of its
@@ -101,7 +77,7 @@ func readPlainJSON(a Answer) (Status, error) {
 //
 // See [Bulk].
 //
-// The URLs expire: a Status from the cache is at most as old as WithCacheTTL says.
+// The URLs expire: a Status from the cache is at most as old as WithCacheTTL allows.
 //
 // Source: https://developers.heygen.com/docs/video-translate
 func HeyGenV3() Endpoint {
@@ -247,8 +223,7 @@ func parseBase(s string) (*url.URL, error) {
 
 // shownBase is what of a refused base URL may stand in an error: not its user
 // and password, its query or its fragment, and nothing of a string in which
-// those cannot be told from the rest, as in that of somebody who forgot to
-// escape a password.
+// those cannot be separated from the rest, as where a password is not escaped.
 func shownBase(u *url.URL) string {
 	if u.Opaque != "" || strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") {
 		return ""

@@ -132,7 +132,11 @@ func (e *engine) join(in *inbox, id string, job *Job, due int64) bool {
 	if en.request(due); in.single && en.untried() {
 		e.agenda.promote(en, laneUrgent)
 	}
-	e.plan(en, now)
+	if en.next <= now { // spares the heap
+		e.attend(en, now)
+	} else {
+		e.plan(en, now)
+	}
 	e.dispatch(now)
 	return true
 }
@@ -485,10 +489,4 @@ func (e *engine) jobEnded(st *Status) {
 		e.finish(en, jobEnded, &outcome{verdict: answered, status: *st}, 0)
 		e.dispatch(e.c.now())
 	}
-}
-
-// wall is this moment on both clocks.
-func (c *Client) wall() wall {
-	t := time.Now()
-	return wall{c.since(t), t}
 }

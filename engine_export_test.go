@@ -21,9 +21,7 @@ func (c *Client) Leftovers() error {
 	e := &c.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	c.flights.mu.Lock()
-	defer c.flights.mu.Unlock()
-	got := []any{e.polls.n, len(e.agenda.heap), e.agenda.due(), e.underWay, e.timer != nil, len(e.completions.order), len(e.completions.ready), len(c.gate), len(c.flights.calls)}
+	got := []any{e.polls.n, len(e.agenda.heap), e.agenda.due(), e.underWay, e.timer != nil, len(e.completions.order), len(e.completions.ready), len(c.gate), c.flights.Len()}
 	if text := fmt.Sprint(got...); text != fmt.Sprint(0, 0, false, 0, false, 0, 0, 0, 0) {
 		return fmt.Errorf("polls, heap, due, under way, timer, order, completions, gate, flights: %v", got)
 	}

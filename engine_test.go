@@ -450,7 +450,8 @@ func TestTracesMayWaitForOtherJobs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				var c *Client
-				tr := trace(func(ctx context.Context, i TraceInfo) {
+				ctx := t.Context()
+				tr := trace(func(_ context.Context, i TraceInfo) {
 					if !strings.HasPrefix(i.JobID, "other") && i.Attempt < 3 {
 						if _, err := c.Wait(ctx, "other"+i.JobID); err != nil {
 							t.Error(err)

@@ -1,7 +1,6 @@
 package vtclient
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,7 +14,7 @@ import (
 // Sentinels for errors.Is. The typed errors beside them carry the facts.
 var (
 	// ErrJobFailed is matched by every [*JobError]: the backend did its work
-	// and says that the job ended badly.
+	// and the job ended badly.
 	ErrJobFailed = errors.New("vtclient: job failed")
 
 	// ErrOutage is the Cause of a [*WaitError] when nothing but faults came
@@ -23,8 +22,8 @@ var (
 	ErrOutage = errors.New("vtclient: the outage lasted longer than the tolerance")
 
 	// ErrGaveUp is the Cause of a [*WaitError] when the Backoff given to
-	// [WithPolling] said stop before the job was over.
-	ErrGaveUp = errors.New("vtclient: the polling backoff said stop")
+	// [WithPolling] gave up before the job was over.
+	ErrGaveUp = errors.New("vtclient: the polling backoff gave up")
 
 	// ErrRetryAfter is the Cause of a [*WaitError] when the server asked, with
 	// a fault, for a longer pause than [WithMaxRetryAfter] allows; the fault in
@@ -44,7 +43,7 @@ var (
 	ErrRedirect = errors.New("vtclient: redirect refused")
 )
 
-// Details say where in a wait an error arose, what the server said and what
+// Details are where in a wait an error arose, what the server answered and what
 // happens next. The error types below embed them. They hold no secret: values
 // of headers that the client sends are removed from what the server echoes.
 type Details struct {
@@ -61,6 +60,14 @@ type Details struct {
 }
 
 func (d *Details) details() *Details { return d }
+
+// details returns the details of an error that an exchange made.
+func details(err error) *Details {
+	if e, ok := err.(interface{ details() *Details }); ok {
+		return e.details()
+	}
+	return &Details{}
+}
 
 // snapshot returns a copy of an error that an exchange made: one that may be
 // read while what comes next is still being written into the original.
@@ -83,7 +90,7 @@ func snapshot(err error) error {
 }
 
 // text composes the one form that all errors of an exchange have:
-// which job, which attempt, what happened, what the server said, what is next.
+// which job, which attempt, what happened, what the server answered, what is next.
 func (d *Details) text(what string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "vtclient: job %s: request %d", quoteID(d.JobID), d.Attempt)
@@ -122,7 +129,7 @@ func quoteID(id string) string {
 // A JobError reports that the job itself failed: the backend answered, and
 // the answer is that there will be no result. It matches [ErrJobFailed].
 type JobError struct {
-	Status Status // State is StateFailed; Message says why, in the backend's words
+	Status Status // State is StateFailed; Message is the reason, in the backend's words
 }
 
 func (e *JobError) Error() string {
@@ -185,7 +192,7 @@ func (e *DecodeError) Error() string {
 // Unwrap returns the cause.
 func (e *DecodeError) Unwrap() error { return e.Err }
 
-// A StateError reports an answer whose state word the Endpoint does not know.
+// A StateError reports an answer with a state word that is unknown to the Endpoint.
 // It is final: whatever the word means, asking again would not make it known.
 type StateError struct {
 	Details
@@ -203,23 +210,23 @@ func (e *StateError) Error() string {
 // at once; a wait goes on and asks again later.
 type RefusedError struct {
 	JobID string
-	Err   error // what the breaker said
+	Err   error // the breaker's own
 }
 
 func (e *RefusedError) Error() string {
 	s := fmt.Sprintf("vtclient: job %s: no request made: %s", quoteID(e.JobID), inside(e.Err))
-	// Our own breaker's text says it.
+	// The text of a CircuitBreaker has the time already.
 	if d := e.RetryAfter(); d > 0 && !errors.Is(e.Err, ErrBreakerOpen) {
 		s += fmt.Sprintf("; try again in %v", d.Round(time.Millisecond))
 	}
 	return s
 }
 
-// Unwrap returns what the breaker said.
+// Unwrap returns the breaker's own error.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// RetryAfter returns how long the breaker will go on refusing, or 0 if it does
-// not say.
+// RetryAfter returns how long the breaker will go on refusing, or 0 if that is
+// unknown.
 func (e *RefusedError) RetryAfter() time.Duration {
 	var r interface{ RetryAfter() time.Duration }
 	if errors.As(e.Err, &r) {
@@ -230,8 +237,8 @@ func (e *RefusedError) RetryAfter() time.Duration {
 
 // A WaitError reports that a call ended before the job did: its context was
 // done, the outage tolerance was used up, the server asked for too long a
-// pause, or the polling backoff said stop. It matches both its Cause and the
-// last Fault, so that errors.Is(err, context.DeadlineExceeded) says that the
+// pause, or the polling backoff gave up. It matches both its Cause and the
+// last Fault, so that errors.Is(err, context.DeadlineExceeded) means that the
 // time was up and errors.As finds the *HTTPError that was met last.
 type WaitError struct {
 	JobID    string
@@ -250,11 +257,11 @@ func (e *WaitError) Error() string {
 	b.WriteString(": ")
 	b.WriteString(inside(e.Cause))
 	if e.Last.State != "" {
-		said := string(e.Last.State)
+		state := string(e.Last.State)
 		if e.Last.ResultMissing {
-			said = "completed, but without its result,"
+			state = "completed, but without its result,"
 		}
-		fmt.Fprintf(&b, "; last answer: %s at %s", said, e.Last.CheckedAt.UTC().Format(time.RFC3339))
+		fmt.Fprintf(&b, "; last answer: %s at %s", state, e.Last.CheckedAt.UTC().Format(time.RFC3339))
 	}
 	if e.Fault != nil {
 		b.WriteString("; last fault: ")
@@ -270,46 +277,6 @@ func (e *WaitError) Unwrap() []error {
 	}
 	return []error{e.Cause, e.Fault}
 }
-
-// contextCause describes why ctx is done: it matches ctx.Err() and, where the
-// caller gave one, the cause.
-func contextCause(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	switch {
-	case err == nil: // its deadline has come; its timer is about to fire
-		return context.DeadlineExceeded
-	case errors.Is(cause, err):
-		return cause
-	}
-	return &causeError{err, cause}
-}
-
-// A refusedUntil is the cause of a wait's end where nothing came of it since the
-// breaker's last refusal. Its text is composed when it is asked for, as the cause
-// may be the caller's own error.
-type refusedUntil struct{ cause, refusal error }
-
-func (e *refusedUntil) Error() string {
-	return e.cause.Error() + ", while the breaker let nothing through (" + e.refusal.Error() + ")"
-}
-func (e *refusedUntil) Unwrap() []error { return []error{e.cause, e.refusal} }
-
-// asSaid keeps the text of an error as it is now: that of a breaker tells the time
-// that is left.
-func asSaid(err error) error { return &saidError{err.Error(), err} }
-
-type saidError struct {
-	text string
-	err  error
-}
-
-func (e *saidError) Error() string { return e.text }
-func (e *saidError) Unwrap() error { return e.err }
-
-type causeError struct{ err, cause error }
-
-func (e *causeError) Error() string   { return e.err.Error() + ": " + e.cause.Error() }
-func (e *causeError) Unwrap() []error { return []error{e.err, e.cause} }
 
 // An ArgumentError reports a bad argument to New, to one of its options, or to
 // a call: what was given, what was expected, and where. Nothing was sent.
@@ -344,13 +311,6 @@ func badArgument(where string, value any, expected string) error {
 func inside(err error) string {
 	return oneLine(strings.TrimPrefix(err.Error(), "vtclient: "), 500)
 }
-
-// A briefError shows the text of an error from outside on one bounded line, and
-// matches what it does.
-type briefError struct{ error }
-
-func (e briefError) Error() string { return inside(e.error) }
-func (e briefError) Unwrap() error { return e.error }
 
 // oneLine makes a short printable line of text from outside: control
 // characters and runs of space become one space, what is not UTF-8 becomes

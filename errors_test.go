@@ -36,7 +36,7 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 		{"too large", testserver.Reply(200, `{"result":"pending"}`), []vtclient.Option{vtclient.WithMaxBody(10)},
 			`vtclient: job "j\"1": request 1: unreadable answer: the body is larger than allowed: more than 10 bytes: "{\"result\":"; not retried: WithRetry stops after try 1`},
 		{"an unknown state", testserver.JSON(200, `{"result":"CANCELLED\n"}`, "Request-Id: q"), nil,
-			`vtclient: job "j\"1": request 1: unknown job state "CANCELLED\n" (request id q): "{\"result\":\"CANCELLED\\n\"}"; not retried: only a newer Endpoint can know it`},
+			`vtclient: job "j\"1": request 1: unknown job state "CANCELLED\n" (request id q): "{\"result\":\"CANCELLED\\n\"}"; not retried: the Endpoint has no such state`},
 		{"no answer in time", testserver.Silence(), []vtclient.Option{vtclient.WithTimeout(time.Second)},
 			`vtclient: job "j\"1": request 1: no whole answer within 1s; not retried: WithRetry stops after try 1`},
 	} {
@@ -108,7 +108,7 @@ func TestWaitErrorMatchesCauseAndFault(t *testing.T) {
 	}{
 		{&vtclient.WaitError{JobID: "j", Requests: 2, Cause: context.DeadlineExceeded, Fault: fault, Last: vtclient.Status{State: "pending", CheckedAt: at}},
 			`vtclient: job "j": ended without a result after 2 requests: context deadline exceeded; last answer: pending at 2026-01-02T03:04:05Z; last fault: job "j": request 2: 503 Service Unavailable`},
-		{&vtclient.WaitError{JobID: "j", Requests: 1, Cause: vtclient.ErrGaveUp}, `vtclient: job "j": ended without a result after 1 request: the polling backoff said stop`},
+		{&vtclient.WaitError{JobID: "j", Requests: 1, Cause: vtclient.ErrGaveUp}, `vtclient: job "j": ended without a result after 1 request: the polling backoff gave up`},
 	} {
 		var h *vtclient.HTTPError
 		if tt.err.Error() != tt.want || !errors.Is(tt.err, tt.err.Cause) || errors.As(tt.err, &h) != (tt.err.Fault != nil) || errors.Is(tt.err, vtclient.ErrOutage) {

@@ -275,7 +275,7 @@ func TestAStateThatFetchMakesUpIsNamed(t *testing.T) {
 		_, err := c.Status(t.Context(), "j")
 		var state *vtclient.StateError
 		if !errors.As(err, &state) || state.Word != word || calls != 1 ||
-			!strings.Contains(err.Error(), fmt.Sprintf("unknown job state %q; not retried: the function given to WithFetch has to know it", word)) {
+			!strings.Contains(err.Error(), fmt.Sprintf("unknown job state %q; not retried: the function given to WithFetch must return one of the three states", word)) {
 			t.Errorf("%q: %d calls, %v", word, calls, err)
 		}
 	}

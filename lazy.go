@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// A lazyContext is context.WithDeadline(parent, deadline), made when somebody first
-// asks it for anything but its deadline. A transport of a network does at once, and
-// pays for it then. What answers from memory, such as a transport in a test, one that
-// caches or a function given to WithFetch, mostly does not, and is spared three
-// allocations and a timer that nobody would hear: a fifth of a Status over a stub.
+// A lazyContext is context.WithDeadline(parent, deadline), which is the plain way, made
+// at the first use of anything but its deadline. A transport of a network uses it at
+// once, and pays for it then. A backend that answers from memory, such as a transport
+// in a test, one that caches or a function given to WithFetch, mostly does not, and is
+// spared three allocations and a timer: a fifth of a Status over a stub.
 //
 // end must be called when what the context is for is over.
 type lazyContext struct {
@@ -18,12 +18,14 @@ type lazyContext struct {
 	deadline time.Time
 
 	mu     sync.Mutex
-	made   context.Context // nil: nobody has asked
+	made   context.Context // nil: not used yet
 	cancel context.CancelFunc
 	ended  bool
 }
 
 func (l *lazyContext) Deadline() (time.Time, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if d, ok := l.parent.Deadline(); ok && d.Before(l.deadline) {
 		return d, true
 	}
@@ -41,7 +43,7 @@ func (l *lazyContext) get() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.made == nil {
-		if l.ended { // by end, whatever has become of the parent since
+		if l.ended { // by end, whatever the parent's state is now
 			l.made, l.cancel = context.WithCancel(context.WithoutCancel(l.parent))
 			l.cancel()
 		} else {
@@ -51,7 +53,20 @@ func (l *lazyContext) get() context.Context {
 	return l.made
 }
 
-// end cancels the context. Whoever asks from now on finds it so.
+// postpone moves the deadline. What has been made of the context until now keeps the
+// earlier one.
+func (l *lazyContext) postpone(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.deadline = l.deadline.Add(d)
+	if l.made != nil {
+		earlier := l.cancel
+		made, cancel := context.WithDeadline(l.parent, l.deadline)
+		l.made, l.cancel = made, func() { cancel(); earlier() }
+	}
+}
+
+// end cancels the context, also for what asks it from now on.
 func (l *lazyContext) end() {
 	l.mu.Lock()
 	l.ended = true

@@ -113,3 +113,44 @@ func TestAChildOfALazyContext(t *testing.T) {
 		t.Errorf("the child of a context that has ended: %v", child.Err())
 	}
 }
+
+// A deadline that is postponed moves for all uses from then on, also where the context
+// was used before; what was made of it before keeps the earlier one.
+func TestPostponingALazyContext(t *testing.T) {
+	for _, used := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			l := &lazyContext{parent: t.Context(), deadline: start.Add(10 * time.Second)}
+			defer l.end()
+			var child context.Context
+			if used {
+				var cancel context.CancelFunc
+				child, cancel = context.WithCancel(l)
+				defer cancel()
+			}
+			time.Sleep(4 * time.Second)
+			l.postpone(5 * time.Second)
+			if d, ok := l.Deadline(); !ok || !d.Equal(start.Add(15*time.Second)) {
+				t.Errorf("the deadline is %v after the start", d.Sub(start))
+			}
+			if used {
+				<-child.Done()
+				if at := time.Since(start); at != 10*time.Second || l.Err() != nil {
+					t.Errorf("the child ended after %v; the context: %v", at, l.Err())
+				}
+			}
+			<-l.Done()
+			if at := time.Since(start); at != 15*time.Second || l.Err() != context.DeadlineExceeded {
+				t.Errorf("ended after %v: %v", at, l.Err())
+			}
+		})
+	}
+	// The end of the context is that of all that was made of it.
+	l := &lazyContext{parent: t.Context(), deadline: time.Now().Add(time.Hour)}
+	child, cancel := context.WithCancel(l)
+	defer cancel()
+	l.postpone(time.Hour)
+	if l.end(); child.Err() != context.Canceled || l.Err() != context.Canceled {
+		t.Errorf("after the end: %v, the child: %v", l.Err(), child.Err())
+	}
+}

@@ -7,31 +7,11 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
-	"reflect"
-	"slices"
 	"strings"
 	"time"
 
 	"net/textproto"
 )
-
-// The defaults of a client, each with its unit and reason in the comment of
-// the option that changes it.
-const (
-	defaultTimeout         = 10 * time.Second
-	defaultOutageTolerance = 5 * time.Minute
-	defaultMaxRetryAfter   = 10 * time.Minute
-	defaultMaxBody         = 1 << 20
-	defaultMaxInFlight     = 64
-	defaultCacheEntries    = 1024
-	defaultPendingTTL      = time.Second
-	defaultTerminalTTL     = 5 * time.Minute
-)
-
-// A client learns from its own jobs: a new Adaptive for each.
-func defaultPolling() Backoff { return NewAdaptive(time.Second) }
-
-var defaultRetry = Exponential{Base: 500 * time.Millisecond, Max: 30 * time.Second, Multiplier: 2, Jitter: 0.5, Limit: 4}
 
 // A Limiter bounds the rate of requests. *rate.Limiter of golang.org/x/time is
 // one as it is. Wait blocks until the next request may be made or ctx is done.
@@ -46,93 +26,6 @@ type Limiter interface {
 // the last one holds, except for WithHeader, WithRequest, WithTrace and
 // WithLogger, which add up.
 type Option func(*config)
-
-type config struct {
-	httpClient      *http.Client
-	endpoint        Endpoint
-	fetch           func(context.Context, string) (Status, error)
-	overHTTP        []string // the options given that shape what goes over HTTP
-	header          http.Header
-	prepare         []func(*http.Request) error
-	timeout         time.Duration
-	polling, retry  Backoff
-	outageTolerance time.Duration
-	maxRetryAfter   time.Duration
-	maxBody         int64
-	maxInFlight     int
-	breaker         Breaker
-	breakerSet      bool
-	cache           Cache[Status]
-	cacheSet        bool
-	pendingTTL      time.Duration
-	terminalTTL     time.Duration
-	limiter         Limiter
-	traces          []Trace
-	errs            []error
-}
-
-// forHTTP notes that an option was given that means nothing without HTTP.
-func (cfg *config) forHTTP(option string) {
-	if !slices.Contains(cfg.overHTTP, option) {
-		cfg.overHTTP = append(cfg.overHTTP, option)
-	}
-}
-
-func (cfg *config) refuse(where string, value any, expected string) {
-	cfg.errs = append(cfg.errs, badArgument(where, value, expected))
-}
-
-// positive refuses a value that is not above zero.
-func positive[T time.Duration | int | int64](cfg *config, where string, v T) {
-	if v <= 0 {
-		cfg.refuse(where, v, "a positive value")
-	}
-}
-
-// isNil also sees the nil pointer inside a non-nil interface value, which
-// would panic at first use, far from the option that brought it in.
-func isNil(v any) bool {
-	if v == nil {
-		return true
-	}
-	switch r := reflect.ValueOf(v); r.Kind() {
-	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Chan:
-		return r.IsNil()
-	}
-	return false
-}
-
-// part checks a part that the caller plugged in: ours can say what is wrong
-// with their fields.
-func (cfg *config) part(where string, v any) {
-	if isNil(v) {
-		what := "nil"
-		if v != nil {
-			what = fmt.Sprintf("a nil %T", v)
-		}
-		cfg.refuse(where, words(what), "a value that is not nil")
-		return
-	}
-	if p, ok := v.(interface{ validate() error }); ok {
-		if err := p.validate(); err != nil {
-			cfg.errs = append(cfg.errs, within(where, err))
-		}
-	}
-}
-
-// within adds to an ArgumentError, or to each of several, which option it came
-// in by.
-func within(where string, err error) error {
-	if all, ok := err.(interface{ Unwrap() []error }); ok {
-		errs := slices.Clone(all.Unwrap())
-		for i := range errs {
-			errs[i] = within(where, errs[i])
-		}
-		return errors.Join(errs...)
-	}
-	a := err.(*ArgumentError)
-	return &ArgumentError{Where: where + ": " + a.Where, Value: a.Value, Expected: a.Expected}
-}
 
 // WithHTTPClient sets the client that requests are sent with, for its
 // transport, cookie jar and timeout. It is copied, never modified; redirects to
@@ -169,7 +62,7 @@ func WithEndpoint(e Endpoint) Option {
 // stays the same: waits and the sharing of polls, retries, breaker, cache,
 // limits, learning and traces. A call of f is a request to them.
 //
-// f fills in State and what it knows of Message, Progress, ResultMissing and
+// f fills in State and, where it has them, Message, Progress, ResultMissing and
 // Body. A job that failed is a Status with StateFailed; an error means that
 // there is no answer. It is a fault, and retried, unless it wraps [ErrFinal].
 // If it has, or wraps an error that has, the method
@@ -179,7 +72,7 @@ func WithEndpoint(e Endpoint) Option {
 // the job is not asked about again for so long, as with a Retry-After header:
 // see WithMaxRetryAfter. The client wraps the error in a *TransportError,
 // through which errors.As finds it. The context ends with WithTimeout and when
-// nobody waits any more; f must return then, as nothing else can stop it. f
+// the last caller has left; f must return then, as nothing else can stop it. f
 // must be safe for concurrent use, and not ask this client about the same job,
 // which would wait for itself.
 //
@@ -222,14 +115,6 @@ func WithHeader(key, value string) Option {
 	}
 }
 
-// notText reports whether r may not stand in a header's value (RFC 9110, 5.5).
-func notText(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
-
-// notToken reports whether r may not stand in a header name (RFC 9110, 5.6.2).
-func notToken(r rune) bool {
-	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-}
-
 // WithRequest sets a function that may change each request before it is sent,
 // to sign it or to bring in a token that is renewed. It is called anew for each
 // try, so that a 401 is tried once more at once. Its time counts towards the
@@ -265,15 +150,15 @@ func WithTimeout(d time.Duration) Option {
 // how long the jobs take and polls when a poll is expected to end the wait a
 // second sooner: a request is worth a second of waiting. Give NewAdaptive
 // another value if requests are dearer or cheaper to you; share one [Adaptive]
-// between the clients of one backend to share what it knows. A Backoff that is
-// a [Learner] is told of each job that ends. [Exponential] and [Constant] do
+// between the clients of one backend to share what it has learnt. A Backoff that is
+// a [Learner] gets each job that ends. [Exponential] and [Constant] do
 // not learn.
 func WithPolling(b Backoff) Option {
 	return func(cfg *config) { cfg.polling = b; cfg.part("WithPolling", b) }
 }
 
-// WithRetry sets the delay after a fault: for Status it also says how often to
-// try; a wait goes on whatever it says, until WithOutageTolerance. The default
+// WithRetry sets the delay after a fault, and for Status also the number of
+// tries; a wait goes on in any case, until WithOutageTolerance. The default
 // is Exponential{Base: 500 ms, Max: 30 s, Multiplier: 2, Jitter: 0.5, Limit:
 // 4}: a Status call rides out about 2 to 3.5 s of trouble, and after
 // an outage the waits come back spread over 15 s. Exponential{Limit: 1} turns
@@ -300,7 +185,7 @@ func WithOutageTolerance(d time.Duration) Option {
 // fault it ends the check with an error that matches [ErrRetryAfter]. The pause
 // that a 429 asks for holds for all requests of the client: while more of it is
 // left than this bound, whatever comes up ends in the same way. The
-// default is 10 min: longer pauses are mostly mistakes, and the caller should know.
+// default is 10 min: longer pauses are mostly mistakes, and the caller should see them.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return func(cfg *config) {
 		if cfg.maxRetryAfter = d; d < 0 {
@@ -395,41 +280,8 @@ func WithLogger(l *slog.Logger) Option {
 	}
 }
 
-// WithTrace adds callbacks that are told what the client does.
+// WithTrace adds callbacks for what the client does.
 func WithTrace(t Trace) Option { return func(cfg *config) { cfg.traces = append(cfg.traces, t) } }
-
-func newConfig(opts []Option) (*config, error) {
-	cfg := &config{
-		polling:         defaultPolling(),
-		retry:           defaultRetry,
-		timeout:         defaultTimeout,
-		outageTolerance: defaultOutageTolerance,
-		maxRetryAfter:   defaultMaxRetryAfter,
-		maxBody:         defaultMaxBody,
-		maxInFlight:     defaultMaxInFlight,
-		pendingTTL:      defaultPendingTTL,
-		terminalTTL:     defaultTerminalTTL,
-	}
-	for i, opt := range opts {
-		if opt == nil {
-			cfg.refuse("New", words(fmt.Sprintf("nil as option %d", i+1)), "an Option")
-			continue
-		}
-		opt(cfg)
-	}
-	if cfg.fetch != nil {
-		for _, option := range cfg.overHTTP {
-			cfg.refuse(option, words("WithFetch beside it"), "only one of the two: with WithFetch, nothing goes over HTTP")
-		}
-	}
-	if !cfg.breakerSet {
-		cfg.breaker = NewCircuitBreaker(BreakerConfig{})
-	}
-	if !cfg.cacheSet {
-		cfg.cache = NewMemoryCache[Status](defaultCacheEntries)
-	}
-	return cfg, errors.Join(cfg.errs...)
-}
 
 // A WaitOption changes one Wait, Watch or WaitAll.
 type WaitOption func(*waitConfig)
@@ -437,23 +289,23 @@ type WaitOption func(*waitConfig)
 type waitConfig struct {
 	onProgress func(Status)
 	onError    func(error)
-	job        Job // what is said of one that says nothing of itself
+	job        Job // defaults for jobs that bring none of their own
 	err        error
 }
 
-// OnProgress sets a function that is told each answer about a job, the last
+// OnProgress sets a function that gets each answer about a job, the last
 // one included. It is called on the goroutine of the wait, one call at a time.
 // While it runs, the job is not polled on behalf of this wait.
 func OnProgress(f func(Status)) WaitOption { return func(wc *waitConfig) { wc.onProgress = f } }
 
-// OnError sets a function that is told each fault that the wait survives, once: the
-// error says what comes next. It is called like OnProgress. What ends the wait
-// is returned and not told here.
+// OnError sets a function that gets each fault that the wait survives, once: the
+// error has what comes next. It is called like OnProgress. The error that ends the wait
+// is only returned.
 func OnError(f func(error)) WaitOption { return func(wc *waitConfig) { wc.onError = f } }
 
 // Expect gives the caller's estimate of the job's whole duration, such as the
-// length of the video times a factor. A polling Backoff that knows how to use
-// it centres on it. For WaitAll it holds for the jobs that bring none of their
+// length of the video times a factor. A polling Backoff that uses estimates
+// centres on it. For WaitAll it holds for the jobs that bring none of their
 // own.
 func Expect(d time.Duration) WaitOption {
 	return func(wc *waitConfig) {
@@ -463,8 +315,8 @@ func Expect(d time.Duration) WaitOption {
 	}
 }
 
-// StartedAt says when the job began, and so that it exists: the schedule runs
-// from the job's age, so the first poll is made when the schedule says and not
+// StartedAt sets the time when the job began. Such a job is known to exist: the schedule
+// runs from the job's age, so the first poll is made by the schedule and not
 // at once (at once if that moment is past). A time in the future counts as now;
 // the zero time means unknown. For WaitAll it holds for the jobs that bring
 // none of their own.

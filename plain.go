@@ -1,11 +1,39 @@
 package vtclient
 
-import "strconv"
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+)
 
-// readPlain reads an answer of the plain API in the form that nearly all of them
-// have: one object of strings, without escapes, and numbers. It reports false for
-// all else, an unreadable answer included, which is then encoding/json's to read.
-// Where it reports true, encoding/json would have read the same.
+// decodePlain reads an answer of the plain API.
+func decodePlain(a Answer) (Status, error) {
+	if st, ok := readPlain(a.Body); ok && st.State != "" {
+		return st, nil
+	}
+	return readPlainJSON(a)
+}
+
+// readPlainJSON is the plain way.
+func readPlainJSON(a Answer) (Status, error) {
+	var v struct {
+		Result   State            `json:"result"`
+		Message  lenient[string]  `json:"message"`
+		Progress lenient[float64] `json:"progress"`
+	}
+	if err := json.Unmarshal(a.Body, &v); err != nil {
+		return Status{}, err
+	}
+	if v.Result == "" {
+		return Status{}, errors.New(`no "result" in the answer`)
+	}
+	return Status{State: v.Result, Message: v.Message.v, Progress: v.Progress.v}, nil
+}
+
+// readPlain reads an answer in the form that nearly all of them have: one object of
+// strings, without escapes, and numbers. It reports false for all else, an unreadable
+// answer included, which is then readPlainJSON's to read. Where it reports true,
+// encoding/json would have read the same.
 //
 // A poll reads one small answer. This takes 0 allocations in the place of 9 and a
 // tenth of the time, which is a fifth of the whole exchange but for the network.
@@ -15,39 +43,8 @@ func readPlain(b []byte) (st Status, ok bool) {
 		return st, false
 	}
 	for {
-		key, ok := s.text()
-		if !ok || !s.next(':') {
+		if !s.member(&st) {
 			return st, false
-		}
-		text, isText := s.text()
-		var number []byte
-		if !isText {
-			if number, ok = s.number(); !ok {
-				return st, false
-			}
-		}
-		switch string(key) {
-		case "result":
-			if !isText {
-				return st, false
-			}
-			st.State = plainState(text)
-		case "message":
-			if !isText {
-				return st, false
-			}
-			st.Message = string(text)
-		case "progress":
-			if isText {
-				return st, false
-			}
-			if st.Progress, ok = plainFloat(number); !ok {
-				return st, false
-			}
-		default:
-			if folds(key) {
-				return st, false
-			}
 		}
 		switch {
 		case s.next(','):
@@ -58,6 +55,40 @@ func readPlain(b []byte) (st Status, ok bool) {
 			return st, false
 		}
 	}
+}
+
+// A plainScanner is what is left of a JSON text. Its methods take a token from the
+// front and report whether it was there.
+type plainScanner []byte
+
+// member takes a name and its value, and keeps the value if it is one of a Status.
+func (s *plainScanner) member(st *Status) (ok bool) {
+	key, ok := s.text()
+	if !ok || !s.next(':') {
+		return false
+	}
+	text, isText := s.text()
+	var number []byte
+	if !isText {
+		if number, ok = s.number(); !ok {
+			return false
+		}
+	}
+	switch string(key) {
+	case "result":
+		st.State = plainState(text)
+		return isText
+	case "message":
+		st.Message = string(text)
+		return isText
+	case "progress":
+		if isText {
+			return false
+		}
+		st.Progress, ok = plainFloat(number)
+		return ok
+	}
+	return !folds(key)
 }
 
 // plainState is State(b) without an allocation for the three that are known.
@@ -83,10 +114,6 @@ func plainFloat(b []byte) (float64, bool) {
 func folds(key []byte) bool {
 	return len(key) == len("result") || len(key) == len("message") || len(key) == len("progress")
 }
-
-// A plainScanner is what is left of a JSON text. Its methods take a token from the
-// front and report whether it was there.
-type plainScanner []byte
 
 func (s *plainScanner) space() {
 	for len(*s) > 0 && ((*s)[0] == ' ' || (*s)[0] == '\n' || (*s)[0] == '\t' || (*s)[0] == '\r') {

@@ -444,15 +444,6 @@ func (p *poll) last(w wall) Status {
 	}
 }
 
-// A wall is a moment on both clocks, the client's and the one on the wall.
-type wall struct {
-	now int64
-	t   time.Time
-}
-
-// at returns the time of day of t by the clock as it is now.
-func (w wall) at(t int64) time.Time { return w.t.Add(time.Duration(t - w.now)) }
-
 // errHeld reports that a 429 holds the client for longer than WithMaxRetryAfter
 // allows.
 func errHeld(left, bound time.Duration) error {

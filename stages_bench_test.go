@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/vtclient/vtclient/internal/flight"
 )
 
 // BenchmarkRetryStage tells what the stage that retries adds to an exchange that
@@ -22,7 +24,7 @@ func BenchmarkRetryStage(b *testing.B) {
 	ctx := b.Context()
 	through := func() {
 		var t tries
-		if _, err := c.ask(ctx, "job-1", &t); err != nil {
+		if _, err := c.check(ctx, "job-1", &t); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -64,4 +66,31 @@ func allocated(f func()) (objects, bytes float64) {
 	}
 	runtime.ReadMemStats(&after)
 	return float64((after.Mallocs - before.Mallocs) / calls), float64((after.TotalAlloc - before.TotalAlloc) / calls)
+}
+
+// BenchmarkFlight measures the stage that coalesces calls: a call that is alone with its
+// key, and 64 goroutines with the same key. Folder benchmarks has the peers beside it.
+func BenchmarkFlight(b *testing.B) {
+	b.Run("uncontended", func(b *testing.B) {
+		var f flight.Group[Status, tries]
+		ctx := b.Context()
+		fn := func(context.Context, string, *tries) (Status, error) { return Status{}, nil }
+		b.ReportAllocs()
+		for b.Loop() {
+			f.Do(ctx, "job-1", fn)
+		}
+	})
+	b.Run("64-way", func(b *testing.B) {
+		var f flight.Group[Status, tries]
+		fn := func(context.Context, string, *tries) (Status, error) { runtime.Gosched(); return Status{}, nil }
+		b.ReportAllocs()
+		b.SetParallelism(max(1, 64/runtime.GOMAXPROCS(0)))
+		b.RunParallel(func(pb *testing.PB) {
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			for pb.Next() {
+				f.Do(ctx, "job-1", fn)
+			}
+		})
+	})
 }

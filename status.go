@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A State says how far a job has come.
+// A State is how far a job has come.
 type State string
 
 // The states of a job. An [Endpoint] translates whatever words its backend
@@ -15,7 +15,7 @@ type State string
 const (
 	StatePending   State = "pending"   // not finished: ask again later
 	StateCompleted State = "completed" // finished well; the result is in Status.Body, but see Status.ResultMissing
-	StateFailed    State = "error"     // finished badly; Status.Message says why
+	StateFailed    State = "error"     // finished badly; the reason is in Status.Message
 )
 
 // Terminal reports whether a job in state s is over, well or badly, so that
@@ -34,18 +34,18 @@ type Status struct {
 	// whatever the backend sent, without the secrets of the request and, while
 	// the job is pending, cut at 1 KiB: do not print it to a terminal unescaped.
 	Message string
-	// Progress runs from 0 to 1. It is 0 when the backend does not say, on a
-	// completed job too; and it may go back, as the backend says.
+	// Progress runs from 0 to 1. It is 0 where the answer has none, on a
+	// completed job too; and it may go back, as the backend's does.
 	Progress float64
 	// Body is the answer as received. It is present on terminal answers;
 	// pending ones may drop it. Do not modify it: others may share it.
 	Body json.RawMessage
 	// CheckedAt is the local time at which the answer arrived.
 	CheckedAt time.Time
-	// Cached says that this Status came from the Cache and not from a
+	// Cached reports that this Status came from the Cache and not from a
 	// request made for this call.
 	Cached bool
-	// ResultMissing says that the backend calls the job completed while the
+	// ResultMissing reports that the backend calls the job completed while the
 	// answer does not hold the result yet, such as the URL of the video. Status
 	// reports such an answer as it is, with StateCompleted. A wait takes it for
 	// pending, shows it so to OnProgress and Watch, and looks again after 1, 2,
@@ -71,7 +71,7 @@ func Decode[T any](s Status) (T, error) {
 	}
 	if err := json.Unmarshal(s.Body, &v); err != nil {
 		// encoding/json repeats a number that does not fit, however long.
-		return v, fmt.Errorf("vtclient: job %s (%s): decode body into %T: %w", quoteID(s.JobID), oneLine(string(s.State), 64), v, briefError{err})
+		return v, fmt.Errorf("vtclient: job %s (%s): decode body into %T: %w", quoteID(s.JobID), oneLine(string(s.State), 64), v, brief(err))
 	}
 	return v, nil
 }
@@ -80,7 +80,7 @@ func Decode[T any](s Status) (T, error) {
 type Job struct {
 	// ID is the backend's name for the job.
 	ID string
-	// StartedAt says when the job began; zero: unknown. A job with a start is
+	// StartedAt is the time when the job began; zero: unknown. A job with a start is
 	// known to exist, so that its first poll follows the schedule and need not
 	// be made at once. See [StartedAt].
 	StartedAt time.Time

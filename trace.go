@@ -3,38 +3,43 @@ package vtclient
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 )
 
-// A Trace is a set of callbacks that tell what a client does, in the style of
+// A Trace is a set of callbacks for what a client does, in the style of
 // net/http/httptrace: enough to feed any metrics system. Every field may be
-// nil; a nil field costs nothing. The callbacks are called synchronously, from
-// several goroutines at once and never under a lock of the client; they should
-// return quickly, and not ask the client for the status of the same job, which
-// would wait for itself. The context is that of the call or wait on whose
-// behalf the client acts (of one of them, where several share a poll), for its
-// values.
+// nil; a nil field costs nothing. The callbacks are called synchronously and
+// from several goroutines at once, and should return quickly.
+//
+// A callback may ask the client about any other job: it is called under no lock, and
+// while its request holds no place in flight (WithMaxInFlight). A call for the same job
+// would wait for itself. The context is that of the call or wait on whose behalf the
+// client acts (of one of them, where several share a poll), for its values.
 type Trace struct {
-	// Sent: a request is about to be sent.
+	// Sent: a request is about to be sent. After the callback it takes its place in
+	// flight again, for which it may have to queue; the attempt's timeout stands still
+	// meanwhile. If a 429 comes or the caller leaves before it has one, it is not sent.
 	Sent func(context.Context, TraceInfo)
-	// Answered: an exchange is over, with a status or with an error in Err.
-	// There is one Answered for each Sent.
+	// Answered: an exchange is over, with a status or with an error in Err, and the
+	// breaker has had its report. There is one Answered for each Sent, also where the
+	// request was not sent after all.
 	Answered func(context.Context, TraceInfo)
-	// Refused: the breaker let no request through; Err says why.
+	// Refused: the breaker let no request through; Err has its reason.
 	Refused func(context.Context, TraceInfo)
 	// Scheduled: the next poll or retry will be made after Delay.
 	Scheduled func(context.Context, TraceInfo)
 	// Cached: the cache answered in the place of a request, or it failed and
-	// Err says how.
+	// the failure is in Err.
 	Cached func(context.Context, TraceInfo)
 }
 
-// TraceInfo is what a Trace callback is told. Fields that do not apply are zero.
+// TraceInfo is the argument of a Trace callback. Fields that do not apply are zero.
 type TraceInfo struct {
 	JobID      string
 	Attempt    int           // the request's number, as in Details
 	Jobs       int           // Sent, Answered, Refused: asked for together, JobID being the first; 0: JobID alone
-	State      State         // Answered, Cached: what the answer says
+	State      State         // Answered, Cached: of the answer
 	StatusCode int           // Answered: of the answer; 0: there was none
 	Latency    time.Duration // Answered: from sending to the end of the body
 	// Wire counts how often the request was written to the network, for
@@ -73,14 +78,21 @@ func (t *Trace) hook(k traceKind) func(context.Context, TraceInfo) {
 	}
 }
 
-// emit tells every trace. The caller checks c.traces first where building info
-// costs.
-func (c *Client) emit(ctx context.Context, k traceKind, info TraceInfo) {
-	for i := range c.traces {
-		if f := c.traces[i].hook(k); f != nil {
+// A tracer is the traces of a client.
+type tracer []Trace
+
+// emit calls every trace. The caller checks the length first where building info costs.
+func (t tracer) emit(ctx context.Context, k traceKind, info TraceInfo) {
+	for i := range t {
+		if f := t[i].hook(k); f != nil {
 			f(ctx, info)
 		}
 	}
+}
+
+// announce reports whether a trace has a Sent.
+func (t tracer) announce() bool {
+	return slices.ContainsFunc(t, func(one Trace) bool { return one.Sent != nil })
 }
 
 // logTrace is logging as a Trace: what goes as it should at level Debug,

@@ -140,15 +140,23 @@ func (t *trip) free() {
 	}
 }
 
-// giveWay lets others have the trip's place while the caller's own code runs: it
+// freed lets others have the trip's place while the caller's own code runs: it
 // may ask the client about other jobs, and wait for the answer.
-func (t *trip) giveWay() {
+func (t *trip) freed() {
 	if e := t.e; e.foreign && t.counted {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		t.free()
 		e.dispatch(e.c.now())
 	}
+}
+
+// wanted reports whether the answer is wanted by a subscriber.
+func (t *trip) wanted() bool {
+	if t.batch != nil {
+		return t.e.wanted(t.batch.rest()...)
+	}
+	return t.e.wanted(t.entry)
 }
 
 // left returns the polls that the trip has not dealt with to the end.
@@ -188,8 +196,7 @@ func (t *trip) ask() {
 	e, en := t.e, t.entry
 	s := &t.alone[0]
 	*s = step{entry: en}
-	s.out = e.c.exchange(t.ctx, inquiry{id: en.id, wanted: func() bool { return e.wanted(en) }}, int(en.number)+1)
-	t.giveWay()
+	s.out = e.c.exchange(t.ctx, inquiry{id: en.id, by: t}, int(en.number)+1)
 	if s.out.verdict == answered {
 		e.c.remember(t.ctx, &s.out.status)
 	}

@@ -26,7 +26,7 @@ import (
 // Mount it for all methods, as above: a backend may probe it with OPTIONS when it
 // is registered, which is answered at once and calls nothing.
 //
-// What a delivery says is not believed, it only says when to look: the result
+// A delivery is only a reason to look: the result
 // still comes from the backend, and where deliveries get lost a wait ends by
 // polling. [Adaptive] learns how many arrive and polls the less, the more do.
 //
@@ -39,31 +39,31 @@ import (
 //	413  the body is longer than 256 KiB
 //	500  Verify or Hint is nil
 //
-// with no body: whoever is refused learns nothing from it. OnError does.
+// with no body: a sender that is refused gets no reason. OnError does.
 //
 // A delivery that names an event seen within the last ten minutes is a replay:
 // it is answered with 200, so that the sender does not repeat it, and does nothing.
 // The memory holds the last 8192 names and is each Webhook's own. Should it
 // overflow, or be that of another replica, a replay is one hint too many, which
-// costs a request at most, and none if nobody waits for the job any more.
+// costs a request at most, and none if the job is no longer waited for.
 //
 // A Webhook is safe for concurrent use. It starts no goroutine. It must not be
 // copied, nor its fields changed, once it has been used.
 type Webhook struct {
-	// Verify says whether a delivery is genuine, and what it says; see
+	// Verify checks that a delivery is genuine, and reads it; see
 	// [VerifyHeyGen].
 	Verify WebhookVerifier
 
-	// Hint is called with the id of each job of which a delivery says that it has
-	// ended: [Client.Hint] of the client that waits, or a function that tells all
+	// Hint is called with the id of each job that has ended by a
+	// delivery: [Client.Hint] of the client that waits, or a function that reaches all
 	// replicas. It is called before the delivery is answered and so must
 	// not wait for anything long; Client.Hint does not. If it panics, the sender gets no
 	// answer, and its next try counts.
 	Hint func(jobID string)
 
-	// OnError, if not nil, is told why a delivery is refused: a wrong secret
+	// OnError, if not nil, gets the reason for which a delivery is refused: a wrong secret
 	// shows nowhere else. The error holds no secret. It may be called by several
-	// goroutines at once, with requests that anybody may have sent.
+	// goroutines at once, with requests from any sender.
 	OnError func(r *http.Request, err error)
 
 	mu    sync.Mutex
@@ -71,14 +71,14 @@ type Webhook struct {
 	order []sighting // oldest first; of all that are in seen
 }
 
-// A WebhookVerifier says whether a delivery is genuine and what it says. The
+// A WebhookVerifier checks that a delivery is genuine, and reads it. The
 // body has been read, to its end and byte for byte as it was signed; r.Body is of
 // no use any more. An error means that the delivery is not to be believed; one that
 // matches [ErrUnreadable], that it is genuine, and makes no sense. It must be
 // safe for concurrent use and compare secrets in constant time (hmac.Equal).
 type WebhookVerifier func(r *http.Request, body []byte) (WebhookEvent, error)
 
-// A WebhookEvent is what a genuine delivery says.
+// A WebhookEvent is the content of a genuine delivery.
 type WebhookEvent struct {
 	// JobID is the job that has ended. Empty: the event is about something else.
 	JobID string
@@ -132,17 +132,9 @@ func (h *Webhook) take(w http.ResponseWriter, r *http.Request) (code int, err er
 	case r.ContentLength > webhookBody:
 		return http.StatusRequestEntityTooLarge, errWebhookTooLong
 	}
-	// A body that never ends must not hold a goroutine for ever. The server's own
-	// timeout holds where it is the shorter one, and where w knows no deadlines.
-	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); !ok || s.ReadTimeout <= 0 || s.ReadTimeout > webhookRead {
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(webhookRead))
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, webhookBody))
+	body, code, err := readDelivery(w, r)
 	if err != nil {
-		if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
-			return http.StatusRequestEntityTooLarge, errWebhookTooLong
-		}
-		return http.StatusBadRequest, fmt.Errorf("vtclient: webhook: read the body: %w", err)
+		return code, err
 	}
 	event, err := h.Verify(r, body)
 	switch {
@@ -170,6 +162,24 @@ func (h *Webhook) take(w http.ResponseWriter, r *http.Request) (code int, err er
 	h.Hint(event.JobID)
 	hinted = true
 	return http.StatusOK, nil
+}
+
+// readDelivery reads the body of a delivery within its bounds. Beside an error, code is
+// the answer.
+func readDelivery(w http.ResponseWriter, r *http.Request) (body []byte, code int, err error) {
+	// A body that never ends must not hold a goroutine for ever. The server's own
+	// timeout holds where it is the shorter one, and where w has no deadlines.
+	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); !ok || s.ReadTimeout <= 0 || s.ReadTimeout > webhookRead {
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(webhookRead))
+	}
+	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, webhookBody))
+	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
+		return nil, http.StatusRequestEntityTooLarge, errWebhookTooLong
+	}
+	if err != nil {
+		return nil, http.StatusBadRequest, fmt.Errorf("vtclient: webhook: read the body: %w", err)
+	}
+	return body, 0, nil
 }
 
 // A digest stands for a name, however long that is.
@@ -235,13 +245,13 @@ func (h *Webhook) forget(names []digest) {
 // event_data.video_translate_id; all others are about something else.
 //
 // The signature covers the body, and neither the timestamp nor the
-// Heygen-Event-Id. So the timestamp turns away a delivery that somebody
-// recorded and sends again as it was, but not one who sets a new timestamp, or a new
+// Heygen-Event-Id. So the timestamp turns away a delivery that was
+// recorded and is sent again as it was, but not one with a new timestamp, or a new
 // id. That is why an event has two names here, its id (where there is one) and its
 // body: the same body again is a replay under whatever id and time.
 //
 // A secret that is empty, or none at all, is an [*ArgumentError]: with an empty one
-// anybody could sign.
+// any sender could sign.
 func VerifyHeyGen(secrets ...string) (WebhookVerifier, error) {
 	keys := make([][]byte, len(secrets))
 	for i, secret := range secrets {
@@ -261,14 +271,14 @@ func VerifyHeyGen(secrets ...string) (WebhookVerifier, error) {
 	}, nil
 }
 
-// heygenSigned says what is wrong with a delivery's signature or timestamp.
+// heygenSigned reports what is wrong with a delivery's signature or timestamp.
 func heygenSigned(h http.Header, body []byte, keys [][]byte) error {
 	signature, ok := single(h, "Heygen-Signature")
 	if !ok {
 		return errors.New("vtclient: webhook: not exactly one Heygen-Signature")
 	}
 	genuine := false
-	for _, key := range keys { // all of them: the time taken says nothing of which fits
+	for _, key := range keys { // all of them: the time taken must not reveal which fits
 		mac := hmac.New(sha256.New, key)
 		mac.Write(body)
 		if hmac.Equal([]byte(hex.EncodeToString(mac.Sum(nil))), []byte(signature)) {

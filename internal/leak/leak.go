@@ -16,7 +16,7 @@ import (
 var patience = 10 * time.Second
 
 // Main runs the tests of a package, for use as its TestMain, and ends the
-// process: with what the tests say, or with 1 and the stacks on standard error if
+// process: with the code of the tests, or with 1 and the stacks on standard error if
 // they pass and leave goroutines behind.
 func Main(m interface{ Run() int }) { os.Exit(Check(m.Run())) }
 

@@ -142,6 +142,7 @@ func balance(exchanges []*exchange, wires []*wire, kills []kill, timeout time.Du
 				l.unreachable++
 			case x.outcome == timedOut:
 				l.late++
+			case x.outcome == withdrawn && x.wire == 0:
 			default:
 				l.complain("%s: seen by no server, and the client reports %q (over the wire: %d)", x.tag, x.outcome, x.wire)
 			}

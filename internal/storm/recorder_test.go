@@ -25,6 +25,7 @@ const (
 	broken      = "broken"      // TransportError: there was a connection
 	unreachable = "unreachable" // TransportError: there was none
 	timedOut    = "timeout"     // TransportError
+	withdrawn   = "withdrawn"   // not sent after all: a 429 came before
 )
 
 // report names what an error says.
@@ -48,6 +49,8 @@ func report(err error) string {
 		return broken
 	case errors.As(err, &d):
 		return unreadable
+	case errors.Is(err, context.Canceled):
+		return withdrawn
 	}
 	return fmt.Sprintf("%T", err)
 }

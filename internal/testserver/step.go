@@ -134,7 +134,7 @@ func HalfBodyReset(body string) Step {
 	})
 }
 
-// HalfBodySilence is [HalfBody] that stays connected and says no more.
+// HalfBodySilence is [HalfBody] that stays connected and sends no more.
 func HalfBodySilence(body string) Step {
 	return step(func(x *exchange) {
 		if x.write(half(x, body)) {

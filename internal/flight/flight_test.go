@@ -1,4 +1,4 @@
-package vtclient
+package flight
 
 import (
 	"context"
@@ -14,13 +14,13 @@ import (
 	"time"
 )
 
-// A flightTries is what these tests carry from leader to leader.
-type flightTries struct{ made int }
+// A tries is what these tests carry from leader to leader.
+type tries struct{ made int }
 
-type tryFlight = flight[string, flightTries]
+type tryGroup = Group[string, tries]
 
-// flightResult is how one call of do ended.
-type flightResult struct {
+// result is how one call of Do ended.
+type result struct {
 	v      string
 	shared bool
 	err    error
@@ -32,7 +32,7 @@ type runner struct {
 	runs, running, most atomic.Int64
 }
 
-func (r *runner) run(ctx context.Context, _ string, carry *flightTries) (string, error) {
+func (r *runner) run(ctx context.Context, _ string, carry *tries) (string, error) {
 	n := r.runs.Add(1)
 	if now := r.running.Add(1); now > r.most.Load() {
 		r.most.Store(now)
@@ -48,7 +48,7 @@ func (r *runner) run(ctx context.Context, _ string, carry *flightTries) (string,
 }
 
 // checkIdle checks that f has forgotten all its calls.
-func checkIdle[V, C any](t *testing.T, f *flight[V, C]) {
+func checkIdle[V, C any](t *testing.T, f *Group[V, C]) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -60,7 +60,7 @@ func checkIdle[V, C any](t *testing.T, f *flight[V, C]) {
 func TestFlightSimultaneousCallsShareARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f      tryFlight
+			f      tryGroup
 			r      runner
 			wg     sync.WaitGroup
 			shared atomic.Int64
@@ -68,7 +68,7 @@ func TestFlightSimultaneousCallsShareARun(t *testing.T) {
 		start := time.Now()
 		for range 1000 {
 			wg.Go(func() {
-				v, sh, err := f.do(t.Context(), "job", r.run)
+				v, sh, err := f.Do(t.Context(), "job", r.run)
 				if v != "run 1, try 1" || err != nil {
 					t.Errorf("got %q, %v", v, err)
 				}
@@ -88,14 +88,14 @@ func TestFlightSimultaneousCallsShareARun(t *testing.T) {
 func TestFlightErrorOfTheRunIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f    tryFlight
+			f    tryGroup
 			runs atomic.Int64
 			wg   sync.WaitGroup
 		)
 		broken := errors.New("broken")
 		for range 10 {
 			wg.Go(func() {
-				v, _, err := f.do(t.Context(), "job", func(context.Context, string, *flightTries) (string, error) {
+				v, _, err := f.Do(t.Context(), "job", func(context.Context, string, *tries) (string, error) {
 					runs.Add(1)
 					time.Sleep(time.Second)
 					return "partly", broken
@@ -115,10 +115,10 @@ func TestFlightErrorOfTheRunIsShared(t *testing.T) {
 
 func TestFlightLaterCallRunsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var f tryFlight
+		var f tryGroup
 		var r runner
 		for i := 1; i <= 5; i++ {
-			v, shared, err := f.do(t.Context(), "job", r.run)
+			v, shared, err := f.Do(t.Context(), "job", r.run)
 			// Try 1 each time: nothing is carried over from a call that is over.
 			if want := fmt.Sprintf("run %d, try 1", i); v != want || shared || err != nil {
 				t.Errorf("call %d: %q, %t, %v, want %q", i, v, shared, err, want)
@@ -132,7 +132,7 @@ func TestFlightLaterCallRunsAnew(t *testing.T) {
 func TestFlightFollowersReturnedNeverSeeALaterRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			r  runner
 			wg sync.WaitGroup
 		)
@@ -140,7 +140,7 @@ func TestFlightFollowersReturnedNeverSeeALaterRun(t *testing.T) {
 			wg.Go(func() {
 				for i := 1; i <= 20; i++ {
 					begun := r.runs.Load()
-					v, _, err := f.do(t.Context(), "job", r.run)
+					v, _, err := f.Do(t.Context(), "job", r.run)
 					var run, try int64
 					if _, serr := fmt.Sscanf(v, "run %d, try %d", &run, &try); serr != nil || err != nil {
 						t.Errorf("got %q, %v", v, err)
@@ -162,14 +162,14 @@ func TestFlightFollowersReturnedNeverSeeALaterRun(t *testing.T) {
 func TestFlightDistinctKeysNeverShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			wg sync.WaitGroup
 		)
 		for i := range 300 {
 			key := fmt.Sprint(i % 100)
 			wg.Go(func() {
 				for range 10 {
-					v, _, err := f.do(t.Context(), key, func(context.Context, string, *flightTries) (string, error) {
+					v, _, err := f.Do(t.Context(), key, func(context.Context, string, *tries) (string, error) {
 						time.Sleep(time.Second)
 						return key, nil
 					})
@@ -186,10 +186,10 @@ func TestFlightDistinctKeysNeverShare(t *testing.T) {
 
 // The uncontended path: no goroutine and no detached context.
 func TestFlightLeaderRunsOnItsOwnGoroutineWithItsOwnContext(t *testing.T) {
-	var f tryFlight
+	var f tryGroup
 	ctx := t.Context()
 	pcs := make([]uintptr, 64)
-	f.do(ctx, "job", func(got context.Context, _ string, _ *flightTries) (string, error) {
+	f.Do(ctx, "job", func(got context.Context, _ string, _ *tries) (string, error) {
 		if got != ctx {
 			t.Error("fn was given another context")
 		}
@@ -208,15 +208,15 @@ func TestFlightLeaderRunsOnItsOwnGoroutineWithItsOwnContext(t *testing.T) {
 }
 
 func TestFlightUncontendedCallAllocatesNothing(t *testing.T) {
-	var f tryFlight
+	var f tryGroup
 	ctx := t.Context()
-	fn := func(context.Context, string, *flightTries) (string, error) { return "", nil }
-	var mine error = ownError{errors.New("mine")}
-	if n := testing.AllocsPerRun(1000, func() { f.do(ctx, "job", fn) }); n != 0 {
+	fn := func(context.Context, string, *tries) (string, error) { return "", nil }
+	var mine error = LeaderError{errors.New("mine")}
+	if n := testing.AllocsPerRun(1000, func() { f.Do(ctx, "job", fn) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
-	leave := func(context.Context, string, *flightTries) (string, error) { return "", mine }
-	if n := testing.AllocsPerRun(1000, func() { f.do(ctx, "job", leave) }); n != 0 {
+	leave := func(context.Context, string, *tries) (string, error) { return "", mine }
+	if n := testing.AllocsPerRun(1000, func() { f.Do(ctx, "job", leave) }); n != 0 {
 		t.Errorf("%v allocations of a leader that leaves", n)
 	}
 }
@@ -225,19 +225,19 @@ func TestFlightUncontendedCallAllocatesNothing(t *testing.T) {
 func TestFlightLeaderThatLeavesHurtsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			r  runner
 			wg sync.WaitGroup
 		)
 		leader, cancel := context.WithCancel(t.Context())
-		var got flightResult
+		var got result
 		start := time.Now()
-		wg.Go(func() { got.v, got.shared, got.err = f.do(leader, "job", r.run) })
+		wg.Go(func() { got.v, got.shared, got.err = f.Do(leader, "job", r.run) })
 		synctest.Wait()
 		var ran atomic.Int64
 		for range 100 {
 			wg.Go(func() {
-				v, shared, err := f.do(t.Context(), "job", r.run)
+				v, shared, err := f.Do(t.Context(), "job", r.run)
 				// Try 2: what was carried survived.
 				if v != "run 2, try 2" || err != nil {
 					t.Errorf("follower: %q, %v", v, err)
@@ -267,7 +267,7 @@ func TestFlightLeaderThatLeavesHurtsNobody(t *testing.T) {
 func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			r  runner
 			wg sync.WaitGroup
 		)
@@ -278,7 +278,7 @@ func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 			var ctx context.Context
 			ctx, cancels[i] = context.WithCancel(t.Context())
 			wg.Go(func() {
-				_, shared, err := f.do(ctx, "job", func(ctx context.Context, _ string, carry *flightTries) (string, error) {
+				_, shared, err := f.Do(ctx, "job", func(ctx context.Context, _ string, carry *tries) (string, error) {
 					leads <- i
 					return r.run(ctx, "job", carry)
 				})
@@ -294,7 +294,7 @@ func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 			synctest.Wait()
 		}
 		wg.Go(func() {
-			v, _, err := f.do(t.Context(), "job", r.run)
+			v, _, err := f.Do(t.Context(), "job", r.run)
 			if want := fmt.Sprintf("run %d, try %[1]d", leavers+1); v != want || err != nil {
 				t.Errorf("who stayed: %q, %v, want %q", v, err, want)
 			}
@@ -313,12 +313,12 @@ func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 func TestFlightFollowerObeysItsOwnContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			r  runner
 			wg sync.WaitGroup
 		)
 		wg.Go(func() {
-			if v, _, err := f.do(t.Context(), "job", r.run); v != "run 1, try 1" || err != nil {
+			if v, _, err := f.Do(t.Context(), "job", r.run); v != "run 1, try 1" || err != nil {
 				t.Errorf("leader: %q, %v", v, err)
 			}
 		})
@@ -329,7 +329,7 @@ func TestFlightFollowerObeysItsOwnContext(t *testing.T) {
 				d := time.Duration(i) * time.Millisecond
 				ctx, cancel := context.WithTimeout(t.Context(), d)
 				defer cancel()
-				v, shared, err := f.do(ctx, "job", r.run)
+				v, shared, err := f.Do(ctx, "job", r.run)
 				if v != "" || shared || err != context.DeadlineExceeded || time.Since(start) != d {
 					t.Errorf("timeout %v: %q, %t, %v after %v", d, v, shared, err, time.Since(start))
 				}
@@ -347,14 +347,14 @@ func TestFlightFollowerObeysItsOwnContext(t *testing.T) {
 func TestFlightLastToLeaveCancelsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			r  runner
 			wg sync.WaitGroup
 		)
 		ctx, cancel := context.WithCancel(t.Context())
 		for range 10 {
 			wg.Go(func() {
-				if _, _, err := f.do(ctx, "job", r.run); err != context.Canceled {
+				if _, _, err := f.Do(ctx, "job", r.run); err != context.Canceled {
 					t.Errorf("got %v", err)
 				}
 			})
@@ -368,7 +368,7 @@ func TestFlightLastToLeaveCancelsTheRun(t *testing.T) {
 		}
 		checkIdle(t, &f)
 		// And the key is free again.
-		if v, _, err := f.do(t.Context(), "job", r.run); v != "run 2, try 1" || err != nil {
+		if v, _, err := f.Do(t.Context(), "job", r.run); v != "run 2, try 1" || err != nil {
 			t.Errorf("the next call: %q, %v", v, err)
 		}
 	})
@@ -379,18 +379,18 @@ func TestFlightLastToLeaveCancelsTheRun(t *testing.T) {
 func TestFlightCallServesAgainAfterItsFollowersLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			r  runner
 			wg sync.WaitGroup
 		)
 		for round := 1; round <= 10; round++ {
-			begin := func(after, left time.Duration, want flightResult) {
+			begin := func(after, left time.Duration, want result) {
 				wg.Go(func() {
 					time.Sleep(after)
 					ctx, cancel := context.WithTimeout(t.Context(), left)
 					defer cancel()
-					var got flightResult
-					if got.v, got.shared, got.err = f.do(ctx, "job", r.run); got != want {
+					var got result
+					if got.v, got.shared, got.err = f.Do(ctx, "job", r.run); got != want {
 						t.Errorf("round %d, begun after %v: %+v, want %+v", round, after, got, want)
 					}
 				})
@@ -398,10 +398,10 @@ func TestFlightCallServesAgainAfterItsFollowersLeft(t *testing.T) {
 			late := context.DeadlineExceeded
 			// The first leads and leaves, the second is promoted, the third leaves before that one has its answer.
 			n := int(r.runs.Load())
-			begin(0, 100*time.Millisecond, flightResult{"", false, late})
-			begin(1, time.Hour, flightResult{fmt.Sprintf("run %d, try 2", n+2), false, nil})
+			begin(0, 100*time.Millisecond, result{"", false, late})
+			begin(1, time.Hour, result{fmt.Sprintf("run %d, try 2", n+2), false, nil})
 			time.Sleep(200 * time.Millisecond)
-			begin(0, 100*time.Millisecond, flightResult{"", false, late})
+			begin(0, 100*time.Millisecond, result{"", false, late})
 			wg.Wait()
 			checkIdle(t, &f)
 		}
@@ -414,17 +414,17 @@ func TestFlightCallServesAgainAfterItsFollowersLeft(t *testing.T) {
 // Property 11.
 func TestFlightContextDoneBeforeRunsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var f tryFlight
+		var f tryGroup
 		var r runner
 		done, cancel := context.WithCancel(t.Context())
 		cancel()
 		check := func(when string, runs int64) {
-			if _, _, err := f.do(done, "job", r.run); err != context.Canceled || r.runs.Load() != runs {
+			if _, _, err := f.Do(done, "job", r.run); err != context.Canceled || r.runs.Load() != runs {
 				t.Errorf("%s: %v, %d runs", when, err, r.runs.Load())
 			}
 		}
 		check("alone", 0)
-		go f.do(t.Context(), "job", r.run)
+		go f.Do(t.Context(), "job", r.run)
 		synctest.Wait()
 		check("beside a run", 1)
 		time.Sleep(time.Second)
@@ -440,7 +440,7 @@ func TestFlightPromotionOfOneWhoIsLeaving(t *testing.T) {
 	for round := range 50 { // select takes its cases in random order
 		synctest.Test(t, func(t *testing.T) {
 			var (
-				f  tryFlight
+				f  tryGroup
 				r  runner
 				wg sync.WaitGroup
 			)
@@ -448,7 +448,7 @@ func TestFlightPromotionOfOneWhoIsLeaving(t *testing.T) {
 			defer cancel()
 			for range 5 {
 				wg.Go(func() {
-					if _, shared, err := f.do(ctx, "job", r.run); shared || err != context.DeadlineExceeded {
+					if _, shared, err := f.Do(ctx, "job", r.run); shared || err != context.DeadlineExceeded {
 						t.Errorf("one who leaves: %t, %v", shared, err)
 					}
 				})
@@ -457,7 +457,7 @@ func TestFlightPromotionOfOneWhoIsLeaving(t *testing.T) {
 			stays := round%2 == 0
 			if stays {
 				wg.Go(func() {
-					if v, _, err := f.do(t.Context(), "job", r.run); v != "run 2, try 2" || err != nil {
+					if v, _, err := f.Do(t.Context(), "job", r.run); v != "run 2, try 2" || err != nil {
 						t.Errorf("who stays: %q, %v", v, err)
 					}
 				})
@@ -492,22 +492,22 @@ func (c *lateContext) Err() error {
 func TestFlightPromotedWithAContextThatIsDoneRunsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			r  runner
 			wg sync.WaitGroup
 		)
 		leader, cancel := context.WithCancel(t.Context())
-		wg.Go(func() { f.do(leader, "job", r.run) })
+		wg.Go(func() { f.Do(leader, "job", r.run) })
 		synctest.Wait()
 		late := &lateContext{Context: t.Context()}
 		wg.Go(func() {
-			if _, shared, err := f.do(late, "job", r.run); shared || err != context.Canceled {
+			if _, shared, err := f.Do(late, "job", r.run); shared || err != context.Canceled {
 				t.Errorf("who was promoted too late: %t, %v", shared, err)
 			}
 		})
 		synctest.Wait()
 		wg.Go(func() {
-			if v, shared, err := f.do(t.Context(), "job", r.run); v != "run 2, try 2" || shared || err != nil {
+			if v, shared, err := f.Do(t.Context(), "job", r.run); v != "run 2, try 2" || shared || err != nil {
 				t.Errorf("the next: %q, %t, %v", v, shared, err)
 			}
 		})
@@ -524,7 +524,7 @@ func TestFlightPromotedWithAContextThatIsDoneRunsNothing(t *testing.T) {
 func TestFlightFollowerLeavesAfterAPromotion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			r  runner
 			wg sync.WaitGroup
 		)
@@ -532,7 +532,7 @@ func TestFlightFollowerLeavesAfterAPromotion(t *testing.T) {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), d)
 				defer cancel()
-				if v, _, err := f.do(ctx, "job", r.run); v != want || (err == nil) != (want != "") {
+				if v, _, err := f.Do(ctx, "job", r.run); v != want || (err == nil) != (want != "") {
 					t.Errorf("within %v: %q, %v, want %q", d, v, err, want)
 				}
 			})
@@ -555,11 +555,11 @@ func TestFlightFollowerLeavesAfterAPromotion(t *testing.T) {
 func TestFlightAnswerOfALeaderThatIsLateIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f    tryFlight
+			f    tryGroup
 			runs atomic.Int64
 			wg   sync.WaitGroup
 		)
-		stubborn := func(context.Context, string, *flightTries) (string, error) {
+		stubborn := func(context.Context, string, *tries) (string, error) {
 			runs.Add(1)
 			time.Sleep(time.Second)
 			return "answer", nil
@@ -567,13 +567,13 @@ func TestFlightAnswerOfALeaderThatIsLateIsShared(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
 		defer cancel()
 		wg.Go(func() {
-			if v, _, err := f.do(ctx, "job", stubborn); v != "answer" || err != nil {
+			if v, _, err := f.Do(ctx, "job", stubborn); v != "answer" || err != nil {
 				t.Errorf("leader: %q, %v", v, err)
 			}
 		})
 		synctest.Wait()
 		wg.Go(func() {
-			if v, shared, err := f.do(t.Context(), "job", stubborn); v != "answer" || !shared || err != nil {
+			if v, shared, err := f.Do(t.Context(), "job", stubborn); v != "answer" || !shared || err != nil {
 				t.Errorf("follower: %q, %t, %v", v, shared, err)
 			}
 		})
@@ -591,19 +591,19 @@ func TestFlightResultAtTheInstantOfTheEnd(t *testing.T) {
 	for range 50 {
 		synctest.Test(t, func(t *testing.T) {
 			var (
-				f  tryFlight
+				f  tryGroup
 				r  runner
 				wg sync.WaitGroup
 			)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			wg.Go(func() { f.do(t.Context(), "job", r.run) })
+			wg.Go(func() { f.Do(t.Context(), "job", r.run) })
 			synctest.Wait()
 			for range 10 {
 				wg.Go(func() {
-					v, shared, err := f.do(ctx, "job", r.run)
-					got := flightResult{v, shared, err}
-					if got != (flightResult{"run 1, try 1", true, nil}) && got != (flightResult{"", false, context.DeadlineExceeded}) {
+					v, shared, err := f.Do(ctx, "job", r.run)
+					got := result{v, shared, err}
+					if got != (result{"run 1, try 1", true, nil}) && got != (result{"", false, context.DeadlineExceeded}) {
 						t.Errorf("got %+v", got)
 					}
 				})
@@ -629,14 +629,14 @@ func TestFlightErrorAtTheDeadlineStaysWithTheLeader(t *testing.T) {
 	}{{0, 1}, {-1, 1}, {1, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			var (
-				f  tryFlight
+				f  tryGroup
 				r  runner
 				wg sync.WaitGroup
 			)
 			timeout := errors.New("i/o timeout")
 			wg.Go(func() {
 				ctx := lateTimer{t.Context(), time.Now().Add(time.Second + tt.left)}
-				_, _, err := f.do(ctx, "job", func(context.Context, string, *flightTries) (string, error) {
+				_, _, err := f.Do(ctx, "job", func(context.Context, string, *tries) (string, error) {
 					time.Sleep(time.Second)
 					return "", timeout
 				})
@@ -645,7 +645,7 @@ func TestFlightErrorAtTheDeadlineStaysWithTheLeader(t *testing.T) {
 				}
 			})
 			synctest.Wait()
-			_, shared, err := f.do(t.Context(), "job", r.run)
+			_, shared, err := f.Do(t.Context(), "job", r.run)
 			if ran := tt.runs == 1; shared == ran || (err == nil) != ran || r.runs.Load() != tt.runs {
 				t.Errorf("%v left: follower: %t, %v, %d runs", tt.left, shared, err, r.runs.Load())
 			}
@@ -658,15 +658,15 @@ func TestFlightErrorAtTheDeadlineStaysWithTheLeader(t *testing.T) {
 func TestFlightOwnErrorStaysWithTheLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			r  runner
 			wg sync.WaitGroup
 		)
 		tooLate := errors.New("the next try would come too late")
 		wg.Go(func() {
-			_, _, err := f.do(t.Context(), "job", func(context.Context, string, *flightTries) (string, error) {
+			_, _, err := f.Do(t.Context(), "job", func(context.Context, string, *tries) (string, error) {
 				time.Sleep(time.Second)
-				return "", ownError{tooLate}
+				return "", LeaderError{tooLate}
 			})
 			if err != tooLate {
 				t.Errorf("leader: %v", err)
@@ -674,15 +674,15 @@ func TestFlightOwnErrorStaysWithTheLeader(t *testing.T) {
 		})
 		synctest.Wait()
 		wg.Go(func() {
-			if v, shared, err := f.do(t.Context(), "job", r.run); v != "run 1, try 1" || shared || err != nil {
+			if v, shared, err := f.Do(t.Context(), "job", r.run); v != "run 1, try 1" || shared || err != nil {
 				t.Errorf("follower: %q, %t, %v", v, shared, err)
 			}
 		})
 		wg.Wait()
 		checkIdle(t, &f)
 	})
-	if err := (ownError{context.Canceled}); !errors.Is(err, context.Canceled) {
-		t.Error("an ownError hides what it marks")
+	if err := (LeaderError{context.Canceled}); !errors.Is(err, context.Canceled) {
+		t.Error("a LeaderError hides what it marks")
 	}
 }
 
@@ -690,12 +690,12 @@ func TestFlightOwnErrorStaysWithTheLeader(t *testing.T) {
 func TestFlightPanicReleasesEveryone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f    tryFlight
+			f    tryGroup
 			runs atomic.Int64
 			wg   sync.WaitGroup
 		)
 		bug := errors.New("a bug")
-		fn := func(context.Context, string, *flightTries) (string, error) {
+		fn := func(context.Context, string, *tries) (string, error) {
 			runs.Add(1)
 			time.Sleep(time.Second)
 			panic(bug)
@@ -706,15 +706,15 @@ func TestFlightPanicReleasesEveryone(t *testing.T) {
 					t.Errorf("leader: recovered %v", p)
 				}
 			}()
-			f.do(t.Context(), "job", fn)
+			f.Do(t.Context(), "job", fn)
 			t.Error("leader: do returned")
 		})
 		synctest.Wait()
 		for range 10 {
 			wg.Go(func() {
-				v, shared, err := f.do(t.Context(), "job", fn)
-				var p *flightPanic
-				if v != "" || !shared || !errors.As(err, &p) || p.value != bug || !strings.Contains(err.Error(), "a bug") {
+				v, shared, err := f.Do(t.Context(), "job", fn)
+				var p *PanicError
+				if v != "" || !shared || !errors.As(err, &p) || p.Value != bug || !strings.Contains(err.Error(), "a bug") {
 					t.Errorf("follower: %q, %t, %v", v, shared, err)
 				}
 			})
@@ -724,7 +724,7 @@ func TestFlightPanicReleasesEveryone(t *testing.T) {
 			t.Errorf("%d runs", runs.Load())
 		}
 		checkIdle(t, &f)
-		if v, _, err := f.do(t.Context(), "job", new(runner).run); v != "run 1, try 1" || err != nil {
+		if v, _, err := f.Do(t.Context(), "job", new(runner).run); v != "run 1, try 1" || err != nil {
 			t.Errorf("the next call: %q, %v", v, err)
 		}
 	})
@@ -732,20 +732,20 @@ func TestFlightPanicReleasesEveryone(t *testing.T) {
 
 // Property 33: alone, where the call is kept for another key.
 func TestFlightPanicWithoutFollowersLeavesNothingBehind(t *testing.T) {
-	var f tryFlight
+	var f tryGroup
 	func() {
 		defer func() {
 			if recover() != "bug" {
 				t.Error("no panic")
 			}
 		}()
-		f.do(t.Context(), "job", func(_ context.Context, _ string, carry *flightTries) (string, error) {
+		f.Do(t.Context(), "job", func(_ context.Context, _ string, carry *tries) (string, error) {
 			carry.made = 5
 			panic("bug")
 		})
 	}()
 	checkIdle(t, &f)
-	f.do(t.Context(), "other", func(_ context.Context, _ string, carry *flightTries) (string, error) {
+	f.Do(t.Context(), "other", func(_ context.Context, _ string, carry *tries) (string, error) {
 		if carry.made != 0 {
 			t.Errorf("carried %d from another call", carry.made)
 		}
@@ -758,8 +758,8 @@ func TestFlightPanicWithoutFollowersLeavesNothingBehind(t *testing.T) {
 // least not end as a success.
 func TestFlightPanicNilIsNoSuccess(t *testing.T) {
 	t.Setenv("GODEBUG", "panicnil=1")
-	var f tryFlight
-	v, shared, err := f.do(t.Context(), "job", func(context.Context, string, *flightTries) (string, error) { panic(nil) })
+	var f tryGroup
+	v, shared, err := f.Do(t.Context(), "job", func(context.Context, string, *tries) (string, error) { panic(nil) })
 	if err == nil {
 		t.Errorf("got %q, %t, %v", v, shared, err)
 	}
@@ -770,12 +770,12 @@ func TestFlightPanicNilIsNoSuccess(t *testing.T) {
 func TestFlightGoexitPromotesAFollower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			r  runner
 			wg sync.WaitGroup
 		)
 		wg.Go(func() {
-			f.do(t.Context(), "job", func(_ context.Context, _ string, carry *flightTries) (string, error) {
+			f.Do(t.Context(), "job", func(_ context.Context, _ string, carry *tries) (string, error) {
 				carry.made++
 				time.Sleep(time.Second)
 				runtime.Goexit()
@@ -786,7 +786,7 @@ func TestFlightGoexitPromotesAFollower(t *testing.T) {
 		synctest.Wait()
 		for range 10 {
 			wg.Go(func() {
-				if v, _, err := f.do(t.Context(), "job", r.run); v != "run 1, try 2" || err != nil {
+				if v, _, err := f.Do(t.Context(), "job", r.run); v != "run 1, try 2" || err != nil {
 					t.Errorf("follower: %q, %v", v, err)
 				}
 			})
@@ -805,7 +805,7 @@ func TestFlightCrowd(t *testing.T) {
 	for seed := range uint64(30) {
 		synctest.Test(t, func(t *testing.T) {
 			var (
-				f       tryFlight
+				f       tryGroup
 				wg      sync.WaitGroup
 				running [3]atomic.Int64
 				began   = make(map[string]bool) // guarded by mu
@@ -826,7 +826,7 @@ func TestFlightCrowd(t *testing.T) {
 						go func() { // Goexit ends the goroutine that it is called on
 							defer close(inner)
 							defer func() { recover() }()
-							v, _, err := f.do(ctx, fmt.Sprint(key), func(ctx context.Context, _ string, carry *flightTries) (string, error) {
+							v, _, err := f.Do(ctx, fmt.Sprint(key), func(ctx context.Context, _ string, carry *tries) (string, error) {
 								runs.Add(1)
 								if n := running[key].Add(1); n != 1 {
 									t.Errorf("%d runs of one key at once", n)
@@ -844,7 +844,7 @@ func TestFlightCrowd(t *testing.T) {
 								case 1:
 									runtime.Goexit()
 								case 2:
-									return "", ownError{errors.New("mine")}
+									return "", LeaderError{errors.New("mine")}
 								case 3:
 									return "", errors.New("all of ours")
 								}
@@ -879,7 +879,7 @@ func TestFlightCrowd(t *testing.T) {
 // In real time, where the processor and not the clock says who comes first.
 func TestFlightCrowdInRealTime(t *testing.T) {
 	var (
-		f  flight[int, flightTries]
+		f  Group[int, tries]
 		wg sync.WaitGroup
 		n  atomic.Int64
 	)
@@ -893,7 +893,7 @@ func TestFlightCrowdInRealTime(t *testing.T) {
 					go cancel()
 				}
 				before := n.Load()
-				v, _, err := f.do(ctx, "job", func(ctx context.Context, _ string, _ *flightTries) (int, error) {
+				v, _, err := f.Do(ctx, "job", func(ctx context.Context, _ string, _ *tries) (int, error) {
 					v := n.Add(1)
 					for range rng.IntN(3) {
 						runtime.Gosched()
@@ -918,45 +918,20 @@ func TestFlightCrowdInRealTime(t *testing.T) {
 func TestFlightKeepsFewFreeCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
-			f  tryFlight
+			f  tryGroup
 			r  runner
 			wg sync.WaitGroup
 		)
 		for i := range 1000 {
-			wg.Go(func() { f.do(t.Context(), fmt.Sprint(i), r.run) })
+			wg.Go(func() { f.Do(t.Context(), fmt.Sprint(i), r.run) })
 		}
 		wg.Wait()
 		n := 0
 		for c := f.free; c != nil; c = c.next {
 			n++
 		}
-		if n == 0 || n > flightMaxFree || n != f.nfree {
-			t.Errorf("%d free calls, counted %d, want at most %d", n, f.nfree, flightMaxFree)
+		if n == 0 || n > maxFree || n != f.nfree {
+			t.Errorf("%d free calls, counted %d, want at most %d", n, f.nfree, maxFree)
 		}
-	})
-}
-
-func BenchmarkFlight(b *testing.B) {
-	b.Run("uncontended", func(b *testing.B) {
-		var f flight[Status, flightTries]
-		ctx := b.Context()
-		fn := func(context.Context, string, *flightTries) (Status, error) { return Status{}, nil }
-		b.ReportAllocs()
-		for b.Loop() {
-			f.do(ctx, "job-1", fn)
-		}
-	})
-	b.Run("64-way", func(b *testing.B) {
-		var f flight[Status, flightTries]
-		fn := func(context.Context, string, *flightTries) (Status, error) { runtime.Gosched(); return Status{}, nil }
-		b.ReportAllocs()
-		b.SetParallelism(max(1, 64/runtime.GOMAXPROCS(0)))
-		b.RunParallel(func(pb *testing.PB) {
-			ctx, cancel := context.WithCancel(b.Context())
-			defer cancel()
-			for pb.Next() {
-				f.do(ctx, "job-1", fn)
-			}
-		})
 	})
 }

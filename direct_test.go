@@ -1,14 +1,12 @@
 package vtclient_test
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -130,57 +128,6 @@ func TestTransportsThatBreakTheirContract(t *testing.T) {
 				}
 				if sent != 3 {
 					t.Errorf("the transport was called %d times, want 3", sent)
-				}
-			})
-		})
-	}
-}
-
-// retryFunc is a Backoff made of a function.
-type retryFunc func(vtclient.Attempt) (time.Duration, bool)
-
-func (f retryFunc) Next(a vtclient.Attempt) (time.Duration, bool) { return f(a) }
-
-// Attempt.Elapsed counts for retrying from where the first try began, and not from
-// its end.
-func TestRetryingCountsFromTheBeginningOfTheFirstTry(t *testing.T) {
-	slow := func(ctx context.Context) error {
-		select {
-		case <-time.After(2 * time.Second):
-			return errors.New("down")
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	var got []time.Duration
-	retry := vtclient.WithRetry(retryFunc(func(a vtclient.Attempt) (time.Duration, bool) {
-		got = append(got, a.Elapsed)
-		return time.Second, a.Number < 3
-	}))
-	for _, tt := range []struct {
-		name string
-		opts []vtclient.Option
-		base string
-	}{
-		{"HTTP", []vtclient.Option{vtclient.WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
-			return nil, slow(r.Context())
-		})})}, "http://backend.invalid"},
-		{"WithFetch", []vtclient.Option{vtclient.WithFetch(func(ctx context.Context, _ string) (vtclient.Status, error) {
-			return vtclient.Status{}, slow(ctx)
-		})}, ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, err := vtclient.New(tt.base, append(tt.opts, retry)...)
-				if err != nil {
-					t.Fatal(err)
-				}
-				got = nil
-				if _, err := c.Status(t.Context(), "a"); err == nil {
-					t.Error("no error")
-				}
-				if want := []time.Duration{2 * time.Second, 5 * time.Second, 8 * time.Second}; !slices.Equal(got, want) {
-					t.Errorf("elapsed %v, want %v", got, want)
 				}
 			})
 		})

@@ -1,0 +1,107 @@
+package vtclient
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// An admission decides when a request may be sent: it bounds the requests in flight and
+// their rate, and sends none while a 429 holds the client or the breaker refuses.
+type admission struct {
+	clock   *clock
+	gate    chan struct{} // holds a token for each request in flight
+	limiter Limiter       // nil: none
+	breaker Breaker       // nil: none
+
+	holdUntil atomic.Int64              // the end of a 429's pause; 0: there was none
+	holdFault atomic.Pointer[HTTPError] // that 429
+}
+
+// enter takes a place in flight and waits for the limiter. If it reports true, leave
+// must follow; if not, out has the reason. The gate and the limiter come before the
+// breaker, so that no permit is held in a queue.
+func (a *admission) enter(ctx context.Context, asked inquiry, number int, out *outcome) (ok bool) {
+	if d := a.held(); d > 0 {
+		out.verdict, out.hint = held, d
+		return false
+	}
+	if !a.takePlace(ctx, out) {
+		return false
+	}
+	defer func() {
+		if !ok { // after a panic of the limiter, too
+			a.leave()
+		}
+	}()
+	if a.limiter != nil {
+		if err := a.limiter.Wait(ctx); err != nil {
+			if expired(ctx) {
+				out.verdict = left
+				return false
+			}
+			out.verdict, out.limited = fault, true
+			out.err = &TransportError{Details: asked.details(number), Err: fmt.Errorf("refused by the limiter: %w", hideContextErrors(err))}
+			return false
+		}
+	}
+	return a.open(ctx, out)
+}
+
+// takePlace waits for a place in flight.
+func (a *admission) takePlace(ctx context.Context, out *outcome) bool {
+	select {
+	case a.gate <- struct{}{}:
+		return true
+	default:
+	}
+	select {
+	case a.gate <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		out.verdict = left
+		return false
+	}
+}
+
+func (a *admission) leave() { <-a.gate }
+
+// open reports whether nothing that came up in a queue keeps a request from being sent:
+// a 429, or the end of the context.
+func (a *admission) open(ctx context.Context, out *outcome) bool {
+	if d := a.held(); d > 0 {
+		out.verdict, out.hint = held, d
+		return false
+	}
+	if expired(ctx) {
+		out.verdict = left
+		return false
+	}
+	return true
+}
+
+// held returns how long a 429 still holds the client.
+func (a *admission) held() time.Duration {
+	until := a.holdUntil.Load()
+	if until == 0 {
+		return 0
+	}
+	return max(0, time.Duration(until-a.clock.now()))
+}
+
+// hold429 makes a 429's pause hold for the whole client, unless another one lasts longer.
+func (a *admission) hold429(err *HTTPError) {
+	if err.RetryAfter <= a.held() {
+		return
+	}
+	shared := *err // the caller's is completed with what comes next, while others read this one
+	a.holdFault.Store(&shared)
+	until := later(a.clock.now(), err.RetryAfter)
+	for {
+		old := a.holdUntil.Load()
+		if until <= old || a.holdUntil.CompareAndSwap(old, until) {
+			return
+		}
+	}
+}

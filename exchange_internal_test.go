@@ -1,0 +1,194 @@
+package vtclient
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+type refusingLimiter struct{}
+
+func (refusingLimiter) Wait(context.Context) error { return errors.New("too many") }
+
+// A limiter's refusal is a fault in which nothing was sent and that is no outage of the
+// backend; its text names the limiter.
+func TestALimitersRefusalIsNoOutage(t *testing.T) {
+	c, err := New("http://stub.invalid", WithLimiter(refusingLimiter{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := c.exchange(t.Context(), inquiry{id: "j"}, 1)
+	if out.verdict != fault || !out.limited || out.requests != 0 || out.number != 1 || !strings.Contains(out.err.Error(), "refused by the limiter: too many") {
+		t.Errorf("%+v", out)
+	}
+	if c.outageSince.Load() != 0 {
+		t.Error("an outage of the backend")
+	}
+}
+
+// A fault of the backend is one.
+func TestAFaultBeginsAnOutageAndAnAnswerEndsIt(t *testing.T) {
+	var answer error
+	c, err := New("", WithFetch(func(context.Context, string) (Status, error) { return Status{State: StatePending}, answer }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, answer = range []error{errors.New("down"), nil} {
+		if out := c.exchange(t.Context(), inquiry{id: "j"}, 1); out.limited || (c.outageSince.Load() != 0) != (answer != nil) {
+			t.Errorf("%v: an outage since %d", answer, c.outageSince.Load())
+		}
+	}
+}
+
+// traced is a client that asks a function, and the names of its traces with their errors.
+// The breaker's reports are among them.
+func traced(t *testing.T, fetch func(id string) (Status, error), opts ...Option) (*Client, *[]string) {
+	t.Helper()
+	var seen []string
+	note := func(name string) func(context.Context, TraceInfo) {
+		return func(_ context.Context, i TraceInfo) {
+			if i.Err != nil {
+				name += " " + i.Err.Error()
+			}
+			seen = append(seen, name)
+		}
+	}
+	c, err := New("", append([]Option{
+		WithFetch(func(_ context.Context, id string) (Status, error) { return fetch(id) }), WithCache(nil),
+		WithBreaker(reporting(func(err error) {
+			switch {
+			case err == nil:
+				seen = append(seen, "well")
+			case errors.Is(err, context.Canceled):
+				seen = append(seen, "neutral")
+			default:
+				seen = append(seen, "unwell")
+			}
+		})),
+		WithTrace(Trace{Sent: note("sent"), Answered: note("answered"), Refused: note("refused")}),
+	}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, &seen
+}
+
+// stubClient answers every request with a code and a header.
+func stubClient(code int, key, value string) *http.Client {
+	return &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: code, Header: http.Header{key: {value}}, Body: http.NoBody, Request: r}, nil
+	})}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+type reporting func(error)
+
+func (f reporting) Allow() (func(error), error) { return f, nil }
+
+// What is not sent has no trace, unless its Sent has been shown: then it has an Answered,
+// and a number of its own. The breaker learns nothing from it.
+func TestWhatIsNotSentIsNotTraced(t *testing.T) {
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	pause := func(c *Client) {
+		c.hold429(&HTTPError{Details: Details{RetryAfter: time.Minute}})
+	}
+	for _, tt := range []struct {
+		name   string
+		ctx    context.Context // nil: one without an end
+		wanted []bool          // in turn, at each look; none: it always is
+		before func(*Client)
+		sent   func(*Client) // during Sent
+		opts   []Option
+		want   verdict
+		number int
+		seen   []string
+	}{
+		{name: "sent", want: answered, number: 7, seen: []string{"sent", "well", "answered"}},
+		{name: "the context is done", ctx: done, want: left, number: 6},
+		{name: "a 429 holds the client", before: pause, want: held, number: 6},
+		{name: "not wanted", wanted: []bool{false}, want: left, number: 6, seen: []string{"neutral"}},
+		{name: "a limiter refuses", opts: []Option{WithLimiter(refusingLimiter{})}, want: fault, number: 7},
+		{name: "no longer wanted after Sent", wanted: []bool{true, false}, want: left, number: 7, seen: []string{"sent", "neutral", "answered context canceled"}},
+		{name: "held after Sent", sent: pause, want: held, number: 7,
+			seen: []string{"sent", "neutral", "answered not sent: a 429 holds all requests of this client"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			asked := 0
+			var c *Client
+			if tt.sent != nil {
+				tt.opts = append(tt.opts, WithTrace(Trace{Sent: func(context.Context, TraceInfo) { tt.sent(c) }}))
+			}
+			c, seen := traced(t, func(string) (Status, error) { asked++; return Status{State: StatePending}, nil }, tt.opts...)
+			if tt.before != nil {
+				tt.before(c)
+			}
+			if tt.ctx == nil {
+				tt.ctx = t.Context()
+			}
+			about := inquiry{id: "j"}
+			if tt.wanted != nil {
+				about.by = &scriptedAsker{tt.wanted}
+			}
+			out := c.exchange(tt.ctx, about, 7)
+			if out.verdict != tt.want || out.number != tt.number || !slices.Equal(*seen, tt.seen) || (asked == 1) != (tt.want == answered) {
+				t.Errorf("verdict %d, number %d, %d calls, seen %q", out.verdict, out.number, asked, *seen)
+			}
+			if len(c.gate) != 0 {
+				t.Error("a place in flight is not given back")
+			}
+		})
+	}
+}
+
+// The error of an Answered whose caller ran out of time during Sent is that of its context.
+func TestTheTimeRunsOutDuringSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, seen := traced(t, func(string) (Status, error) { t.Error("sent"); return Status{}, nil },
+			WithTrace(Trace{Sent: func(context.Context, TraceInfo) { time.Sleep(time.Minute) }}))
+		mine := errors.New("mine")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, mine)
+		defer cancel()
+		if out := c.exchange(ctx, inquiry{id: "j"}, 1); out.verdict != left {
+			t.Errorf("verdict %d", out.verdict)
+		}
+		if want := []string{"sent", "neutral", "answered context deadline exceeded: mine"}; !slices.Equal(*seen, want) {
+			t.Errorf("%q, want %q", *seen, want)
+		}
+	})
+}
+
+// A pause that comes with another fault than a 429 does not hold the client.
+func TestOnlyA429HoldsTheClient(t *testing.T) {
+	for code, want := range map[int]time.Duration{429: time.Minute, 503: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			c, err := New("http://stub.invalid", WithHTTPClient(stubClient(code, "Retry-After", "60")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := c.exchange(t.Context(), inquiry{id: "j"}, 1)
+			if out.verdict != fault || out.hint != time.Minute || c.held() != want {
+				t.Errorf("%d: verdict %d, a pause of %v, held for %v", code, out.verdict, out.hint, c.held())
+			}
+		})
+	}
+}
+
+// A scriptedAsker wants the answer or not, in turn.
+type scriptedAsker struct{ script []bool }
+
+func (a *scriptedAsker) wanted() bool {
+	w := a.script[0]
+	a.script = a.script[1:]
+	return w
+}
+
+func (*scriptedAsker) freed() {}

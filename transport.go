@@ -1,0 +1,87 @@
+package vtclient
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// httpClient returns a client that may be used with n requests in flight, and
+// the n that its transport has connections for.
+func httpClient(given *http.Client, n int) (*http.Client, int) {
+	if given == nil {
+		t, ok := http.DefaultTransport.(*http.Transport)
+		if ok {
+			t = t.Clone()
+		} else { // a program has put a wrapper there
+			t = &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
+				IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second}
+		}
+		if t.MaxConnsPerHost > 0 {
+			n = min(n, t.MaxConnsPerHost)
+		}
+		// net/http keeps two idle connections per host: beyond two requests at
+		// once, nearly every request would open and close one.
+		t.MaxIdleConns, t.MaxIdleConnsPerHost = n, n
+		t.MaxResponseHeaderBytes = 64 << 10
+		return &http.Client{Transport: t, CheckRedirect: checkRedirect(nil)}, n
+	}
+	hc := *given
+	hc.CheckRedirect = checkRedirect(given.CheckRedirect)
+	rt := hc.Transport
+	if rt == nil {
+		rt = http.DefaultTransport
+	}
+	if t, ok := rt.(*http.Transport); ok && t.MaxConnsPerHost > 0 {
+		n = min(n, t.MaxConnsPerHost)
+	}
+	return &hc, n
+}
+
+// leavesHeader reports whether hc does not write to the header of a request. net/http's own
+// transport does not; others are known to although they should not, and a jar's cookies go
+// there.
+func leavesHeader(hc *http.Client) bool {
+	_, ok := hc.Transport.(*http.Transport)
+	return ok && hc.Jar == nil
+}
+
+// checkRedirect refuses what would carry credentials to where they do not
+// belong: net/http drops Authorization on the way to another host, but not
+// X-Api-Key and its like.
+func checkRedirect(next func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
+	return func(req *http.Request, via []*http.Request) error {
+		from := via[0].URL
+		to := req.URL
+		upgrade := from.Scheme == "http" && port(from) == "80" && to.Scheme == "https" && port(to) == "443"
+		switch {
+		case !strings.EqualFold(from.Hostname(), to.Hostname()),
+			!upgrade && (from.Scheme != to.Scheme || port(from) != port(to)):
+			return fmt.Errorf("%w: from %s to %s", ErrRedirect, origin(from), origin(to))
+		case len(via) >= 10:
+			return fmt.Errorf("%w: more than 10 in a row", ErrRedirect)
+		case next != nil:
+			err := next(req, via)
+			if err != nil && err != http.ErrUseLastResponse {
+				err = fmt.Errorf("%w: %w", ErrRedirect, err)
+			}
+			return err
+		}
+		return nil
+	}
+}
+
+func port(u *url.URL) string {
+	switch p := u.Port(); {
+	case p != "":
+		return p
+	case u.Scheme == "https":
+		return "443"
+	default:
+		return "80"
+	}
+}
+
+func origin(u *url.URL) string { return oneLine(u.Scheme+"://"+u.Host, 200) }

@@ -1,0 +1,75 @@
+package vtclient
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// contextCause describes why ctx is done: it matches ctx.Err() and, where the
+// caller gave one, the cause.
+func contextCause(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	switch {
+	case err == nil: // its deadline has come; its timer is about to fire
+		return context.DeadlineExceeded
+	case errors.Is(cause, err):
+		return cause
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}
+
+// A refusedUntil is the cause of a wait's end where nothing came of it since the
+// breaker's last refusal. Its text is composed when it is asked for, as the cause
+// may be the caller's own error.
+type refusedUntil struct{ cause, refusal error }
+
+func (e *refusedUntil) Error() string {
+	return e.cause.Error() + ", while the breaker let nothing through (" + e.refusal.Error() + ")"
+}
+func (e *refusedUntil) Unwrap() []error { return []error{e.cause, e.refusal} }
+
+// asSaid keeps the text of an error as it is now: that of a breaker has the time that
+// is left.
+func asSaid(err error) error { return &textError{err.Error(), err} }
+
+// brief shows the text of an error from outside on one bounded line.
+func brief(err error) error { return &textError{inside(err), err} }
+
+// A textError has a text of its own in the place of err's, and wraps err.
+type textError struct {
+	text string
+	err  error
+}
+
+func (e *textError) Error() string { return e.text }
+func (e *textError) Unwrap() error { return e.err }
+
+// A foreignError is an error from outside under a text that may be shown. It matches
+// what err does, except for the context errors: those belong to the caller's own context.
+type foreignError struct {
+	text  string
+	err   error // nil: dropped
+	typed bool  // errors.As finds what err has
+}
+
+// hideContextErrors returns err, as a foreignError if it matches a context error.
+func hideContextErrors(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return &foreignError{text: err.Error(), err: err}
+	}
+	return err
+}
+
+func (e *foreignError) Error() string { return e.text }
+
+func (e *foreignError) Timeout() bool {
+	var t interface{ Timeout() bool }
+	return errors.As(e.err, &t) && t.Timeout()
+}
+
+func (e *foreignError) Is(target error) bool {
+	return target != context.Canceled && target != context.DeadlineExceeded && errors.Is(e.err, target)
+}
+
+func (e *foreignError) As(target any) bool { return e.typed && errors.As(e.err, target) }
