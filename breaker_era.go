@@ -119,7 +119,9 @@ func (e *era) trip(reason string) {
 
 // tenth returns which tenth of a window it is, counted from the start of e.
 func (e *era) tenth() int64 {
-	return int64(time.Since(e.start) / e.b.step)
+	// Not below 0: a breaker made outside of a synctest bubble has begun long after
+	// the time inside.
+	return max(0, int64(time.Since(e.start)/e.b.step))
 }
 
 // bucket returns the bucket of a tenth, emptied if an older tenth had it. A

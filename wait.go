@@ -25,7 +25,6 @@ import (
 func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (Status, error) {
 	in, wc, ev := c.begin(ctx, jobID, opts, false)
 	if ev == nil {
-		c.engine.join(in, jobID, &wc.job, c.firstDue(&wc.job))
 		ev = c.follow(in, wc, nil)
 	}
 	return ev.status, ev.verdict()
@@ -41,7 +40,6 @@ func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) it
 	return func(yield func(Status, error) bool) {
 		in, wc, ev := c.begin(ctx, jobID, opts, true)
 		if ev == nil {
-			c.engine.join(in, jobID, &wc.job, c.firstDue(&wc.job))
 			ev = c.follow(in, wc, func(ev *event) bool { return yield(ev.status, nil) })
 		}
 		if ev != nil {
@@ -78,14 +76,16 @@ func (c *Client) follow(in *inbox, wc *waitConfig, observe func(*event) bool) *e
 	}
 }
 
-// begin prepares a wait for one job: it returns an inbox, which has to be closed with
-// leave, or the event that ends the wait already.
+// begin begins to wait for one job: with an inbox, which has to be closed with leave, or
+// with the event that ends the wait already.
 func (c *Client) begin(ctx context.Context, jobID string, opts []WaitOption, watch bool) (*inbox, *waitConfig, *event) {
 	wc, ev := c.foregone(ctx, jobID, opts)
 	if ev != nil {
 		return nil, nil, ev
 	}
-	return newInbox(ctx, c.deadline(ctx), watch || wc.onProgress != nil, wc.onError != nil), wc, nil
+	in := newInbox(ctx, c.deadline(ctx), watch || wc.onProgress != nil, wc.onError != nil)
+	c.engine.join(in, jobID, &wc.job, c.firstDue(&wc.job))
+	return in, wc, nil
 }
 
 // foregone returns the event that ends a wait before it has begun, nil if there is none.
