@@ -34,13 +34,6 @@ func (e *engine) awaitRoom(in *inbox) bool {
 	}
 }
 
-// isClosed reports whether the caller of an inbox has left.
-func (e *engine) isClosed(in *inbox) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return in.closed
-}
-
 // take returns the inbox's next event, or nil if there is none. An inbox that
 // has room again gets back its turns, so that all of its polls go on.
 func (e *engine) take(in *inbox) *event {

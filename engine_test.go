@@ -619,7 +619,7 @@ func TestALimitCountsFromWhereAWaitJoined(t *testing.T) {
 		c, f := startFake(t, always(pending), WithPolling(Exponential{Base: 10 * time.Second, Multiplier: 1, Limit: 10}))
 		start := time.Now()
 		var wg sync.WaitGroup
-		for _, joins := range []time.Duration{0, 0, 45 * time.Second, 85 * time.Second} {
+		for _, joins := range []time.Duration{0, 45 * time.Second, 85 * time.Second} {
 			wg.Go(func() {
 				time.Sleep(joins)
 				_, err := c.Wait(t.Context(), "a")
@@ -648,7 +648,7 @@ func TestLeavingIsLeftToTheBackground(t *testing.T) {
 					return
 				}
 			}
-			yield(Job{})
+			yield(Job{ID: "x", Expect: -1}) // is refused
 		}) {
 			if n++; n == 1 {
 				break

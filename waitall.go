@@ -74,17 +74,23 @@ type feedEnd struct {
 	goexit   bool // also where it panicked
 }
 
+// again does it again.
+func (end feedEnd) again() {
+	if end.panicked != nil {
+		panic(end.panicked)
+	}
+	if end.goexit {
+		runtime.Goexit()
+	}
+}
+
 // feed hands the jobs of a sequence to the engine until the inbox is closed.
 func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
 	enter := (*lookup).enter
 	if _, own := c.cache.(*MemoryCache[Status]); c.cache != nil && !own {
-		ahead := make(lookups, lookupsAtOnce)
-		entered := make(chan struct{})
-		go func() {
-			defer close(entered)
-			ahead.enter(in)
-		}()
-		defer func() { close(ahead); <-entered }()
+		ahead := &lookups{queue: make(chan *lookup, lookupsAtOnce), over: make(chan struct{})}
+		go ahead.enter(in)
+		defer ahead.close()
 		enter = ahead.begin
 	}
 	for job := range jobs {
@@ -147,27 +153,49 @@ func (l *lookup) enter(in *inbox) bool {
 const lookupsAtOnce = 64
 
 // lookups are under way, in the order of the sequence.
-type lookups chan *lookup
+type lookups struct {
+	queue chan *lookup
+	over  chan struct{} // is closed when nothing is handed over any more
+	end   feedEnd
+}
 
 // begin begins to look up a job. It reports false if the inbox is closed.
-func (ls lookups) begin(l *lookup, in *inbox) bool {
+func (ls *lookups) begin(l *lookup, in *inbox) bool {
 	l.done = make(chan struct{})
 	go func() {
 		defer close(l.done)
 		defer func() { l.panicked = recover() }()
 		l.check(in.ctx)
 	}()
-	ls <- l
-	return !l.c.engine.isClosed(in)
+	select {
+	case ls.queue <- l:
+		return true
+	case <-ls.over:
+		return false
+	}
 }
 
-// enter hands over the jobs that have been looked up.
-func (ls lookups) enter(in *inbox) {
-	open := true
-	for l := range ls {
-		<-l.done
-		open = open && l.enter(in)
+// enter hands over the jobs that have been looked up until the inbox is closed.
+func (ls *lookups) enter(in *inbox) {
+	ls.end.goexit = true
+	defer func() {
+		ls.end.panicked = recover()
+		close(ls.over)
+	}()
+	for l := range ls.queue {
+		if <-l.done; !l.enter(in) {
+			break
+		}
 	}
+	ls.end.goexit = false
+}
+
+// close waits until all jobs are handed over. What the caller's code did there is done
+// again on this goroutine.
+func (ls *lookups) close() {
+	close(ls.queue)
+	<-ls.over
+	ls.end.again()
 }
 
 // drain yields the results of a batch until all have come.
@@ -207,12 +235,8 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 		case <-done:
 			done, over = nil, true
 		case end := <-fed:
-			switch fed = nil; {
-			case end.panicked != nil:
-				panic(end.panicked)
-			case end.goexit:
-				runtime.Goexit()
-			}
+			fed = nil
+			end.again()
 		case <-grace:
 			if c.engine.empty(in) { // else a job came in the same moment
 				return
