@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Faults says what goes wrong, and how often. Each rate is the share of requests, 0 to
+// Faults describes what goes wrong, and how often. Each rate is the share of requests, 0 to
 // 1, that meet the fault. A request meets one at most, so the rates must not add up to
 // more than 1. The zero Faults is none.
 //

@@ -350,7 +350,7 @@ func TestCreateOverHTTPRefuses(t *testing.T) {
 			{`{"fail":"yes"}`, `fail: "yes" is not true or false`, 400},
 			{`{"message":[1]}`, `message: [1] is not a string`, 400},
 			{`{"result":3}`, `result: 3 is not an object`, 400},
-			{`{"durration":3}`, `durration: no such member: know id, duration, fail, message, result`, 400},
+			{`{"durration":3}`, `durration: no such member: there are id, duration, fail, message, result`, 400},
 			{`[]`, `body: not a JSON object: `, 400},
 			{`{} {}`, `body: not a JSON object: `, 400},
 			{`{"id":`, `body: not a JSON object: `, 400},

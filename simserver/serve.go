@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// An api is one backend's way to speak of jobs. The server speaks all that it knows at
-// once: their paths differ.
+// An api is one backend's API for jobs. The server serves all of them at once: their
+// paths differ.
 type api struct {
-	// route says what a request wants; ok is false if its path is not the api's.
+	// route parses a request; ok is false if its path is not the api's.
 	route func(s *Server, r *http.Request) (o op, ok bool)
 
 	// fault words an error that has nothing to do with a job: no token, an injected
@@ -22,10 +22,10 @@ type api struct {
 	requestID bool // its answers carry an X-Request-Id
 }
 
-// The first one answers for paths that none knows.
+// The first one answers for the paths of none.
 var apis = []*api{&plain, &heygen}
 
-// An op is what a request wants.
+// An op is a request, parsed.
 type op struct {
 	ids []string // the jobs whose status is asked for; nil: it is no status request
 	run func(s *Server, r *http.Request) answer
