@@ -78,7 +78,7 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 		{"unreadable answer", exitError, func(w net.Conn) { body(w, "200 OK", hostile+token) }},
 		{"unknown state", exitError, func(w net.Conn) { body(w, "200 OK", `{"result":`+string(inJSON)+`}`) }},
 		{"message", exitJobFailed, func(w net.Conn) { body(w, "200 OK", `{"result":"error","message":`+string(inJSON)+`}`) }},
-		{"message on the way", exitError, func(w net.Conn) {
+		{"message on the way", exitStillRunning, func(w net.Conn) {
 			body(w, "200 OK", `{"result":"pending","progress":1e308,"message":`+string(inJSON)+`}`)
 		}},
 		{"pause", exitError, func(w net.Conn) { body(w, "503 Busy\r\nRetry-After: "+inHeader+token, "") }},

@@ -51,9 +51,9 @@ func TestWaitLearns(t *testing.T) {
 func TestEstimateGoesByTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked vtclient.Attempt
-		b := newBoard(&plain{io.Discard}, false)
+		b := newBoard(&plain{w: io.Discard}, false)
 		b.started = time.Now().Add(-time.Hour)
-		b.explain = func(a vtclient.Attempt) vtclient.Forecast { asked = a; return vtclient.Forecast{} }
+		b.forecast = func(a vtclient.Attempt) vtclient.Forecast { asked = a; return vtclient.Forecast{} }
 		b.add("film")
 		time.Sleep(time.Minute)
 		b.progress(vtclient.Status{JobID: "film", State: vtclient.StatePending, CheckedAt: time.Now()})

@@ -237,7 +237,7 @@ func TestProcessCompletedAndFailed(t *testing.T) {
 	if err, ok := results["good"]; err != nil || !ok {
 		t.Errorf("good: %v", err)
 	}
-	cli.wantExit(exitJobFailed, "good: completed, ", "bad: failed, ", "the backend says: no speech found", "1 completed, 1 failed")
+	cli.wantExit(exitJobFailed, "good: completed, ", "bad: failed, ", "the backend's reason: no speech found", "1 completed, 1 failed")
 
 	good := start(t, "vt wait", "wait", "-url", url, "good")
 	good.wantExit(exitOK, "1 job in ", ": 1 completed")
