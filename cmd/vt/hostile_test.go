@@ -179,7 +179,7 @@ func TestProcessDoesNotShowWhatServersSendUnasked(t *testing.T) {
 		}
 	}()
 	cli := start(t, "vt wait", "wait", "-url", "http://"+ln.Addr().String(), "-every", "100ms", "-timeout", "1s", "j")
-	cli.wantExit(exitError, "j: timeout, ")
+	cli.wantExit(exitStillRunning, "j: still running, ")
 	if out := strings.Join(cli.seen, "\n"); strings.Contains(out, "nsolicited") || strings.Contains(out, "unasked") {
 		t.Error(out)
 	}

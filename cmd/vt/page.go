@@ -229,7 +229,7 @@ func (t *timeline) watch(backend func() *simserver.Server, also func(simserver.E
 						mark = markEnded
 					}
 				}
-				if ok {
+				if ok || x.Fault != "" { // the job may be created by a later request
 					marks[mark] = append(marks[mark], id)
 				}
 			}

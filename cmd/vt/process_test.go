@@ -261,7 +261,7 @@ func TestProcessTimedOut(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &w) || w.Requests < 3 || st.State != vtclient.StatePending {
 		t.Errorf("got %+v, %v", st, err)
 	}
-	cli.wantExit(exitError, "slow: timeout, ", "last answer: pending")
+	cli.wantExit(exitStillRunning, "slow: still running, ", "last answer: pending")
 }
 
 func TestProcessUnreachable(t *testing.T) {
