@@ -66,6 +66,7 @@ type board struct {
 	byID      map[string]*job
 	open      int  // jobs that are waited for
 	answered  bool // some answer has come
+	lastFault string
 	requests  int  // each once, however many jobs it asks for
 	faults    int  // likewise, those that were survived
 	unshown   []*fault
@@ -175,6 +176,7 @@ func (b *board) fault(err error) {
 		b.faults++
 	}
 	j.lastFault = b.causeText(j.id, err)
+	b.lastFault = j.lastFault
 	b.page.mark(j.id, time.Now(), markOf(d.StatusCode))
 	f := &fault{job: j, age: j.age(), err: err, text: j.lastFault, kind: b.words.Replace(faultKind(err))}
 	switch {
@@ -321,19 +323,20 @@ func (b *board) status() string {
 	return line
 }
 
-// noAnswer is a line for a wait that has had no answer so far; "" for others.
+// noAnswer is a line for a wait whose requests have had no answer so far; "" for others.
 func (b *board) noAnswer() string {
-	if b.answered {
+	if b.answered || b.requests == 0 {
 		return ""
 	}
 	waited := time.Since(b.began)
-	for _, j := range b.jobs {
-		if j.ended.IsZero() && j.lastFault != "" {
-			left := max(0, b.tolerance-waited)
-			return fmt.Sprintf("no answer so far, for %s; gives up within %s: %s", seconds(waited), seconds(left), j.lastFault)
-		}
+	line := "no answer so far, for " + seconds(waited)
+	switch left := b.tolerance - waited; {
+	case b.lastFault == "":
+		return line
+	case left > 0:
+		line += "; gives up within " + seconds(left)
 	}
-	return fmt.Sprintf("no answer so far, for %s", seconds(waited))
+	return line + ": " + b.lastFault
 }
 
 // details returns the facts about the exchange that an error comes from.

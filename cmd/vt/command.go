@@ -51,11 +51,12 @@ Environment:
 	VT_TOKEN               wait, serve: the token that wait sends as
 	                       "Authorization: Bearer", and that the simulated
 	                       backend asks for
-	HEYGEN_API_KEY         the same with -api heygen: the key, sent as "x-api-key"
-	HEYGEN_WEBHOOK_SECRET  wait -listen, serve -webhook: what webhooks are signed
-	                       with
-	There are no flags for these, since other users of a machine can read a command
-	line.
+	HEYGEN_API_KEY         the same with -api heygen: the key, sent as
+	                       "x-api-key"
+	HEYGEN_WEBHOOK_SECRET  wait -listen, serve -webhook: what webhooks are
+	                       signed with
+	There are no flags for these, since other users of a machine can read a
+	command line.
 `
 
 // An env is what a command may touch.
@@ -105,13 +106,13 @@ func (e *env) run(ctx context.Context, args []string) int {
 
 func (e *env) dispatch(ctx context.Context, args []string) int {
 	if len(args) == 0 {
-		fmt.Fprint(e.stderr, usage)
+		fmt.Fprint(e.stderr, indent(usage))
 		return exitError
 	}
 	name, args := args[0], args[1:]
 	if name == "help" || name == "-h" || name == "-help" || name == "--help" {
 		if len(args) == 0 {
-			fmt.Fprint(e.stdout, usage+exitCodes)
+			fmt.Fprint(e.stdout, indent(usage+exitCodes))
 			return exitOK
 		}
 		name, args = args[0], []string{"-h"}
@@ -129,9 +130,12 @@ func (e *env) dispatch(ctx context.Context, args []string) int {
 		fmt.Fprintln(e.stdout, "vt", version())
 		return exitOK
 	}
-	fmt.Fprintf(e.stderr, "vt: unknown command %s\n\n%s", clean(fmt.Sprintf("%q", name)), usage)
+	fmt.Fprintf(e.stderr, "vt: unknown command %s\n\n%s", clean(fmt.Sprintf("%q", name)), indent(usage))
 	return exitError
 }
+
+// indent makes a help text fit into 80 columns: tabs take four of them.
+func indent(help string) string { return strings.ReplaceAll(help, "\t", "    ") }
 
 // version is the module's version, or the commit where it was built from a checkout.
 func version() string {
@@ -169,10 +173,10 @@ func (e *env) parse(fs *flag.FlagSet, synopsis string, args []string) (rest []st
 	for {
 		err := fs.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(e.stdout, strings.TrimLeft(synopsis, "\n"), "\nFlags:\n")
+			fmt.Fprint(e.stdout, indent(strings.TrimLeft(synopsis, "\n")), "\nFlags:\n")
 			fs.SetOutput(e.stdout)
 			fs.PrintDefaults()
-			fmt.Fprint(e.stdout, exitCodes)
+			fmt.Fprint(e.stdout, indent(exitCodes))
 			return nil, exitOK, false
 		}
 		if err != nil {

@@ -116,14 +116,18 @@ const (
 	forecastSpread = 3
 )
 
-// outlook returns what the cadence expects of the pending job; ok is false where that
+// outlook returns what the cadence expects of a job that goes on; ok is false where that
 // means nothing yet.
 func (j *job) outlook() (age time.Duration, f vtclient.Forecast, ok bool) {
-	if j.forecast == nil || j.state != vtclient.StatePending || j.resultMissing {
+	if j.forecast == nil || j.state.Terminal() || j.resultMissing || j.lastFault != "" {
 		return 0, f, false
 	}
 	age = time.Since(j.started)
-	f = j.forecast(vtclient.Attempt{Number: j.requests(), Elapsed: age, PendingAt: j.lastPending.Sub(j.started)})
+	at := vtclient.Attempt{Number: j.requests(), Elapsed: age}
+	if !j.lastPending.IsZero() {
+		at.PendingAt = j.lastPending.Sub(j.started)
+	}
+	f = j.forecast(at)
 	return age, f, f.Jobs >= forecastJobs && age+f.P90 <= forecastSpread*(age+f.Median)
 }
 

@@ -16,8 +16,10 @@ type plain struct {
 // pending answer.
 const manyJobs = 20
 
-// A line about all jobs comes after each of these times at least, and at most.
+// A line about all jobs comes early once, and then after one of these times at least, and
+// the other at most.
 const (
+	statusFirst = time.Second
 	statusLeast = 10 * time.Second
 	statusMost  = 5 * time.Minute
 )
@@ -63,11 +65,18 @@ func (p *plain) done(j *job) {
 // and where there are too many jobs for a line each.
 func (p *plain) draw(b *board) {
 	waited := time.Since(b.began)
-	if p.next = max(p.next, statusLeast); waited < p.next {
+	if p.next = max(p.next, statusFirst); waited < p.next {
 		return
 	}
-	p.next = waited + min(max(statusLeast, waited/2), statusMost)
-	text := b.noAnswer()
+	text := ""
+	if p.next >= statusLeast {
+		text = b.noAnswer()
+	}
+	if p.next == statusFirst {
+		p.next = statusLeast
+	} else {
+		p.next = waited + min(max(statusLeast, waited/2), statusMost)
+	}
 	if text == "" && len(b.jobs) > manyJobs && b.open > 0 {
 		text = b.status()
 	}
