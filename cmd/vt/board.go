@@ -67,8 +67,8 @@ type board struct {
 	open      int  // jobs that are waited for
 	answered  bool // some answer has come
 	lastFault string
-	requests  int  // each once, however many jobs it asks for
-	faults    int  // likewise, those that were survived
+	requests  int // each once, however many jobs it asks for
+	faults    int // likewise, those that were survived
 	unshown   []*fault
 	shown     map[string]bool // the kinds of faults since the last answer
 	finalized bool            // the summary is written

@@ -17,7 +17,7 @@ const (
 	demoDuration = "lognormal:4s,0.25"
 	demoCost     = 100 * time.Millisecond
 	demoFaults   = "503:5%,cut:5%,limit=3"
-	demoSeed     = 1
+	demoSeed     = 6
 	demoLessons  = 200
 )
 

@@ -68,7 +68,7 @@ func (t *terminal) draw(b *board) {
 			put(j.line(width, t.paint))
 		}
 	}
-	if !whole {
+	if !whole && rows > 1 {
 		put(b.status())
 	}
 	buf.WriteString("\x1b[J\x1b[?7h")
