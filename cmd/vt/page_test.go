@@ -198,7 +198,7 @@ func TestTimelineDropsTheOldestQuarter(t *testing.T) {
 	if n != maxEvents+10 || len(b.Events) != maxEvents*3/4+10 || !b.First {
 		t.Errorf("%d events of %d", len(b.Events), n)
 	}
-	if b, n = page.after(n - 1); len(b.Events) != 1 || b.First || !strings.Contains(string(b.Events[0]), fmt.Sprint(maxEvents+9)) {
+	if b, _ = page.after(n - 1); len(b.Events) != 1 || b.First || !strings.Contains(string(b.Events[0]), fmt.Sprint(maxEvents+9)) {
 		t.Errorf("the last event is %s", b.Events)
 	}
 	if b, _ = page.after(5); len(b.Events) != maxEvents*3/4+10 {

@@ -47,6 +47,24 @@ func (p *plan) chart(ctx context.Context, results []planned) (*chart, error) {
 		command:  p.command,
 		cost:     p.cost.Seconds(),
 	}
+	c.addMarks(results)
+	s := newSearch(p.durations, p.cost)
+	mean := p.mean()
+	c.curves = append(c.curves,
+		s.family("fixed intervals", "constants", mean/250, mean, func(d time.Duration) backoff { return backoff{d, d, 1} }),
+		s.family("doubling up to 30 × the first interval", "exponentials", mean/7500, mean/10, func(d time.Duration) backoff { return backoff{d, 30 * d, 2} }),
+		p.learningCurve(ctx, c.marks))
+	known := curve{name: "least possible, a request worth 1/64 to 64×", class: "optimum"}
+	for i := -12; i <= 12 && ctx.Err() == nil; i++ {
+		cost := time.Duration(max(1, float64(p.cost)*math.Pow(2, float64(i)/2)))
+		known.at = append(known.at, tryPolls(p.reference(cost), p.durations).point())
+	}
+	c.curves = append(c.curves, known)
+	return c, ctx.Err()
+}
+
+// addMarks makes a mark of each result, but for those that repeat another.
+func (c *chart) addMarks(results []planned) {
 	for _, r := range results {
 		if r.kind == optimal {
 			c.best = r.cost
@@ -58,51 +76,41 @@ func (p *plan) chart(ctx context.Context, results []planned) (*chart, error) {
 		name, _, _ = strings.Cut(name, ",")
 		if r.kind == optimal {
 			name = "least possible"
-		}
-		if r.kind != optimal {
+		} else {
 			name += fmt.Sprintf(" %.2f×", r.ratio)
 		}
 		c.marks = append(c.marks, mark{name, kindClass[r.kind], point{r.requests, r.delay}})
 	}
+}
 
-	s := newSearch(p.durations, p.cost)
-	family := func(name, class string, from, to float64, of func(time.Duration) backoff) {
-		const points = 64
-		k := curve{name: name, class: class}
-		for i := range points {
-			d := time.Duration(max(1, 1e9*from*math.Pow(to/from, float64(i)/(points-1))))
-			k.at = append(k.at, of(d).try(s.sorted, s.sums).point())
-		}
-		c.curves = append(c.curves, k)
+// family tries backoffs of one form.
+func (s *search) family(name, class string, from, to float64, of func(time.Duration) backoff) curve {
+	const points = 64
+	k := curve{name: name, class: class}
+	for i := range points {
+		d := time.Duration(max(1, 1e9*from*math.Pow(to/from, float64(i)/(points-1))))
+		k.at = append(k.at, of(d).try(s.sorted, s.sums).point())
 	}
-	mean := p.mean()
-	family("fixed intervals", "constants", mean/250, mean, func(d time.Duration) backoff { return backoff{d, d, 1} })
-	family("doubling up to 30 × the first interval", "exponentials", mean/7500, mean/10,
-		func(d time.Duration) backoff { return backoff{d, 30 * d, 2} })
+	return k
+}
 
-	known := curve{name: "least possible, a request worth 1/64 to 64 times as much", class: "optimum"}
-	for i := -12; i <= 12; i++ {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		cost := time.Duration(max(1, float64(p.cost)*math.Pow(2, float64(i)/2)))
-		known.at = append(known.at, tryPolls(p.reference(cost), p.durations).point())
-	}
+// learningCurve tries Adaptive with other worths of a request; that of the plan is among
+// the marks.
+func (p *plan) learningCurve(ctx context.Context, marks []mark) curve {
 	var costs []time.Duration
-	for _, f := range []float64{1. / 16, 1. / 4, 4, 16} { // 1 is among the results
+	for _, f := range []float64{1. / 16, 1. / 4, 4, 16} {
 		costs = append(costs, time.Duration(max(1, f*float64(p.cost))))
 	}
-	learnt := curve{name: "Adaptive, a request worth 1/16 to 16 times as much", class: "adaptive"}
+	k := curve{name: "Adaptive, a request worth 1/16 to 16×", class: "adaptive"}
 	first, second := learnAll(ctx, costs, 1, p.durations)
 	for i := range costs {
 		first[i].merge(second[i])
-		learnt.at = append(learnt.at, first[i].point())
-		for _, m := range c.marks {
+		k.at = append(k.at, first[i].point())
+		for _, m := range marks {
 			if i == 1 && m.class == "adaptive" {
-				learnt.at = append(learnt.at, m.at)
+				k.at = append(k.at, m.at)
 			}
 		}
 	}
-	c.curves = append(c.curves, learnt, known)
-	return c, ctx.Err()
+	return k
 }

@@ -119,10 +119,7 @@ func (f *waitFlags) check(ids []string, getenv func(string) string) error {
 	if f.every > 0 && (f.given["cost"] || f.given["learn"]) {
 		return errors.New("-every polls at a fixed interval, so -cost and -learn have no use")
 	}
-	f.demo = f.url == "" && len(ids) == 0 && f.every == 0 && f.cost == 0 && f.learn == ""
-	for _, name := range simulationFlags {
-		f.demo = f.demo && (name == "seed" || !f.given[name])
-	}
+	f.demo = f.isDemo(ids)
 	switch {
 	case f.cost > 0:
 	case f.url == "":
@@ -134,6 +131,16 @@ func (f *waitFlags) check(ids []string, getenv func(string) string) error {
 		_ = f.sim.faults.Set(demoFaults)
 	}
 	return nil
+}
+
+// isDemo reports whether the jobs, their backend and the cadence are all left to vt.
+func (f *waitFlags) isDemo(ids []string) bool {
+	for _, name := range simulationFlags {
+		if name != "seed" && f.given[name] {
+			return false
+		}
+	}
+	return f.url == "" && len(ids) == 0 && f.every == 0 && f.cost == 0 && f.learn == ""
 }
 
 func (f *waitFlags) checkBackend(ids []string, getenv func(string) string) error {
@@ -148,6 +155,20 @@ func (f *waitFlags) checkBackend(ids []string, getenv func(string) string) error
 			return fmt.Errorf("-api %s with -url waits for the jobs that are named after it; without -url and jobs it submits some to a simulated backend", f.api.name)
 		}
 	}
+	if err := f.checkSimulation(); err != nil {
+		return err
+	}
+	if f.api.needsKey(f.url) && strings.TrimSpace(getenv(f.api.keyVar)) == "" {
+		return fmt.Errorf("%s refuses requests without a key: %w", f.api.host, unset(f.api.keyVar, "the key"))
+	}
+	if f.listen != "" && f.url != "" && getenv(heygenSecretVar) == "" {
+		return fmt.Errorf("-listen: %w", unset(heygenSecretVar, whatSecret))
+	}
+	return nil
+}
+
+// checkSimulation refuses flags that describe the simulated backend where it is another.
+func (f *waitFlags) checkSimulation() error {
 	for _, name := range simulationFlags {
 		switch {
 		case f.url == "" || !f.given[name]:
@@ -156,12 +177,6 @@ func (f *waitFlags) checkBackend(ids []string, getenv func(string) string) error
 		default:
 			return fmt.Errorf("-%s describes the simulated backend, and -url names another", name)
 		}
-	}
-	if f.api.needsKey(f.url) && strings.TrimSpace(getenv(f.api.keyVar)) == "" {
-		return fmt.Errorf("%s refuses requests without a key: %w", f.api.host, unset(f.api.keyVar, "the key"))
-	}
-	if f.listen != "" && f.url != "" && getenv(heygenSecretVar) == "" {
-		return fmt.Errorf("-listen: %w", unset(heygenSecretVar, whatSecret))
 	}
 	return nil
 }
