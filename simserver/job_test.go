@@ -102,14 +102,14 @@ func TestLifecycle(t *testing.T) {
 		if !sim.Complete("a") || !sim.Fail("b", "gone") || !sim.Fail("c", "") {
 			t.Error("a pending job was not ended")
 		}
-		if sim.Complete("a") || sim.Fail("a", "") || sim.Complete("nobody") {
+		if sim.Complete("a") || sim.Fail("a", "") || sim.Complete("not there") {
 			t.Error("ended what was not pending")
 		}
 		expect(t, sim, "/status/a", 200, `{"result":"completed","video_url":"https://videos.sim.invalid/a.mp4"}`)
 		expect(t, sim, "/status/b", 200, `{"result":"error","message":"gone"}`)
 		expect(t, sim, "/status/c", 200, `{"result":"error","message":"own"}`)
 		if j, ok := sim.Job("a"); !ok || !j.Started.Add(j.Duration).Equal(time.Now()) {
-			t.Errorf("job says %+v, %v", j, ok)
+			t.Errorf("job is %+v, %v", j, ok)
 		}
 		sim.Create(simserver.Job{ID: "d", Duration: simserver.Never})
 		sim.Fail("d", "")

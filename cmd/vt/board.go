@@ -60,6 +60,7 @@ type board struct {
 	hooks   *hooks            // nil: no webhooks are received
 	page    *timeline         // nil: there is none
 	demo    *demo             // nil: the wait is no demonstration
+	named   int               // jobs that are known from the start
 
 	mu        sync.Mutex
 	jobs      []*job
@@ -148,7 +149,7 @@ func (b *board) progress(st vtclient.Status) {
 	if !st.State.Terminal() { // else done follows
 		j.answers++
 		b.page.mark(j.id, st.CheckedAt, markPending)
-		j.crowded = len(b.jobs) > manyJobs
+		j.crowded = max(len(b.jobs), b.named) > manyJobs
 		b.out.progress(j)
 	}
 }

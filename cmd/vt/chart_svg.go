@@ -194,7 +194,7 @@ next:
 	return out
 }
 
-// describe says in words what the marks are, for readers that cannot see them.
+// describe lists the marks in words, for readers that cannot see them.
 func (c *chart) describe() string {
 	var parts []string
 	for _, m := range c.marks {

@@ -53,14 +53,14 @@ var (
 )
 
 // rough takes the numbers of requests out of a text, and of its times what is less than
-// a tenth of a second. Those are for the library to say, which may ask for several jobs
+// a tenth of a second. Those are up to the library, which may ask for several jobs
 // at once and wait a moment for more to ask for. That vt counts requests well is checked by
 // what the backend has counted.
 func rough(text string) string {
 	return hundredths.ReplaceAllString(counted.ReplaceAllString(text, "N requests"), "${1}s")
 }
 
-// checkRequests compares what a summary says with what the backend has counted, which is one
+// checkRequests compares the count in a summary with what the backend has counted, which is one
 // more, as one request submits the video.
 func checkRequests(t *testing.T, sum map[string]any, sim *simserver.Server) {
 	t.Helper()
@@ -69,7 +69,7 @@ func checkRequests(t *testing.T, sum map[string]any, sim *simserver.Server) {
 	}
 }
 
-// The whole flow: a video is submitted, webhooks tell of the ends, and the results' URLs
+// The whole flow: a video is submitted, webhooks announce the ends, and the results' URLs
 // are shown. Nothing is polled within the time that the jobs take, so that an end is
 // known within a round trip or not at all.
 func TestHeyGenFlow(t *testing.T) {
@@ -156,7 +156,7 @@ func TestHeyGenWebhooksThatGetLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := vt("wait", "-api", "heygen", "-webhook-loss", "100%")
 		wantCode(t, r, exitOK)
-		if strings.Contains(r.stdout, "a webhook says") || !strings.Contains(r.stdout, "; 0 webhooks arrived, 4 lost on the way; ") ||
+		if strings.Contains(r.stdout, "a webhook announces") || !strings.Contains(r.stdout, "; 0 webhooks arrived, 4 lost on the way; ") ||
 			!strings.Contains(r.stdout, "job-4: completed, ") {
 			t.Errorf("got %s", r.stdout)
 		}
@@ -167,12 +167,12 @@ func TestHeyGenWebhooksThatGetLost(t *testing.T) {
 		stats := r.sim.Stats()
 		if stats.Webhooks == 0 || stats.WebhooksLost == 0 ||
 			!strings.Contains(r.stdout, fmt.Sprintf("; %s arrived, %d lost on the way; ", count(stats.Webhooks, "webhook"), stats.WebhooksLost)) {
-			t.Errorf("the backend has sent %d and lost %d; vt says %s", stats.Webhooks, stats.WebhooksLost, r.stdout)
+			t.Errorf("the backend has sent %d and lost %d; vt shows %s", stats.Webhooks, stats.WebhooksLost, r.stdout)
 		}
 	})
 }
 
-// With another secret no webhook is believed. That is said, once unless more is wanted,
+// With another secret no webhook is taken. That is shown, once unless more is wanted,
 // and the wait ends by polling.
 func TestHeyGenWebhooksThatAreRefused(t *testing.T) {
 	const refusal = "webhook refused: webhook: the Heygen-Signature fits the body under none of the secrets"
@@ -238,7 +238,7 @@ func TestHeyGenResultThatNeverComes(t *testing.T) {
 				c.stdout = &term
 			}
 			r := c.run()
-			wantCode(t, r, exitOK) // the backend says that the job is completed
+			wantCode(t, r, exitOK) // by the backend, the job is completed
 			written := r.stdout + strings.Join(term.writes, "")
 			term.check(t)
 			if mode != "json" {
@@ -605,7 +605,7 @@ func TestProcessHeyGenServeAndWait(t *testing.T) {
 	const secret = "whsec-of-this-test"
 	env := []string{"HEYGEN_API_KEY=" + heygenKey, "HEYGEN_WEBHOOK_SECRET=" + secret}
 	server := startWith(t, "serve", nil, env, "serve", "-api", "heygen", "-addr", "127.0.0.1:0", "-v", "-duration", "1s",
-		"-webhook", "http://127.0.0.1:1/nobody-is-here")
+		"-webhook", "http://127.0.0.1:1/nothing-is-here")
 	base := strings.TrimPrefix(server.until("listening on http://"), "listening on ")
 	server.until("wait:   vt wait -api heygen -url " + base + " job-1 job-2")
 
@@ -625,7 +625,7 @@ func TestProcessHeyGenServeAndWait(t *testing.T) {
 	ids.Close()
 	cli.wantExit(exitOK)
 
-	told, pending := make(map[string]bool), make(map[string]bool)
+	announced, pending := make(map[string]bool), make(map[string]bool)
 	ends := 0
 	for _, line := range cli.seen {
 		var ev event
@@ -634,13 +634,13 @@ func TestProcessHeyGenServeAndWait(t *testing.T) {
 		}
 		switch ev.Event {
 		case "webhook":
-			told[ev.Job] = true
+			announced[ev.Job] = true
 		case "progress":
 			pending[ev.Job] = true
 		case "done":
 			ends++
-			if ev.ResultURL != "https://videos.sim.invalid/"+ev.Job+".mp4" || pending[ev.Job] && !told[ev.Job] {
-				t.Errorf("%s, announced by webhook: %v, seen pending: %v", line, told[ev.Job], pending[ev.Job])
+			if ev.ResultURL != "https://videos.sim.invalid/"+ev.Job+".mp4" || pending[ev.Job] && !announced[ev.Job] {
+				t.Errorf("%s, announced by webhook: %v, seen pending: %v", line, announced[ev.Job], pending[ev.Job])
 			}
 		}
 	}
@@ -705,7 +705,7 @@ func TestProcessHeyGenDemonstration(t *testing.T) {
 	}
 }
 
-// The commands that serve prints do what they say.
+// The commands that serve prints work.
 func TestProcessHeyGenExamples(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"sh", "curl"} {

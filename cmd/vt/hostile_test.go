@@ -137,7 +137,7 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 	}
 }
 
-// What vt itself says about arguments is escaped as well.
+// What vt itself writes about arguments is escaped as well.
 func TestHostileArgumentsAreEscaped(t *testing.T) {
 	for _, args := range [][]string{
 		{hostile}, {"help", hostile}, {"wait", "-" + hostile}, {"wait", "-timeout", hostile}, {"wait", "-duration", hostile}, {"wait", "-fault", hostile},
@@ -156,7 +156,7 @@ func TestHostileArgumentsAreEscaped(t *testing.T) {
 	}
 }
 
-// What net/http logs on its own account, and cannot be told not to: bytes that a
+// What net/http logs on its own account, and cannot be kept from: bytes that a
 // server sends unasked. They would tear vt's lines, and may hold the token.
 func TestProcessDoesNotShowWhatServersSendUnasked(t *testing.T) {
 	t.Parallel()

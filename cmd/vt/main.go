@@ -38,7 +38,7 @@ func main() {
 	defer cancel()
 	signals := make(chan os.Signal, 2)
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) { // else nohup, or a shell's background job, wants it so
+		if !signal.Ignored(s) { // nohup and shells ignore some for what they start
 			signal.Notify(signals, s)
 		}
 	}

@@ -293,7 +293,7 @@ func (p *plan) reference(cost time.Duration) []time.Duration {
 		from = p.population
 	}
 	polls := optimalPolls(from, cost.Seconds())
-	// A job may take longer than any that the distribution's quantiles tell of.
+	// A job may take longer than any of the distribution's quantiles.
 	last := polls[len(polls)-1]
 	gap := last
 	if n := len(polls); n > 1 {

@@ -92,7 +92,7 @@ func (c call) run() result {
 func vt(args ...string) result { return call{args: args}.run() }
 
 // A fakeTerminal is a character device. It keeps what was written and what a
-// screen would show, and knows only the sequences that vt is meant to use.
+// screen would show, and has only the sequences that vt is meant to use.
 type fakeTerminal struct {
 	writes []string
 	screen []string
@@ -345,7 +345,7 @@ func TestWaitCountsWhatWentOverTheWire(t *testing.T) {
 			}
 		}
 		if int(sum["requests"].(float64)) != r.sim.TotalRequests() {
-			t.Errorf("the summary says %v requests, the backend saw %d", sum["requests"], r.sim.TotalRequests())
+			t.Errorf("the summary has %v requests, the backend saw %d", sum["requests"], r.sim.TotalRequests())
 		}
 		t.Logf("%v", sum)
 	})

@@ -210,6 +210,7 @@ func (w *waitRun) run(ctx context.Context) int {
 			cancel()
 		}
 	}
+	w.board.named = len(w.ids)
 	stop := w.board.keepDrawing()
 	for st, err := range w.client.WaitAll(ctx, jobs, vtclient.OnProgress(w.board.progress), vtclient.OnError(w.board.fault)) {
 		w.board.done(st, err)

@@ -179,7 +179,7 @@ func (b *board) refused(err error) {
 // webhookCounts are the webhooks in a summary.
 type webhookCounts struct {
 	Arrived int `json:"arrived"` // for jobs that were waited for
-	Refused int `json:"refused"` // by a wrong signature, say
+	Refused int `json:"refused"` // for a wrong signature, mostly
 	Lost    int `json:"lost"`    // on purpose, by the simulated backend in this process
 }
 
