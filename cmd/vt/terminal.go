@@ -39,7 +39,9 @@ func (t *terminal) draw(b *board) {
 	}
 	buf.WriteByte('\r') // keys typed before the echo stopped may have moved the cursor
 	if len(t.stay)+len(t.ended) > 0 || len(t.block) > 0 && cols != t.cols {
-		buf.WriteString("\x1b[J")
+		// The line, and what is behind its first cell: tmux would keep a whole screen that
+		// is cleared from its very beginning.
+		buf.WriteString("\x1b[K\x1b[C\x1b[J\r")
 	}
 	t.cols = cols
 	width := nameColumn(b.jobs)

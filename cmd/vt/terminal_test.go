@@ -57,15 +57,24 @@ func (e *emulator) sequence(m []string) {
 		e.noWrap = true
 	case m[0] == "\x1b[?7h":
 		e.noWrap = false
+	case m[2] == "C":
+		e.col = min(e.col+1, e.cols-1)
 	case m[2] == "A":
 		n := 0
 		fmt.Sscan(m[1], &n)
 		e.row = max(e.row-n, len(e.lines)-e.rows, 0)
+	case m[2] == "J" && e.col == 0 && e.row == max(0, len(e.lines)-e.rows) && len(*line) > 0:
+		e.row = len(e.lines) // tmux keeps a whole screen that is cleared, above it
+		e.line()
 	case m[2] == "J":
 		*line = (*line)[:min(e.col, len(*line))]
 		e.lines = e.lines[:e.row+1]
 	case m[2] == "K":
-		*line = (*line)[:min(e.col, len(*line))]
+		at := e.col
+		if at == e.cols { // the cursor is still on the last character
+			at--
+		}
+		*line = (*line)[:min(at, len(*line))]
 	}
 }
 

@@ -108,7 +108,7 @@ func (f *fakeTerminal) Size() (cols, rows int) { return 80, 24 }
 
 func (f *fakeTerminal) Stat() (os.FileInfo, error) { return charDevice{}, nil }
 
-var sequence = regexp.MustCompile("^\x1b\\[([0-9]*)([AJKm])|^\x1b\\[\\?7[lh]")
+var sequence = regexp.MustCompile("^\x1b\\[([0-9]*)([ACJKm])|^\x1b\\[\\?7[lh]")
 
 func escape(s string) []string {
 	if s[0] != '\x1b' {
@@ -133,10 +133,14 @@ func (f *fakeTerminal) Write(p []byte) (int, error) {
 					f.errs = append(f.errs, fmt.Sprintf("cursor up %d leaves the screen", n))
 					f.row = 0
 				}
+			case "C":
+				col++
 			case "J":
-				f.screen = f.screen[:min(f.row, len(f.screen))]
+				f.screen = f.screen[:min(f.row+min(col, 1), len(f.screen))]
 			case "K":
-				f.screen[f.row] = f.screen[f.row][:col]
+				if f.row < len(f.screen) {
+					f.screen[f.row] = f.screen[f.row][:col]
+				}
 			}
 			continue
 		}
@@ -211,7 +215,7 @@ func TestWaitDrawsALiveLineForEachJob(t *testing.T) {
 				t.Errorf("write %d is\n%q, want\n%q", i, term.writes[i], want)
 			}
 		}
-		if last := term.writes[19]; !strings.HasPrefix(last, "\x1b[2A\r\x1b[J") || !strings.Contains(last, "\x1b[32mcompleted\x1b[0m") || !strings.HasSuffix(last, "\x1b[?7l\x1b[J\x1b[?7h") {
+		if last := term.writes[19]; !strings.HasPrefix(last, "\x1b[2A\r\x1b[K\x1b[C\x1b[J\r") || !strings.Contains(last, "\x1b[32mcompleted\x1b[0m") || !strings.HasSuffix(last, "\x1b[?7l\x1b[J\x1b[?7h") {
 			t.Errorf("the last frame is %q", last)
 		}
 		slices.Sort(term.screen[:2]) // they end at the same instant
