@@ -45,7 +45,7 @@ func TestDemoComparesOnTheTerminal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := vt("wait")
 		wantCode(t, r, exitOK)
-		for _, part := range []string{"has learnt from 200 jobs", "24 completed; ", "requests/job late on average", "\nvtclient  ", "\nthe best loop, every ", "requests × 0.1s"} {
+		for _, part := range []string{"has learnt from 200 such jobs", "24 completed; ", "requests/job late on average", "\nvtclient  ", "\nthe best loop, every ", "requests × 0.1s"} {
 			if !strings.Contains(r.stdout, part) {
 				t.Errorf("no %q in\n%s", part, r.stdout)
 			}

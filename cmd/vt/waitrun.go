@@ -160,8 +160,7 @@ func (w *waitRun) polling(ctx context.Context) ([]vtclient.Option, error) {
 		if w.f.api.api == plainAPI { // webhooks are no matter of polling well
 			w.board.demo = d
 		}
-		w.board.note(note{event: "demo", text: fmt.Sprintf("the backend is simulated in this process: minutes of a real one are seconds here. "+
-			"The cadence has learnt from %d jobs that were simulated just now", d.lessons)})
+		w.board.note(note{event: "demo", text: fmt.Sprintf("a simulated backend, 45 to 1 in small; the cadence has learnt from %d such jobs", d.lessons)})
 		opts = append(opts, vtclient.WithRetry(demoRetry))
 	}
 	return opts, nil
