@@ -64,11 +64,12 @@ func (j *job) why() string {
 			return "the backend gives no reason"
 		}
 		return "the backend's reason: " + clean(j.message)
-	case interrupted:
-		if j.state == "" {
-			return "last answer: none"
+	case interrupted, timeout:
+		text := "last answer: none"
+		if j.state != "" {
+			text = "last answer: " + string(j.state)
 		}
-		return clean("last answer: " + string(j.state))
+		return clean(text + prefixed("; since then: ", j.lastFault))
 	}
 	return clean(j.cause)
 }

@@ -18,6 +18,8 @@ var pageHTML []byte
 // A timeline keeps what happened to jobs and shows it on a page: the file page.html at
 // /, which reads the events from /events. A nil timeline keeps nothing.
 type timeline struct {
+	worth float64 // of a request, in seconds, that the page starts with; 0: its own
+
 	mu      sync.Mutex
 	events  []json.RawMessage
 	dropped int // older events that are not kept any more
@@ -118,6 +120,7 @@ func (t *timeline) requests(n int) {
 type batch struct {
 	Now      *float64          `json:"now"`
 	First    bool              `json:"first,omitempty"` // the page starts anew
+	Worth    float64           `json:"worth,omitempty"` // with First
 	Requests *int              `json:"requests,omitempty"`
 	Events   []json.RawMessage `json:"events"`
 }
@@ -127,6 +130,9 @@ func (t *timeline) after(n int) (batch, int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	b := batch{Now: millis(time.Now()), First: n == 0, Events: t.events[max(0, n-t.dropped):]}
+	if b.First {
+		b.Worth = t.worth
+	}
 	if t.counted {
 		sent := t.sent
 		b.Requests = &sent
@@ -189,7 +195,7 @@ func (t *timeline) stream(w http.ResponseWriter, r *http.Request) {
 
 // servePage serves a page with the client's own view.
 func (w *waitRun) servePage(ctx context.Context) error {
-	w.board.page = &timeline{}
+	w.board.page = &timeline{worth: time.Duration(w.f.cost).Seconds()}
 	at, err := w.listen(ctx, w.f.page, w.board.page)
 	if err != nil {
 		return fmt.Errorf("-page: %w", err)

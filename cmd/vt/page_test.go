@@ -181,6 +181,9 @@ func TestPageOfWait(t *testing.T) {
 	page := client.until("a page with the jobs and requests: ")
 	b.open(page[strings.Index(page, "http"):], 1000, 560, false, false)
 	b.until(`$("over").textContent === "1 of 1"`)
+	if got := b.eval(`$("worth").value`); got != "1" {
+		t.Errorf("a request is worth %v, want -cost's 1", got)
+	}
 	if got := b.eval(`[...jobs.values()][0].marks.map(m => m.mark).join(" ")`); got != "pending pending pending ended" {
 		t.Errorf("marks: %v", got)
 	}
