@@ -137,6 +137,31 @@ func (e *env) dispatch(ctx context.Context, args []string) int {
 // indent makes a help text fit into 80 columns: tabs take four of them.
 func indent(help string) string { return strings.ReplaceAll(help, "\t", "    ") }
 
+// wrapped makes the list of flags that package flag prints fit into 80 columns.
+func wrapped(flags string) string {
+	const margin, most = "        ", 78
+	var b strings.Builder
+	column := 0
+	for line := range strings.Lines(flags) {
+		text, more := strings.CutPrefix(line, "    \t")
+		if !more { // a flag's name
+			b.WriteString("\n"[:min(1, b.Len())] + strings.TrimSuffix(line, "\n"))
+			column = most
+			continue
+		}
+		for _, word := range strings.Fields(text) {
+			if column+1+len(word) > most {
+				b.WriteString("\n" + margin + word)
+				column = len(margin) + len(word)
+				continue
+			}
+			b.WriteString(" " + word)
+			column += 1 + len(word)
+		}
+	}
+	return b.String() + "\n"
+}
+
 // version is the module's version, or the commit where it was built from a checkout.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
@@ -174,9 +199,10 @@ func (e *env) parse(fs *flag.FlagSet, synopsis string, args []string) (rest []st
 		err := fs.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {
 			fmt.Fprint(e.stdout, indent(strings.TrimLeft(synopsis, "\n")), "\nFlags:\n")
-			fs.SetOutput(e.stdout)
+			var flags strings.Builder
+			fs.SetOutput(&flags)
 			fs.PrintDefaults()
-			fmt.Fprint(e.stdout, indent(exitCodes))
+			fmt.Fprint(e.stdout, wrapped(flags.String()), indent(exitCodes))
 			return nil, exitOK, false
 		}
 		if err != nil {

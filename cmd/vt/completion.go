@@ -103,7 +103,7 @@ func fishCompletion() string {
 	for _, c := range allFlags() {
 		c.flags.VisitAll(func(f *flag.Flag) {
 			_, usage := flag.UnquoteUsage(f)
-			first, _, _ := strings.Cut(usage, "\n")
+			first, _, _ := strings.Cut(usage, ";")
 			fmt.Fprintf(&b, "complete -c vt -n '__fish_seen_subcommand_from %s' -o %s -d '%s'\n", c.name, f.Name, strings.ReplaceAll(first, "'", `\'`))
 		})
 		if words := c.words(); len(words) > 0 && !strings.HasPrefix(words[0], "-") {

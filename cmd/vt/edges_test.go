@@ -343,6 +343,19 @@ func TestCompletionInBash(t *testing.T) {
 	}
 }
 
+func TestHelpFitsInto80Columns(t *testing.T) {
+	for _, args := range [][]string{{"help"}, {"help", "wait"}, {"help", "serve"}, {"help", "plan"}, {"completion", "-h"}} {
+		r := vt(args...)
+		wantCode(t, r, exitOK)
+		for line := range strings.Lines(r.stdout) {
+			line = strings.ReplaceAll(strings.TrimSuffix(line, "\n"), "\t", "        ")
+			if n := cells(line); n > 80 {
+				t.Errorf("%q: %d cells: %s", args, n, line)
+			}
+		}
+	}
+}
+
 func TestVersion(t *testing.T) {
 	r := vt("version")
 	wantCode(t, r, exitOK)

@@ -76,7 +76,7 @@ type planFlags struct {
 func (f *planFlags) set() *flag.FlagSet {
 	fs := flag.NewFlagSet("plan", flag.ContinueOnError)
 	fs.Var(&f.cost, "cost", "how much waiting `time` one request is worth")
-	fs.Var(&f.simulate, "simulate", "draw the durations from a `distribution` in place of reading them:\none of 45s, uniform:5s-30s and lognormal:3m,0.5 (half of the jobs\ntake less than 3m; with a second number of 0.5, two jobs of three\ntake 0.6 to 1.65 times that)")
+	fs.Var(&f.simulate, "simulate", "draw the durations from a `distribution` in place of reading them: one of 45s, uniform:5s-30s and lognormal:3m,0.5 (half of the jobs take less than 3m; with a second number of 0.5, two jobs of three take 0.6 to 1.65 times that)")
 	fs.IntVar(&f.n, "n", 2000, "with -simulate, the `number` of jobs")
 	fs.Uint64Var(&f.seed, "seed", 0, "what all chance follows from: a `number`")
 	fs.StringVar(&f.svg, "svg", "", "also draw requests against lateness, into this `file`")

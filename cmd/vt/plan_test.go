@@ -302,7 +302,7 @@ best fixed interval there could have been.`
 
 func TestPlanFitsInto80Columns(t *testing.T) {
 	for _, args := range [][]string{
-		{"-simulate", "lognormal:3m,0.5", "-n", "50"}, {"-simulate", "lognormal:100h,2", "-n", "30", "-cost", "1h"}, {"-h"},
+		{"-simulate", "lognormal:3m,0.5", "-n", "50"}, {"-simulate", "lognormal:100h,2", "-n", "3", "-cost", "1h"},
 	} {
 		out, errs, code := runPlan(t, "", args...)
 		if code != exitOK {

@@ -30,10 +30,10 @@ are created with POST /jobs or, with -auto-create, by asking for them:
 	vt wait -url http://127.0.0.1:8088 holiday wedding
 
 Jobs can be asked for by the plain API and by HeyGen's, version 3, whatever -api
-is; it picks the commands that are printed, for creating jobs and for asking. With
--api heygen the key comes from HEYGEN_API_KEY, and -webhook is where the ends of
-jobs are announced, signed with HEYGEN_WEBHOOK_SECRET. A job submitted with a
-callback_url is announced there:
+is; it picks the commands that are printed, for creating jobs and for asking.
+With -api heygen the key comes from HEYGEN_API_KEY, and -webhook is where the
+ends of jobs are announced, signed with HEYGEN_WEBHOOK_SECRET. A job submitted
+with a callback_url is announced there:
 
 	export HEYGEN_WEBHOOK_SECRET=for-this-test
 	vt serve -api heygen -auto-create -webhook http://127.0.0.1:8089/ \
@@ -58,7 +58,7 @@ func (f *serveFlags) set() *flag.FlagSet {
 	fs.StringVar(&f.webhook, "webhook", "", "announce each job that ends at this `URL`; with -api heygen")
 	f.sim.addFlags(fs, "")
 	fs.BoolVar(&f.sim.autoCreate, "auto-create", false, "create a job when it is first asked for, in place of a 404")
-	fs.Var(&f.sim.epoch, "epoch", "when the default job and those of -auto-create began: a `time` like\n2026-01-02T15:04:05Z (default: when the server starts, and when they\nare first asked for). With the same seed and epoch a server that is\nstarted again goes on where the last one ended")
+	fs.Var(&f.sim.epoch, "epoch", "when the default job and those of -auto-create began: a `time` like 2026-01-02T15:04:05Z (default: when the server starts, and when they are first asked for). With the same seed and epoch a server that is started again goes on where the last one ended")
 	return fs
 }
 
