@@ -149,7 +149,6 @@ func (b *board) progress(st vtclient.Status) {
 	if !st.State.Terminal() { // else done follows
 		j.answers++
 		b.page.mark(j.id, st.CheckedAt, markPending)
-		j.crowded = max(len(b.jobs), b.named) > manyJobs
 		b.out.progress(j)
 	}
 }
@@ -160,7 +159,11 @@ func (b *board) observe(j *job, st vtclient.Status) {
 		clear(b.shown)
 	}
 	j.observe(st)
+	j.crowded = b.crowded()
 }
+
+// crowded reports whether there are too many jobs for a line about each answer.
+func (b *board) crowded() bool { return max(len(b.jobs), b.named) > manyJobs }
 
 func (b *board) fault(err error) {
 	b.mu.Lock()

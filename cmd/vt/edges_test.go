@@ -428,6 +428,9 @@ func TestPlainLinesAboutAllJobs(t *testing.T) {
 		if n := strings.Count(r.stdout, " jobs: 503 Service Unavailable\n"); n != 1 {
 			t.Errorf("%d lines about the fault that all share:\n%.2000s", n, r.stdout)
 		}
+		if n := strings.Count(r.stdout, " jobs: error: "); n < 1 || n > 20 || !strings.Contains(r.stdout, "\ngiven up: job-0 job-1 job-2 ") || strings.Count(r.stdout, "\n") > 30 {
+			t.Errorf("%d lines about the jobs that were given up:\n%.6000s", n, r.stdout)
+		}
 		if !strings.Contains(r.stdout, "no answer so far, for 10.0s; gives up within 50.0s: request ") {
 			t.Errorf("no line that nothing was reached:\n%.2000s", r.stdout)
 		}

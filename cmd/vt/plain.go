@@ -1,15 +1,21 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
+
+	"github.com/vtclient/vtclient"
 )
 
 // A plain output writes a line for each thing that happens.
 type plain struct {
-	w    io.Writer
-	next time.Duration // when a line about all jobs is due, since the wait began
+	w       io.Writer
+	next    time.Duration // when a line about all jobs is due, since the wait began
+	givenUp []*job        // of many jobs, those whose line is yet to come
 }
 
 // With more jobs than manyJobs a line about all of them stands for those about each
@@ -52,6 +58,35 @@ func (p *plain) progress(j *job) {
 func (p *plain) fault(f fault) { fmt.Fprintf(p.w, "%s %s\n", stamp(f.age), &f) }
 
 func (p *plain) done(j *job) {
+	if j.crowded && j.outcome == errored {
+		p.givenUp = append(p.givenUp, j)
+		return
+	}
+	p.end(j)
+}
+
+// showGivenUp writes a line about the jobs that were given up for the same reason.
+func (p *plain) showGivenUp() {
+	byKind := make(map[string][]*job)
+	for _, j := range p.givenUp {
+		kind := faultKind(j.err)
+		if errors.Is(j.err, vtclient.ErrOutage) {
+			kind = "nothing but faults for longer than -outage"
+		}
+		byKind[kind] = append(byKind[kind], j)
+	}
+	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
+		switch jobs := byKind[kind]; len(jobs) {
+		case 1:
+			p.end(jobs[0])
+		default:
+			fmt.Fprintf(p.w, "%s %s: error: %s\n", stamp(jobs[0].age()), count(len(jobs), "job"), clean(kind))
+		}
+	}
+	p.givenUp = nil
+}
+
+func (p *plain) end(j *job) {
 	text := fmt.Sprintf("%s, %s", j.outcome.word(), count(j.requests(), "request"))
 	if j.outcome != completed {
 		text += ": " + j.why()
@@ -64,6 +99,7 @@ func (p *plain) done(j *job) {
 // draw writes a line about all jobs when one is due: where no answer has come so far,
 // and where there are too many jobs for a line each.
 func (p *plain) draw(b *board) {
+	p.showGivenUp()
 	waited := time.Since(b.began)
 	if p.next = max(p.next, statusFirst); waited < p.next {
 		return
@@ -85,4 +121,7 @@ func (p *plain) draw(b *board) {
 	}
 }
 
-func (p *plain) summary(_ *board, s *summary) { io.WriteString(p.w, s.text()) }
+func (p *plain) summary(_ *board, s *summary) {
+	p.showGivenUp()
+	io.WriteString(p.w, s.text())
+}

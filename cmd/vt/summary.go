@@ -10,6 +10,7 @@ import (
 type summary struct {
 	outcomes map[outcome]int
 	running  []string // the ids of the jobs that were not over when the time was up
+	givenUp  []string // the ids of the jobs with an error, where they are too many to have a line each
 	requests int
 	faults   int
 	elapsed  time.Duration
@@ -39,6 +40,10 @@ func (b *board) sum() *summary {
 		switch j.outcome {
 		case timeout:
 			s.running = append(s.running, j.id)
+		case errored:
+			if b.crowded() {
+				s.givenUp = append(s.givenUp, j.id)
+			}
 		case completed, failed:
 			over, _ := b.overSince(j)
 			if over.IsZero() { // never seen pending
@@ -85,17 +90,23 @@ func (s *summary) text() string {
 		line += fmt.Sprintf("; ends noticed %s%s late on average, %s at worst", atMost, seconds(s.meanLate), seconds(s.worst))
 	}
 	line += "\n"
-	if len(s.running) > 0 {
-		names := make([]string, len(s.running))
-		for i, id := range s.running {
-			names[i] = clean(id)
-		}
-		line += "still running: " + strings.Join(names, " ") + "\n"
-	}
+	line += listed("still running: ", s.running) + listed("given up: ", s.givenUp)
 	if s.comparison != nil {
 		line += s.comparison.text()
 	}
 	return line
+}
+
+// listed is a line with ids; "" if there are none.
+func listed(title string, ids []string) string {
+	if len(ids) == 0 {
+		return ""
+	}
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = clean(id)
+	}
+	return title + strings.Join(names, " ") + "\n"
 }
 
 func count(n int, what string) string {
