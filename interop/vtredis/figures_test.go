@@ -1,0 +1,106 @@
+package vtredis_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/interop/vtredis"
+)
+
+// What a queue costs Redis, for as many jobs as VTREDIS_FIGURES says, held by four replicas: memory a
+// job, time to add, and commands and CPU for keeping claims. The jobs are polled once an hour, so that Redis is
+// all there is to measure. CI sees that it runs.
+func TestQueueFigures(t *testing.T) {
+	n, idle := 2000, 2*time.Second
+	if text := os.Getenv("VTREDIS_FIGURES"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+		idle = 30 * time.Second
+	}
+	s := startRedis(t)
+	rdb := s.client(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	q := newQueue(t, rdb, vtredis.QueueOptions{AtMost: n/4 + 1, Idle: idle, OnError: func(err error) { t.Error(err) }})
+	empty := info(t, rdb, "memory")["used_memory"]
+
+	began := time.Now()
+	for i := 0; i < n; {
+		var jobs []vtclient.Job
+		for ; i < n && len(jobs) < 10_000; i++ {
+			jobs = append(jobs, vtclient.Job{ID: fmt.Sprintf("%032x", i), StartedAt: began, Expect: 3 * time.Minute, Deadline: began.Add(time.Hour)})
+		}
+		add(t, q, jobs...)
+	}
+	adding := time.Since(began)
+	added := info(t, rdb, "memory")["used_memory"]
+
+	began = time.Now()
+	var all sync.WaitGroup
+	for range 4 {
+		c, err := vtclient.New("", vtclient.WithPolling(vtclient.Constant(time.Hour)),
+			vtclient.WithFetch(func(context.Context, string) (vtclient.Status, error) {
+				return vtclient.Status{State: vtclient.StatePending}, nil
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() { q.Run(ctx, c, func(context.Context, vtclient.Status, error) error { return nil }) })
+	}
+	until(t, "all are claimed", func() bool { return stats(t, q).Claimed == int64(n) })
+	claiming := time.Since(began)
+	claimed := info(t, rdb, "memory")["used_memory"]
+	until(t, "the first renewals are over", func() bool { return time.Since(began) > claiming+idle/2 })
+
+	rdb.ConfigResetStat(ctx)
+	cpu, from := info(t, rdb, "cpu"), time.Now()
+	until(t, "an idle time passes", func() bool { return time.Since(from) > idle })
+	after, passed := info(t, rdb, "cpu"), time.Since(from).Seconds()
+	used := after["used_cpu_user"] + after["used_cpu_sys"] - cpu["used_cpu_user"] - cpu["used_cpu_sys"]
+	if got := stats(t, q); got.Claimed != int64(n) || got.Takeovers != 0 {
+		t.Errorf("%+v", got)
+	}
+	t.Logf("%d jobs: %.0f bytes a job in Redis, %.0f once claimed; added in %v, claimed in %v",
+		n, (added-empty)/float64(n), (claimed-empty)/float64(n), adding, claiming)
+	t.Logf("keeping claims: %.1f %% of a core of Redis", 100*used/passed)
+	text := rdb.Info(ctx, "commandstats").Val()
+	for line := range strings.Lines(text) {
+		if name, rest, ok := strings.Cut(strings.TrimSpace(line), ":calls="); ok {
+			calls, rest, _ := strings.Cut(rest, ",")
+			count, _ := strconv.ParseFloat(calls, 64)
+			usec, _, _ := strings.Cut(strings.TrimPrefix(rest, "usec="), ",")
+			us, _ := strconv.ParseFloat(usec, 64)
+			t.Logf("%s: %.1f a second, %.2f ms of Redis a second", strings.TrimPrefix(name, "cmdstat_"), count/passed, us/1000/passed)
+		}
+	}
+	cancel()
+	all.Wait()
+}
+
+// info returns the numbers of a section of INFO.
+func info(t *testing.T, rdb redis.UniversalClient, section string) map[string]float64 {
+	t.Helper()
+	text, err := rdb.Info(t.Context(), section).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers := map[string]float64{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if n, err := strconv.ParseFloat(value, 64); err == nil {
+			numbers[name] = n
+		}
+	}
+	return numbers
+}

@@ -1,0 +1,113 @@
+package vtredis_test
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vtclient/vtclient/interop/vtredis"
+	"github.com/vtclient/vtclient/simserver"
+)
+
+// While Redis is away, for longer than the idle time, the waits go on. Ends are handed over when it
+// is back, each once, and no claim lapses.
+func TestQueueRedisAway(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name       string
+		away, back func(*testing.T, *server)
+	}{
+		{"restarted", func(_ *testing.T, s *server) { s.stop() }, func(t *testing.T, s *server) {
+			if !s.start(t) {
+				t.Fatal("redis-server does not start again")
+			}
+		}},
+		{"standing still",
+			func(_ *testing.T, s *server) { s.cmd.Process.Signal(syscall.SIGSTOP) },
+			func(_ *testing.T, s *server) { s.cmd.Process.Signal(syscall.SIGCONT) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := startRedis(t, "--appendonly", "yes")
+			rdb := s.client(t)
+			sim := simserver.Start(t)
+			var ids []string
+			for range 40 {
+				ids = append(ids, sim.Create(simserver.Job{Duration: simserver.Never}))
+			}
+			const idle = time.Second
+			reported := make(chan error, 10_000)
+			o := vtredis.QueueOptions{AtMost: 20, Idle: idle, OnError: func(err error) { reported <- err }}
+			begun, hold := make(chan string, len(ids)), make(chan struct{})
+			var runs []*service
+			for range 2 {
+				runs = append(runs, startService(t, newQueue(t, s.client(t), o), sim, func(e end) error {
+					begun <- e.st.JobID
+					<-hold
+					return nil
+				}))
+			}
+			q := newQueue(t, rdb, o)
+			add(t, q, named(ids...)...)
+			until(t, "polls of all", func() bool {
+				return !slices.ContainsFunc(ids, func(id string) bool { return sim.Requests(id) == 0 })
+			})
+			sim.Complete(ids[0])
+			<-begun // is being handled when Redis goes
+			left := time.Now()
+			tt.away(t, s)
+			for _, id := range ids[1:20] {
+				sim.Complete(id)
+			}
+			until(t, "all ends are known", func() bool { return sim.Stats().Completed >= 20 })
+			close(hold)
+			until(t, "the idle time is over", func() bool { return time.Since(left) > 2*idle && len(reported) > 0 })
+			tt.back(t, s)
+			until(t, "20 jobs are handled", func() bool { return stats(t, q).Jobs == 20 })
+			for _, id := range ids[20:] {
+				sim.Complete(id)
+			}
+			until(t, "all jobs are handled", func() bool { return stats(t, q).Jobs == 0 })
+			times := map[string]int{}
+			for _, r := range runs {
+				r.mu.Lock()
+				for id, n := range r.handled {
+					times[id] += n
+				}
+				r.mu.Unlock()
+			}
+			for _, id := range ids {
+				if times[id] != 1 {
+					t.Errorf("%s was handled %d times", id, times[id])
+				}
+			}
+			if got := stats(t, q); got.Takeovers != 0 || fmt.Sprint(got.Deliveries) != "[40 0 0 0 0]" {
+				t.Errorf("%+v", got)
+			}
+			t.Log("reported first:", <-reported)
+		})
+	}
+}
+
+// Without Redis there is no Run, and none that begins and then waits for nothing.
+func TestQueueWithoutRedis(t *testing.T) {
+	s := startRedis(t)
+	rdb := s.client(t)
+	sim := simserver.Start(t)
+	q := newQueue(t, rdb, vtredis.QueueOptions{})
+	s.stop()
+	run := startService(t, q, sim, nil)
+	select {
+	case err := <-run.result:
+		run.result <- err
+		if err == nil {
+			t.Error("no error")
+		}
+	case <-time.After(patience):
+		t.Fatal("Run goes on")
+	}
+	if err := q.Add(t.Context(), named("j")...); err == nil {
+		t.Error("no error of Add")
+	}
+}
