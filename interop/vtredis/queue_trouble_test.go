@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/vtclient/vtclient/interop/vtredis"
 	"github.com/vtclient/vtclient/simserver"
 )
@@ -109,5 +111,74 @@ func TestQueueWithoutRedis(t *testing.T) {
 	}
 	if err := q.Add(t.Context(), named("j")...); err == nil {
 		t.Error("no error of Add")
+	}
+}
+
+// thief takes the claim on the only entry of the queue "q", and reports whether it had it before.
+func thief(t *testing.T, rdb *redis.Client) (had bool) {
+	t.Helper()
+	ctx := t.Context()
+	p, err := rdb.XPendingExt(ctx, &redis.XPendingExtArgs{Stream: "{q}:jobs", Group: "vtclient", Start: "-", End: "+", Count: 1}).Result()
+	if err != nil || len(p) != 1 {
+		t.Fatal(p, err)
+	}
+	err = rdb.XClaimJustID(ctx, &redis.XClaimArgs{Stream: "{q}:jobs", Group: "vtclient", Consumer: "thief", Messages: []string{p[0].ID}}).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p[0].Consumer == "thief"
+}
+
+// A claim that has passed to another consumer is not taken back while that one renews it: the job is
+// no longer polled. When the other one is gone, it is waited for and handled.
+func TestQueueLetsGoOfLostClaims(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	rdb := s.client(t)
+	sim := simserver.Start(t)
+	q := newQueue(t, rdb, vtredis.QueueOptions{Idle: time.Second})
+	id := sim.Create(simserver.Job{Duration: simserver.Never})
+	add(t, q, named(id)...)
+	run := startService(t, q, sim, nil)
+	until(t, "a poll", func() bool { return sim.Requests(id) > 0 })
+	thief(t, rdb)
+	seen, since := sim.Requests(id), time.Now()
+	until(t, "a second without a poll", func() bool {
+		if !thief(t, rdb) {
+			t.Fatal("the claim was taken back")
+		}
+		if n := sim.Requests(id); n != seen {
+			seen, since = n, time.Now()
+		}
+		return time.Since(since) > time.Second
+	})
+	sim.Complete(id)
+	run.await(t, 1)
+	if n := sim.Requests(id); n == seen {
+		t.Error("handled without a poll")
+	}
+}
+
+// An end is not handed over where the claim has passed to another consumer.
+func TestQueueHandlesOnlyWhatItHolds(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	rdb := s.client(t)
+	sim := simserver.Start(t)
+	q := newQueue(t, rdb, vtredis.QueueOptions{})
+	lost, kept := sim.Create(simserver.Job{Duration: simserver.Never}), sim.Create(simserver.Job{Duration: simserver.Never})
+	add(t, q, named(lost)...)
+	run := startService(t, q, sim, nil)
+	until(t, "a poll", func() bool { return sim.Requests(lost) > 0 })
+	thief(t, rdb)
+	sim.Complete(lost)
+	until(t, "the end is known", func() bool { return sim.Stats().Completed == 1 })
+	add(t, q, named(kept)...)
+	sim.Complete(kept)
+	if ids := run.await(t, 1); ids[0] != kept {
+		t.Errorf("handled %v, whose claim is another's", ids)
+	}
+	if got := stats(t, q); got.Jobs != 1 && got.Jobs != 2 {
+		t.Errorf("%+v", got)
 	}
 }
