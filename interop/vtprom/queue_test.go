@@ -40,10 +40,7 @@ func startRedis(t *testing.T) (rdb *redis.Client, stop func()) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	rdb = redis.NewClient(&redis.Options{Network: "unix", Addr: dir + "/s", ContextTimeoutEnabled: true, MaxRetries: -1,
-		Dialer: func(ctx context.Context, _, addr string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", addr)
-		}})
+	rdb = redis.NewClient(&redis.Options{Network: "unix", Addr: dir + "/s", ContextTimeoutEnabled: true, MaxRetries: -1})
 	stop = func() { cmd.Process.Kill(); cmd.Wait() }
 	t.Cleanup(func() { rdb.Close(); stop(); os.RemoveAll(dir) })
 	until(t, func() bool { return rdb.Ping(t.Context()).Err() == nil })

@@ -66,6 +66,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (r *run) read(ctx context.Context) {
 	period := r.q.o.Idle / 10
 	var swept time.Time // when the last round of the sweep was seen to be over
+	astray := false     // an answer with claims may have been lost
 	for {
 		room := r.awaitRoom(ctx)
 		if room == 0 {
@@ -77,6 +78,12 @@ func (r *run) read(ctx context.Context) {
 				entries, err = r.fresh(ctx, room, min(time.Second, period))
 				return err
 			}
+			if astray {
+				if err := r.releaseAstray(ctx); err != nil {
+					return err
+				}
+				astray = false
+			}
 			var over bool
 			if entries, over, err = r.sweep(ctx, room, period); over {
 				swept = time.Now()
@@ -84,6 +91,7 @@ func (r *run) read(ctx context.Context) {
 			return err
 		})
 		if err != nil {
+			astray, swept = true, time.Time{}
 			if ctx.Err() == nil {
 				r.q.o.OnError(err)
 			}
@@ -260,21 +268,52 @@ func (r *run) renewClaims(ctx context.Context, some []*held) error {
 	return nil
 }
 
-// release frees the claims that are left for other replicas.
+// release frees the claims that are left.
 func (r *run) release() {
-	for some := range slices.Chunk(r.claims(0), batch) {
-		args := []any{group, r.consumer, r.q.o.Idle.Milliseconds()}
-		for _, h := range some {
-			args = append(args, h.entry)
-		}
-		err := r.do(context.Background(), "releasing claims", func(ctx context.Context) error {
-			return r.q.eval(ctx, releaseScript, args...)
-		})
-		if err != nil {
-			r.q.o.OnError(err)
-			return
+	var entries []any
+	for _, h := range r.claims(0) {
+		entries = append(entries, h.entry)
+	}
+	err := r.do(context.Background(), "releasing claims", func(ctx context.Context) error {
+		return r.free(ctx, entries)
+	})
+	if err != nil {
+		r.q.o.OnError(err)
+	}
+}
+
+func (r *run) free(ctx context.Context, entries []any) error {
+	for some := range slices.Chunk(entries, batch) {
+		args := append([]any{group, r.consumer, r.q.o.Idle.Milliseconds()}, some...)
+		if err := r.q.eval(ctx, releaseScript, args...); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// releaseAstray frees the claims that Redis has noted for this consumer in an answer that did not arrive.
+func (r *run) releaseAstray(ctx context.Context) error {
+	known := map[string]bool{}
+	for _, h := range r.claims(0) {
+		known[h.entry] = true
+	}
+	var astray []any
+	for from, more := "-", true; more; {
+		page, err := r.q.rdb.XPendingExt(ctx, &redis.XPendingExtArgs{
+			Stream: r.q.keys[0], Group: group, Start: from, End: "+", Count: batch, Consumer: r.consumer,
+		}).Result()
+		if err != nil {
+			return err
+		}
+		for _, p := range page {
+			if from = "(" + p.ID; !known[p.ID] {
+				astray = append(astray, p.ID)
+			}
+		}
+		more = len(page) == batch
+	}
+	return r.free(ctx, astray)
 }
 
 // learnEvery is the time from one exchange of learnt durations to the next.

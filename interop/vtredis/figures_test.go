@@ -26,7 +26,7 @@ func TestQueueFigures(t *testing.T) {
 		if n, err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		}
-		idle = 30 * time.Second
+		idle = max(30*time.Second, time.Duration(n)*30*time.Second/250_000)
 	}
 	s := startRedis(t)
 	rdb := s.client(t)
@@ -75,7 +75,7 @@ func TestQueueFigures(t *testing.T) {
 	}
 	t.Logf("%d jobs: %.0f bytes a job in Redis, %.0f once claimed; added in %v, claimed in %v",
 		n, (added-empty)/float64(n), (claimed-empty)/float64(n), adding, claiming)
-	t.Logf("keeping claims: %.1f %% of a core of Redis", 100*used/passed)
+	t.Logf("keeping claims, with an idle time of %v: %.1f %% of a core of Redis", idle, 100*used/passed)
 	text := rdb.Info(ctx, "commandstats").Val()
 	for line := range strings.Lines(text) {
 		if name, rest, ok := strings.Cut(strings.TrimSpace(line), ":calls="); ok {

@@ -184,7 +184,7 @@ type QueueStats struct {
 	Claimed   int64         // of them: claimed by a replica
 	Replicas  int           // that have claims, dead ones included until their jobs are taken over
 	Oldest    time.Duration // since the oldest unfinished job was added
-	Takeovers int64         // claims that lapsed and were taken up again, ever
+	Takeovers int64         // claims that lapsed or were given up, and were taken up again, ever
 	Failed    int64         // handlings that returned an error, ever
 	Dead      int64         // dead letters now
 	// Deliveries counts the jobs that were handled, by the delivery that succeeded:
@@ -216,7 +216,13 @@ func (q *Queue) Stats(ctx context.Context) (QueueStats, error) {
 	if err != nil {
 		return s, fmt.Errorf("vtredis: queue %q: Stats: %w", q.name, err)
 	}
-	s.Jobs, s.Dead, s.Claimed, s.Replicas = n.Val(), dead.Val(), pending.Val().Count, len(pending.Val().Consumers)
+	s.Jobs, s.Dead = n.Val(), dead.Val()
+	for name, claims := range pending.Val().Consumers {
+		if name != free {
+			s.Claimed += claims
+			s.Replicas++
+		}
+	}
 	if m := first.Val(); len(m) > 0 {
 		ms, _, _ := strings.Cut(m[0].ID, "-")
 		s.Oldest = max(0, now.Val().Sub(time.UnixMilli(number(ms))))

@@ -64,11 +64,18 @@ local consumer = entry and owner(entry)
 if consumer then redis.call('PUBLISH', ARGV[3] .. consumer, ARGV[2]) end
 `)
 
+// free is the consumer to which claims pass that a replica gives up: once they have lapsed, any
+// replica may take them.
+const free = "free"
+
 // sweepScript takes the next step of the search for claims that have lapsed. All
 // replicas share one position in the list of claims, so that the cost of the
 // search does not grow with their number. A round begins when the period has passed
-// since the last one began. The first round after a gap, in which Redis
-// or all replicas were away, is put off: the living ones renew their claims first.
+// since the last one began, and where claims can have lapsed: a consumer
+// with claims has been silent for the idle time, or some are free. So a Redis that is overloaded, and late with
+// renewals, is not loaded further. Without such a reason there is a round in ten idle times.
+// The first round after a gap, in which Redis or all replicas were away, is put
+// off: the living ones renew their claims first.
 //
 // ARGV: group, consumer, idle, most entries to claim, period; in milliseconds. The answer
 // is the queue's birth, whether the round is over, and the entries that were claimed.
@@ -76,14 +83,26 @@ var sweepScript = redis.NewScript(`
 local idle, period = tonumber(ARGV[3]), tonumber(ARGV[5])
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local s = redis.call('HMGET', KEYS[3], 'born', 'swept', 'cursor', 'next')
-local cursor, next = s[3] or '0-0', tonumber(s[4] or 0)
+local s = redis.call('HMGET', KEYS[3], 'born', 'swept', 'cursor', 'next', 'full')
+local cursor, next, full = s[3] or '0-0', tonumber(s[4] or 0), tonumber(s[5] or 0)
 if now - tonumber(s[2] or 0) > idle / 3 then
 	cursor, next = '0-0', now + 4 * idle / 30
 end
+local search = cursor ~= '0-0'
+if not search and now >= next then
+	next, search = now + period, now >= full
+	for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+		local name, claims, silent = c[2], c[4], c[6]
+		if claims > 0 then
+			search = search or silent > idle or name == 'free'
+		elseif silent > 10 * idle then
+			redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
+		end
+	end
+	if search then full = now + 10 * idle end
+end
 local found = {}
-if cursor ~= '0-0' or now >= next then
-	if cursor == '0-0' then next = now + period end
+if search then
 	local r = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], idle, cursor, 'COUNT', ARGV[4], 'JUSTID')
 	cursor = r[1]
 	for _, entry in ipairs(r[2]) do
@@ -95,15 +114,8 @@ if cursor ~= '0-0' or now >= next then
 		end
 	end
 	if #found > 0 then redis.call('HINCRBY', KEYS[3], 'takeovers', #found) end
-	if cursor == '0-0' then -- forget consumers that are long gone
-		for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-			if c[4] == 0 and c[6] > 10 * idle then
-				redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], c[2])
-			end
-		end
-	end
 end
-redis.call('HSET', KEYS[3], 'swept', now, 'cursor', cursor, 'next', math.floor(next))
+redis.call('HSET', KEYS[3], 'swept', now, 'cursor', cursor, 'next', math.floor(next), 'full', full)
 return {s[1], cursor == '0-0' and 1 or 0, found}
 `)
 
@@ -123,8 +135,8 @@ if leave(ARGV[2], ARGV[3]) == 1 then
 end
 `)
 
-// failScript notes an error of handle, and moves the job to the dead letters if this was the
-// last delivery. An empty text stands for a delivery that must not take place because
+// failScript notes an error of handle and frees the claim, or moves the job to the dead letters if
+// this was the last delivery. An empty text stands for a delivery that must not take place because
 // all before it ended with the death of their replica or an error.
 //
 // ARGV: group, id, entry, consumer, number of the delivery, most deliveries, text.
@@ -139,6 +151,7 @@ else
 end
 if count < tonumber(ARGV[6]) then
 	redis.call('HSET', KEYS[4], ARGV[2], text)
+	redis.call('XCLAIM', KEYS[1], ARGV[1], 'free', 0, ARGV[3], 'JUSTID')
 	return
 end
 local fields = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1][2]
@@ -146,11 +159,11 @@ redis.call('XADD', KEYS[5], '*', 'error', text, 'deliveries', count, unpack(fiel
 leave(ARGV[2], ARGV[3])
 `)
 
-// releaseScript lets the claims of a consumer lapse now. ARGV: group, consumer, idle, entries.
+// releaseScript frees claims of a consumer, which lapse now. ARGV: group, consumer, idle, entries.
 var releaseScript = redis.NewScript(owner + `
 for i = 4, #ARGV do
 	if owner(ARGV[i]) == ARGV[2] then
-		redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'IDLE', ARGV[3], 'JUSTID')
+		redis.call('XCLAIM', KEYS[1], ARGV[1], 'free', 0, ARGV[i], 'IDLE', ARGV[3], 'JUSTID')
 	end
 end
 `)
