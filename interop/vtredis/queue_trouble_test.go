@@ -1,14 +1,19 @@
 package vtredis_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/vtclient/vtclient"
 	"github.com/vtclient/vtclient/interop/vtredis"
 	"github.com/vtclient/vtclient/simserver"
 )
@@ -181,4 +186,181 @@ func TestQueueHandlesOnlyWhatItHolds(t *testing.T) {
 	if got := stats(t, q); got.Jobs != 1 && got.Jobs != 2 {
 		t.Errorf("%+v", got)
 	}
+}
+
+// steal claims the only entry of the queue "q" for a consumer that then does nothing.
+func steal(t *testing.T, rdb *redis.Client, deliveries int) {
+	t.Helper()
+	read, err := rdb.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "vtclient", Consumer: "thief", Streams: []string{"{q}:jobs", ">"}}).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = rdb.Do(t.Context(), "XCLAIM", "{q}:jobs", "vtclient", "thief", 0, read[0].Messages[0].ID, "RETRYCOUNT", deliveries, "JUSTID").Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// After a time without any replica, or without Redis, lapsed claims are not taken over before the living replicas had
+// time to renew theirs.
+func TestQueueGivesTimeToRenew(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	rdb := s.client(t)
+	sim := simserver.Start(t)
+	const idle = 3 * time.Second
+	q := newQueue(t, rdb, vtredis.QueueOptions{Idle: idle})
+	add(t, q, named(sim.Create(simserver.Job{Duration: -1}))...)
+	steal(t, rdb, 1)
+	stolen := time.Now()
+	until(t, "the claim has lapsed", func() bool { return time.Since(stolen) > idle })
+	began := time.Now()
+	startService(t, q, sim, nil).await(t, 1)
+	if d := time.Since(began); d < idle/8 {
+		t.Errorf("taken over after %v", d)
+	}
+}
+
+// A job whose every delivery ended with the death of a replica becomes a dead letter and is not handled once more.
+func TestQueueBuriesWhatKills(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	rdb := s.client(t)
+	sim := simserver.Start(t)
+	q := newQueue(t, rdb, vtredis.QueueOptions{Idle: time.Second, MaxDeliveries: 3})
+	add(t, q, named(sim.Create(simserver.Job{Duration: -1}))...)
+	steal(t, rdb, 4) // three deliveries have begun
+	run := startService(t, q, sim, nil)
+	until(t, "a dead letter", func() bool { return stats(t, q).Dead == 1 })
+	letter := rdb.XRange(t.Context(), "{q}:dead", "-", "+").Val()[0].Values
+	if letter["error"] != "each replica that began to handle it died" || letter["deliveries"] != "3" {
+		t.Error(letter)
+	}
+	if got := stats(t, q); got.Jobs != 0 || got.Failed != 0 || len(run.handled) != 0 {
+		t.Errorf("%+v, handled %v", got, run.handled)
+	}
+}
+
+// A job that is removed and added again while it is waited for is handled once.
+func TestQueueJobAddedAgain(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	rdb := s.client(t)
+	sim := simserver.Start(t)
+	q := newQueue(t, rdb, vtredis.QueueOptions{})
+	again, last := sim.Create(simserver.Job{Duration: simserver.Never}), sim.Create(simserver.Job{Duration: simserver.Never})
+	add(t, q, named(again)...)
+	run := startService(t, q, sim, func(e end) error {
+		if e.st.JobID == again {
+			until(t, "the last one ends", func() bool { return sim.Stats().Completed == 2 })
+		}
+		return nil
+	})
+	until(t, "a poll", func() bool { return sim.Requests(again) > 0 })
+	if err := q.Remove(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	add(t, q, named(again, last)...)
+	until(t, "both are claimed and polled", func() bool { return stats(t, q).Claimed == 2 && sim.Requests(last) > 0 })
+	sim.Complete(again)
+	sim.Complete(last)
+	run.await(t, 2)
+	until(t, "an empty queue", func() bool { return stats(t, q).Jobs == 0 })
+	run.stop(t)
+	if run.handled[again] != 1 || run.handled[last] != 1 {
+		t.Error(run.handled)
+	}
+}
+
+// losing loses the first answer with jobs on its way.
+type losing struct {
+	redis.Hook
+	lost atomic.Bool
+}
+
+func (l *losing) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (l *losing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (l *losing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if c, ok := cmd.(*redis.XStreamSliceCmd); ok && len(c.Val()) > 0 && !l.lost.Swap(true) {
+			err = errors.New("the connection broke")
+			c.SetErr(err)
+			c.SetVal(nil)
+		}
+		return err
+	}
+}
+
+// Jobs in an answer that got lost do not wait until their claims lapse.
+func TestQueueLostAnswer(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	rdb := s.client(t)
+	hook := new(losing)
+	rdb.AddHook(hook)
+	sim := simserver.Start(t)
+	q := newQueue(t, rdb, vtredis.QueueOptions{Idle: time.Minute})
+	add(t, q, named(sim.Create(simserver.Job{Duration: -1}))...)
+	startService(t, q, sim, nil).await(t, 1) // within patience, which is shorter than the idle time and a search
+	if !hook.lost.Load() {
+		t.Error("nothing was lost")
+	}
+}
+
+// When ctx ends while a job is being handled, an end that is handled all the same is acknowledged, and one that
+// is not is left to others, as no failure.
+func TestQueueEndsWhileHandling(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	rdb := s.client(t)
+	sim := simserver.Start(t)
+	q := newQueue(t, rdb, vtredis.QueueOptions{Handlers: 2})
+	good, bad := sim.Create(simserver.Job{Duration: -1}), sim.Create(simserver.Job{Duration: -1})
+	add(t, q, named(good, bad)...)
+	begun := make(chan struct{}, 2)
+	first := startService(t, q, sim, func(e end) error {
+		begun <- struct{}{}
+		<-e.ctx.Done()
+		if e.st.JobID == good {
+			return nil
+		}
+		return e.ctx.Err()
+	})
+	<-begun
+	<-begun
+	first.stop(t)
+	if got := stats(t, q); got.Jobs != 1 || got.Claimed != 0 || got.Failed != 0 {
+		t.Errorf("%+v", got)
+	}
+	second := startService(t, q, sim, func(e end) error {
+		if n := vtredis.Delivery(e.ctx); n != 2 {
+			t.Errorf("delivery %d, want 2", n)
+		}
+		return nil
+	})
+	if ids := second.await(t, 1); ids[0] != bad {
+		t.Error(ids)
+	}
+}
+
+// More bodies than are kept hold the wait back, and all ends are handled.
+func TestQueueKeepsABoundedNumberOfBodies(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	sim := simserver.Start(t)
+	q := newQueue(t, s.client(t), vtredis.QueueOptions{})
+	const jobs = 90
+	var ids []string
+	for range jobs {
+		ids = append(ids, sim.Create(simserver.Job{Duration: -1, Result: map[string]any{"text": strings.Repeat("x", 1e6)}}))
+	}
+	add(t, q, named(ids...)...)
+	run := startService(t, q, sim, func(end) error {
+		until(t, "more have ended than are kept", func() bool { return sim.Stats().Completed > 70 })
+		return nil
+	}, vtclient.WithCache(nil))
+	run.await(t, jobs)
 }
