@@ -24,7 +24,7 @@ func (r *run) do(ctx context.Context, what string, f func(context.Context) error
 	if err == nil || errors.Is(err, redis.Nil) {
 		return nil
 	}
-	if strings.Contains(err.Error(), "NOGROUP") {
+	if isGone(err) {
 		r.stop(r.emptied())
 	}
 	return fmt.Errorf("vtredis: queue %q: %s: %w", r.q.name, what, err)
@@ -270,26 +270,23 @@ func (r *run) renewClaims(ctx context.Context, some []*held) error {
 
 // release frees the claims that are left.
 func (r *run) release() {
-	var entries []any
-	for _, h := range r.claims(0) {
-		entries = append(entries, h.entry)
-	}
-	err := r.do(context.Background(), "releasing claims", func(ctx context.Context) error {
-		return r.free(ctx, entries)
-	})
-	if err != nil {
-		r.q.o.OnError(err)
+	for some := range slices.Chunk(r.claims(0), batch) {
+		var entries []any
+		for _, h := range some {
+			entries = append(entries, h.entry)
+		}
+		if err := r.free(context.Background(), entries); err != nil {
+			r.q.o.OnError(err)
+			return
+		}
 	}
 }
 
+// free frees claims of this consumer in one command.
 func (r *run) free(ctx context.Context, entries []any) error {
-	for some := range slices.Chunk(entries, batch) {
-		args := append([]any{group, r.consumer, r.q.o.Idle.Milliseconds()}, some...)
-		if err := r.q.eval(ctx, releaseScript, args...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.do(ctx, "releasing claims", func(ctx context.Context) error {
+		return r.q.eval(ctx, releaseScript, append([]any{group, r.consumer, r.q.o.Idle.Milliseconds()}, entries...)...)
+	})
 }
 
 // releaseAstray frees the claims that Redis has noted for this consumer in an answer that did not arrive.
@@ -298,8 +295,8 @@ func (r *run) releaseAstray(ctx context.Context) error {
 	for _, h := range r.claims(0) {
 		known[h.entry] = true
 	}
-	var astray []any
 	for from, more := "-", true; more; {
+		var astray []any
 		page, err := r.q.rdb.XPendingExt(ctx, &redis.XPendingExtArgs{
 			Stream: r.q.keys[0], Group: group, Start: from, End: "+", Count: batch, Consumer: r.consumer,
 		}).Result()
@@ -311,9 +308,14 @@ func (r *run) releaseAstray(ctx context.Context) error {
 				astray = append(astray, p.ID)
 			}
 		}
+		if len(astray) > 0 {
+			if err := r.free(ctx, astray); err != nil {
+				return err
+			}
+		}
 		more = len(page) == batch
 	}
-	return r.free(ctx, astray)
+	return nil
 }
 
 // learnEvery is the time from one exchange of learnt durations to the next.

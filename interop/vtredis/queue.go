@@ -202,9 +202,6 @@ func (q *Queue) Stats(ctx context.Context) (QueueStats, error) {
 		state   *redis.MapStringStringCmd
 		now     *redis.TimeCmd
 	)
-	if err := q.open(ctx).Err(); err != nil { // XPENDING needs the group
-		return s, fmt.Errorf("vtredis: queue %q: Stats: %w", q.name, err)
-	}
 	_, err := q.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		n, dead = p.XLen(ctx, q.keys[0]), p.XLen(ctx, q.keys[4])
 		pending = p.XPending(ctx, q.keys[0], group)
@@ -213,14 +210,16 @@ func (q *Queue) Stats(ctx context.Context) (QueueStats, error) {
 		now = p.Time(ctx)
 		return nil
 	})
-	if err != nil {
+	if err != nil && !isGone(err) { // a queue without jobs so far is empty
 		return s, fmt.Errorf("vtredis: queue %q: Stats: %w", q.name, err)
 	}
 	s.Jobs, s.Dead = n.Val(), dead.Val()
-	for name, claims := range pending.Val().Consumers {
-		if name != free {
-			s.Claimed += claims
-			s.Replicas++
+	if p := pending.Val(); p != nil {
+		for name, claims := range p.Consumers {
+			if name != free {
+				s.Claimed += claims
+				s.Replicas++
+			}
 		}
 	}
 	if m := first.Val(); len(m) > 0 {
@@ -249,6 +248,9 @@ func (q *Queue) eval(ctx context.Context, s *redis.Script, args ...any) error {
 	}
 	return err
 }
+
+// isGone reports that there is no stream with our group.
+func isGone(err error) bool { return strings.Contains(err.Error(), "NOGROUP") }
 
 func micros(t time.Time) int64 {
 	if t.IsZero() {

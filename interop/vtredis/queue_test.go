@@ -159,6 +159,9 @@ func TestQueueHandlesEachJobOnce(t *testing.T) {
 	good := sim.Create(simserver.Job{Duration: 200 * time.Millisecond})
 	bad := sim.Create(simserver.Job{Duration: -1, Fail: true, Message: "too long"})
 	late := sim.Create(simserver.Job{Duration: simserver.Never})
+	if s := stats(t, q); fmt.Sprint(s) != fmt.Sprint(vtredis.QueueStats{Deliveries: make([]int64, 5)}) {
+		t.Errorf("before the first job: %+v", s)
+	}
 	jobs := append(named(good, bad, "unknown", good), vtclient.Job{ID: late, Deadline: time.Now().Add(time.Second)})
 	add(t, q, jobs...)
 	add(t, q, jobs...)

@@ -30,7 +30,7 @@ import (
 // While Redis is away the waits go on. Ends are kept, their bodies up to 64 MiB, and handed
 // over when it is back. Run goes on through every error of Redis but two: it returns an error if Redis cannot be
 // reached when it begins, and one that matches ErrEmptied. Else it returns the cause of
-// ctx's end, within some seconds. The jobs that it then leaves are free for other replicas at once.
+// ctx's end, some seconds after the last call of handle. The jobs that it then leaves are free for other replicas at once.
 func (q *Queue) Run(ctx context.Context, c *vtclient.Client, handle func(context.Context, vtclient.Status, error) error) error {
 	if c == nil || handle == nil {
 		return errors.New("vtredis: Queue.Run: c or handle is nil")

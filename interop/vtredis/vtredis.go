@@ -1,15 +1,16 @@
 // Package vtredis lets the replicas of a service share, through Redis, what their
-// vtclients know: the ends of jobs ([Cache]), how long jobs take ([Learnt]), and
-// hints that a job has ended ([Publish], [Subscribe]).
+// vtclients know: the ends of jobs ([Cache]), how long jobs take ([Learnt]), the pauses
+// that the backend asks for ([Pause]), and hints that a job has ended ([Publish], [Subscribe]).
+// A [Queue] is the set of jobs to wait for itself, which outlives the replicas.
 //
 // The Redis client must have ContextTimeoutEnabled, so that a server that hangs
 // costs no more than the short time that vtclient gives to a cache:
 //
 //	rdb := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 //
-// Nothing here is needed for the right answer: where Redis is down or hangs, each
-// replica asks the backend itself, and the Cached callback of a
-// [vtclient.Trace] tells of it.
+// But for a Queue, nothing here is needed for the right answer: where Redis is down or
+// hangs, each replica asks the backend itself, and the Cached callback of a
+// [vtclient.Trace] tells of it. docs/scaling.md says when to take what.
 package vtredis
 
 import (
