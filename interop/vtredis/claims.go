@@ -66,7 +66,6 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (r *run) read(ctx context.Context) {
 	period := r.q.o.Idle / 10
 	var swept time.Time // when the last round of the sweep was seen to be over
-	astray := false     // an answer with claims may have been lost
 	for {
 		room := r.awaitRoom(ctx)
 		if room == 0 {
@@ -78,11 +77,10 @@ func (r *run) read(ctx context.Context) {
 				entries, err = r.fresh(ctx, room, min(time.Second, period))
 				return err
 			}
-			if astray {
+			if r.astray.Swap(false) {
 				if err := r.releaseAstray(ctx); err != nil {
 					return err
 				}
-				astray = false
 			}
 			var over bool
 			if entries, over, err = r.sweep(ctx, room, period); over {
@@ -91,7 +89,8 @@ func (r *run) read(ctx context.Context) {
 			return err
 		})
 		if err != nil {
-			astray, swept = true, time.Time{}
+			r.astray.Store(true)
+			swept = time.Time{}
 			if ctx.Err() == nil {
 				r.q.o.OnError(err)
 			}
@@ -264,6 +263,7 @@ func (r *run) renewClaims(ctx context.Context, some []*held) error {
 		delete(r.held, h.job.ID)
 		signal(r.room)
 		signal(r.renew)
+		r.astray.Store(true) // it is still ours if the server's clock has made a step
 	}
 	return nil
 }
@@ -289,7 +289,7 @@ func (r *run) free(ctx context.Context, entries []any) error {
 	})
 }
 
-// releaseAstray frees the claims that Redis has noted for this consumer in an answer that did not arrive.
+// releaseAstray frees the claims that Redis has noted for this consumer and that are not held here.
 func (r *run) releaseAstray(ctx context.Context) error {
 	known := map[string]bool{}
 	for _, h := range r.claims(0) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vtclient/vtclient"
@@ -95,7 +96,8 @@ type run struct {
 	space chan struct{}     // likewise if kept has become smaller
 	renew chan struct{}     // likewise if jobs are waited for that are no longer held
 
-	feeding sync.Mutex // held by the sequence that receives from jobs
+	astray  atomic.Bool // Redis may have noted claims that are not held: an answer was lost
+	feeding sync.Mutex  // held by the sequence that receives from jobs
 
 	mu   sync.Mutex
 	held map[string]*held // by job id
@@ -209,6 +211,7 @@ func (r *run) end(ctx context.Context, st vtclient.Status, err error) {
 		}
 		r.mu.Lock()
 	}
+	signal(r.space) // for the WaitAll that takes this one's place
 	h := r.held[st.JobID]
 	if h == nil || h.over {
 		return // two WaitAll have waited for it, or it was removed

@@ -84,7 +84,7 @@ type story struct {
 	times   map[string]int // by job
 }
 
-func (s *story) say(format string, args ...any) {
+func (s *story) log(format string, args ...any) {
 	fmt.Printf("[%5.1fs] %s\n", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
@@ -122,7 +122,7 @@ func fleet(ctx context.Context) error {
 		return err
 	}
 	defer closeRedis()
-	s.say("redis-server at %s, simulated backend at %s", addr, sim.URL())
+	s.log("redis-server at %s, simulated backend at %s", addr, sim.URL())
 
 	replicas := map[string]*exec.Cmd{}
 	for _, name := range []string{"a", "b", "c"} {
@@ -145,7 +145,7 @@ func fleet(ctx context.Context) error {
 			return err
 		}
 	}
-	s.say("%d jobs of 2 to 14 s are in the queue", jobs)
+	s.log("%d jobs of 2 to 14 s are in the queue", jobs)
 
 	if err := s.watch(ctx, q, func() { replicas["b"].Process.Kill() }); err != nil {
 		return err
@@ -166,14 +166,14 @@ func (s *story) watch(ctx context.Context, q *vtredis.Queue, kill func()) error 
 		if err != nil {
 			return err
 		}
-		s.say("%3d unfinished, claimed by %d replicas; %2d taken over; handled: %s", st.Jobs, st.Replicas, st.Takeovers, s.counts())
+		s.log("%3d unfinished, claimed by %d replicas; %2d taken over; handled: %s", st.Jobs, st.Replicas, st.Takeovers, s.counts())
 		if st.Jobs == 0 {
 			return nil
 		}
 		if !killed && time.Since(s.began) > 4*time.Second {
 			killed = true
 			kill()
-			s.say("replica b is killed; its claims lapse after %v", idle)
+			s.log("replica b is killed; its claims lapse after %v", idle)
 		}
 	}
 }
@@ -186,7 +186,7 @@ func (s *story) sum(sim *simserver.Server) error {
 	for _, n := range s.times {
 		twice += n - 1
 	}
-	s.say("%d jobs handled, %d of them twice; %d requests, of which %d asked for many jobs, and the others for a result",
+	s.log("%d jobs handled, %d of them twice; %d requests, of which %d asked for many jobs, and the others for a result",
 		len(s.times), twice, sim.TotalRequests(), sim.Stats().Bulk)
 	if len(s.times) != jobs {
 		return fmt.Errorf("%d jobs were handled, want %d", len(s.times), jobs)
@@ -209,7 +209,7 @@ func (s *story) startReplica(ctx context.Context, name, redisAddr, backend strin
 		return nil, err
 	}
 	go s.count(name, out)
-	s.say("replica %s runs as process %d", name, cmd.Process.Pid)
+	s.log("replica %s runs as process %d", name, cmd.Process.Pid)
 	return cmd, nil
 }
 
