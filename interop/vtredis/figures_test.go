@@ -21,6 +21,7 @@ import (
 // job, time to add, and commands and CPU for keeping claims. The jobs are polled once an hour, so that Redis is
 // all there is to measure. CI sees that it runs.
 func TestQueueFigures(t *testing.T) {
+	t.Parallel()
 	n, idle := 2000, 2*time.Second
 	if text := os.Getenv("VTREDIS_FIGURES"); text != "" {
 		var err error
@@ -113,6 +114,7 @@ func info(t *testing.T, rdb redis.UniversalClient, section string) map[string]fl
 // What the end of a job costs Redis, and how many of them a Run with 16 handlers gets through: 20,000 with
 // VTREDIS_FIGURES.
 func TestQueueEndFigures(t *testing.T) {
+	t.Parallel()
 	n := 500
 	if os.Getenv("VTREDIS_FIGURES") != "" {
 		n = 20_000

@@ -228,7 +228,7 @@ type scale struct {
 // VTREDIS_FLEET_JOBS=10000 runs the long form, in about five minutes.
 func TestQueueFleet(t *testing.T) {
 	t.Parallel()
-	sc := scale{jobs: 2000, idle: 3 * time.Second, away: 2 * time.Second, shortest: time.Second, longest: 15 * time.Second}
+	sc := scale{jobs: 2000, idle: 3 * time.Second, away: 2 * time.Second, shortest: time.Second, longest: 10 * time.Second}
 	if text := os.Getenv("VTREDIS_FLEET_JOBS"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil {

@@ -104,6 +104,7 @@ func TestLearntIsBounded(t *testing.T) {
 
 // A queue saves what was learnt without a call by the user.
 func TestQueueSavesLearnt(t *testing.T) {
+	t.Parallel()
 	s := startRedis(t)
 	rdb := s.client(t)
 	learnt, err := vtredis.Load(t.Context(), rdb, "h", "a", time.Second)

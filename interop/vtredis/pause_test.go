@@ -16,6 +16,7 @@ import (
 
 // A 429 that one replica is answered holds up the requests of another until its pause is over.
 func TestPauseIsShared(t *testing.T) {
+	t.Parallel()
 	s := startRedis(t)
 	var mu sync.Mutex
 	arrived := map[string]time.Time{}
@@ -80,6 +81,7 @@ func (c *counting) Wait(ctx context.Context) error { c.n++; return ctx.Err() }
 
 // Without Redis a request goes ahead, to the next limiter; and a caller that leaves is not held.
 func TestPauseWait(t *testing.T) {
+	t.Parallel()
 	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", ContextTimeoutEnabled: true})
 	defer rdb.Close()
 	next := new(counting)

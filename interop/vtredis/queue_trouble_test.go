@@ -36,6 +36,7 @@ func TestQueueRedisAway(t *testing.T) {
 			func(_ *testing.T, s *server) { s.cmd.Process.Signal(syscall.SIGCONT) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			s := startRedis(t, "--appendonly", "yes")
 			rdb := s.client(t)
 			sim := simserver.Start(t)
@@ -99,6 +100,7 @@ func TestQueueRedisAway(t *testing.T) {
 
 // Without Redis there is no Run, and none that begins and then waits for nothing.
 func TestQueueWithoutRedis(t *testing.T) {
+	t.Parallel()
 	s := startRedis(t)
 	rdb := s.client(t)
 	sim := simserver.Start(t)
@@ -302,9 +304,9 @@ func TestQueueLostAnswer(t *testing.T) {
 	hook := new(losing)
 	rdb.AddHook(hook)
 	sim := simserver.Start(t)
-	q := newQueue(t, rdb, vtredis.QueueOptions{Idle: time.Minute})
+	q := newQueue(t, rdb, vtredis.QueueOptions{Idle: 20 * time.Second})
 	add(t, q, named(sim.Create(simserver.Job{Duration: -1}))...)
-	startService(t, q, sim, nil).await(t, 1) // within patience, which is shorter than the idle time and a search
+	startService(t, q, sim, nil).await(t, 1) // within patience: a search without a reason comes after 200 s
 	if !hook.lost.Load() {
 		t.Error("nothing was lost")
 	}
@@ -317,7 +319,7 @@ func TestQueueEndsWhileHandling(t *testing.T) {
 	s := startRedis(t)
 	rdb := s.client(t)
 	sim := simserver.Start(t)
-	q := newQueue(t, rdb, vtredis.QueueOptions{Handlers: 2})
+	q := newQueue(t, rdb, vtredis.QueueOptions{Handlers: 2, Idle: 5 * time.Second})
 	good, bad := sim.Create(simserver.Job{Duration: -1}), sim.Create(simserver.Job{Duration: -1})
 	add(t, q, named(good, bad)...)
 	begun := make(chan struct{}, 2)
