@@ -249,7 +249,7 @@ func TestQueueJobAddedAgain(t *testing.T) {
 	s := startRedis(t)
 	rdb := s.client(t)
 	sim := simserver.Start(t)
-	q := newQueue(t, rdb, vtredis.QueueOptions{})
+	q := newQueue(t, rdb, vtredis.QueueOptions{Handlers: 2}) // the second one is free for an end too many
 	again, last := sim.Create(simserver.Job{Duration: simserver.Never}), sim.Create(simserver.Job{Duration: simserver.Never})
 	add(t, q, named(again)...)
 	run := startService(t, q, sim, func(e end) error {
@@ -304,9 +304,9 @@ func TestQueueLostAnswer(t *testing.T) {
 	hook := new(losing)
 	rdb.AddHook(hook)
 	sim := simserver.Start(t)
-	q := newQueue(t, rdb, vtredis.QueueOptions{Idle: 20 * time.Second})
+	q := newQueue(t, rdb, vtredis.QueueOptions{Idle: 70 * time.Second})
 	add(t, q, named(sim.Create(simserver.Job{Duration: -1}))...)
-	startService(t, q, sim, nil).await(t, 1) // within patience: a search without a reason comes after 200 s
+	startService(t, q, sim, nil).await(t, 1) // within patience: the claim lapses later
 	if !hook.lost.Load() {
 		t.Error("nothing was lost")
 	}
