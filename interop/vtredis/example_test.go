@@ -87,7 +87,7 @@ func ExampleQueue_Run() {
 		log.Print(err)
 	}
 	err = queue.Run(ctx, client, func(ctx context.Context, st vtclient.Status, err error) error {
-		if errors.As(err, new(*vtclient.WaitError)) {
+		if errors.Is(err, vtclient.ErrOutage) {
 			return err // nothing is known of the job's end: wait again
 		}
 		return store(ctx, st, err)

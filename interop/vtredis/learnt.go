@@ -78,11 +78,11 @@ func (l *Learnt) Learn(c vtclient.Completion) {
 }
 
 // replicasKept bounds the replicas in the hash: those that saved last. Names of replicas
-// may change with each deployment, and an Adaptive
-// remembers some hundred jobs.
+// may change with each deployment, and an Adaptive remembers some hundred jobs.
 const replicasKept = 16
 
-// saveScript stores a field, and removes those of the replicas that saved longest ago. KEYS: hash, times. ARGV: replica, text, replicas kept.
+// saveScript stores a field, and removes those of the replicas that saved longest ago.
+// KEYS: hash, times. ARGV: replica, text, replicas kept.
 var saveScript = redis.NewScript(`
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 local t = redis.call('TIME')

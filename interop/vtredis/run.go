@@ -19,19 +19,22 @@ import (
 // end, as [vtclient.Client.WaitAll] yields it: a nil error for a completed job only.
 //
 // A nil error of handle acknowledges the job and removes it from the queue in one step.
-// After any other error the job is delivered again once the idle time has passed, at any replica;
-// after MaxDeliveries it becomes a dead letter with that error. A death of the replica within handle
-// counts as a delivery, one before it does not. A panic in handle is not recovered.
-// handle's context ends with ctx and carries the number of the delivery, see [Delivery]. The error for a
-// job may be about the backend and not about the job: an outage longer than the
-// tolerance, a wrong key. Return it to have the job waited for again.
+// After any other error the job is delivered again once the idle time has passed, at
+// any replica; after MaxDeliveries it becomes a dead letter with that error. A death
+// of the replica within handle counts as a delivery, one before it does not. A panic
+// in handle is not recovered. handle's context ends with ctx and carries the number of
+// the delivery, see [Delivery]. The error for a job may be about the backend and not
+// about the job: an outage longer than the client's tolerance, a wrong key. Return it
+// to have the job waited for again.
 //
 // All jobs are waited for by one WaitAll, with their start, estimate and deadline. One
 // that another replica waited for before begins anew with what was given to Add.
-// While Redis is away the waits go on. Ends are kept, their bodies up to 64 MiB, and handed
-// over when it is back. Run goes on through every error of Redis but two: it returns an error if Redis cannot be
-// reached when it begins, and one that matches ErrEmptied. Else it returns the cause of
-// ctx's end, some seconds after the last call of handle. The jobs that it then leaves are free for other replicas at once.
+//
+// While Redis is away the waits go on. Ends are kept, their bodies up to about 64 MiB,
+// and handed over when it is back. Run goes on through every error of Redis but two: it
+// returns an error if Redis cannot be reached when it begins, and one that matches
+// ErrEmptied. Else it returns the cause of ctx's end, some seconds after the last call
+// of handle. The jobs that it then leaves are free for other replicas at once.
 func (q *Queue) Run(ctx context.Context, c *vtclient.Client, handle func(context.Context, vtclient.Status, error) error) error {
 	if c == nil || handle == nil {
 		return errors.New("vtredis: Queue.Run: c or handle is nil")
