@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,12 +14,19 @@ import (
 	"github.com/vtclient/vtclient"
 )
 
-// commandTime bounds one command, its repetitions by the Redis client included.
-const commandTime = 5 * time.Second
+// commandTime bounds one command, its repetitions by the Redis client included. A command that hangs
+// while Redis comes back must not keep claims from being renewed in time: see renewTime.
+func (q *Queue) commandTime() time.Duration {
+	return max(time.Second, min(5*time.Second, q.o.Idle/10))
+}
+
+// renewTime is how long no claim passes on after a gap: a command that hangs, a pause and
+// a renewal fit into it.
+func (q *Queue) renewTime() time.Duration { return max(2*time.Second, q.o.Idle/5) }
 
 // do makes one request to Redis. An answer that shows the queue to be gone ends the run.
 func (r *run) do(ctx context.Context, what string, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	ctx, cancel := context.WithTimeout(ctx, r.q.commandTime())
 	defer cancel()
 	err := f(ctx)
 	if err == nil || errors.Is(err, redis.Nil) {
@@ -66,6 +74,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (r *run) read(ctx context.Context) {
 	period := r.q.o.Idle / 10
 	var swept time.Time // when the last round of the sweep was seen to be over
+	astray := false     // an answer with claims may have been lost
 	for {
 		room := r.awaitRoom(ctx)
 		if room == 0 {
@@ -74,13 +83,14 @@ func (r *run) read(ctx context.Context) {
 		var entries []redis.XMessage
 		err := r.do(ctx, "reading", func(ctx context.Context) (err error) {
 			if time.Since(swept) < period {
-				entries, err = r.fresh(ctx, room, min(time.Second, period))
+				entries, err = r.fresh(ctx, room, min(time.Second, period/2))
 				return err
 			}
-			if r.astray.Swap(false) {
+			if astray {
 				if err := r.releaseAstray(ctx); err != nil {
 					return err
 				}
+				astray = false
 			}
 			var over bool
 			if entries, over, err = r.sweep(ctx, room, period); over {
@@ -89,8 +99,7 @@ func (r *run) read(ctx context.Context) {
 			return err
 		})
 		if err != nil {
-			r.astray.Store(true)
-			swept = time.Time{}
+			astray, swept = true, time.Time{}
 			if ctx.Err() == nil {
 				r.q.o.OnError(err)
 			}
@@ -142,7 +151,7 @@ func (r *run) fresh(ctx context.Context, count int, block time.Duration) ([]redi
 // sweep claims jobs whose claim has lapsed. over reports that there are no more for a while.
 func (r *run) sweep(ctx context.Context, count int, period time.Duration) (entries []redis.XMessage, over bool, err error) {
 	answer, err := sweepScript.Run(ctx, r.q.rdb, r.q.keys, group, r.consumer,
-		r.q.o.Idle.Milliseconds(), count, period.Milliseconds()).Slice()
+		r.q.o.Idle.Milliseconds(), count, period.Milliseconds(), r.q.renewTime().Milliseconds()).Slice()
 	if err != nil {
 		return nil, false, err
 	}
@@ -247,31 +256,49 @@ func (r *run) renewClaims(ctx context.Context, some []*held) error {
 	if err != nil {
 		return err
 	}
-	now = time.Now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, entry := range renewed {
-		if h := byEntry[entry]; h != nil {
-			h.claimed = now
+		delete(byEntry, entry)
+	}
+	if len(byEntry) > 0 { // refused: lost, or renewed by a command of ours whose answer came too late
+		err = r.do(ctx, "renewing claims", func(ctx context.Context) (err error) {
+			args := append([]any{group, r.consumer}, anys(slices.Collect(maps.Keys(byEntry)))...)
+			renewed, err = ownScript.Run(ctx, r.q.rdb, r.q.keys, args...).StringSlice()
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, entry := range renewed {
 			delete(byEntry, entry)
 		}
 	}
-	for _, h := range byEntry { // lost
+	r.noteRenewal(some, byEntry)
+	return nil
+}
+
+// noteRenewal notes that the claims of some jobs are fresh, and that those of others are lost.
+func (r *run) noteRenewal(some []*held, lost map[string]*held) {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range some {
+		if lost[h.entry] == nil {
+			h.claimed = now
+			continue
+		}
 		if h.busy || r.held[h.job.ID] != h {
 			continue
 		}
 		delete(r.held, h.job.ID)
 		signal(r.room)
 		signal(r.renew)
-		r.astray.Store(true) // it is still ours if the server's clock has made a step
 	}
-	return nil
 }
 
 // release frees the claims that are left.
 func (r *run) release() {
 	for some := range slices.Chunk(r.claims(0), batch) {
-		var entries []any
+		var entries []string
 		for _, h := range some {
 			entries = append(entries, h.entry)
 		}
@@ -283,35 +310,43 @@ func (r *run) release() {
 }
 
 // free frees claims of this consumer in one command.
-func (r *run) free(ctx context.Context, entries []any) error {
+func (r *run) free(ctx context.Context, entries []string) error {
+	args := append([]any{group, r.consumer, r.q.o.Idle.Milliseconds()}, anys(entries)...)
 	return r.do(ctx, "releasing claims", func(ctx context.Context) error {
-		return r.q.eval(ctx, releaseScript, append([]any{group, r.consumer, r.q.o.Idle.Milliseconds()}, entries...)...)
+		return r.q.eval(ctx, releaseScript, args...)
 	})
 }
 
-// releaseAstray frees the claims that Redis has noted for this consumer and that are not held here.
+func anys(texts []string) []any {
+	all := make([]any, 0, len(texts))
+	for _, text := range texts {
+		all = append(all, text)
+	}
+	return all
+}
+
+// releaseAstray frees the claims that Redis has noted for this consumer in an answer that did
+// not arrive. It is for the goroutine that reads: no other answer is on its way then.
 func (r *run) releaseAstray(ctx context.Context) error {
 	known := map[string]bool{}
 	for _, h := range r.claims(0) {
 		known[h.entry] = true
 	}
 	for from, more := "-", true; more; {
-		var astray []any
 		page, err := r.q.rdb.XPendingExt(ctx, &redis.XPendingExtArgs{
 			Stream: r.q.keys[0], Group: group, Start: from, End: "+", Count: batch, Consumer: r.consumer,
 		}).Result()
 		if err != nil {
 			return err
 		}
+		var astray []string
 		for _, p := range page {
 			if from = "(" + p.ID; !known[p.ID] {
 				astray = append(astray, p.ID)
 			}
 		}
-		if len(astray) > 0 {
-			if err := r.free(ctx, astray); err != nil {
-				return err
-			}
+		if err := r.free(ctx, astray); err != nil {
+			return err
 		}
 		more = len(page) == batch
 	}

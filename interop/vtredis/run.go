@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/vtclient/vtclient"
@@ -99,8 +98,7 @@ type run struct {
 	space chan struct{}     // likewise if kept has become smaller
 	renew chan struct{}     // likewise if jobs are waited for that are no longer held
 
-	astray  atomic.Bool // Redis may have noted claims that are not held: an answer was lost
-	feeding sync.Mutex  // held by the sequence that receives from jobs
+	feeding sync.Mutex // held by the sequence that receives from jobs
 
 	mu   sync.Mutex
 	held map[string]*held // by job id

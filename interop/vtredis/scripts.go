@@ -77,7 +77,7 @@ const free = "free"
 // The first round after a gap, in which Redis or all replicas were away, is put
 // off: the living ones renew their claims first.
 //
-// ARGV: group, consumer, idle, most entries to claim, period; in milliseconds. The answer
+// ARGV: group, consumer, idle, most entries to claim, period, time to renew; in milliseconds. The answer
 // is the queue's birth, whether the round is over, and the entries that were claimed.
 var sweepScript = redis.NewScript(`
 local idle, period = tonumber(ARGV[3]), tonumber(ARGV[5])
@@ -86,7 +86,7 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local s = redis.call('HMGET', KEYS[3], 'born', 'swept', 'cursor', 'next', 'full')
 local cursor, next, full = s[3] or '0-0', tonumber(s[4] or 0), tonumber(s[5] or 0)
 if now - tonumber(s[2] or 0) > idle / 3 then
-	cursor, next = '0-0', now + 4 * idle / 30
+	cursor, next = '0-0', now + ARGV[6]
 end
 local search = cursor ~= '0-0'
 if not search and now >= next then
@@ -157,6 +157,15 @@ end
 local fields = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1][2]
 redis.call('XADD', KEYS[5], '*', 'error', text, 'deliveries', count, unpack(fields))
 leave(ARGV[2], ARGV[3])
+`)
+
+// ownScript returns those entries that the consumer has claimed. ARGV: group, consumer, entries.
+var ownScript = redis.NewScript(owner + `
+local own = {}
+for i = 3, #ARGV do
+	if owner(ARGV[i]) == ARGV[2] then own[#own+1] = ARGV[i] end
+end
+return own
 `)
 
 // releaseScript frees claims of a consumer, which lapse now. ARGV: group, consumer, idle, entries.
