@@ -93,7 +93,7 @@ func (r *run) read(ctx context.Context) {
 				astray = false
 			}
 			var over bool
-			if entries, over, err = r.sweep(ctx, room, period); over {
+			if entries, over, astray, err = r.sweep(ctx, room, period); over {
 				swept = time.Now()
 			}
 			return err
@@ -148,16 +148,21 @@ func (r *run) fresh(ctx context.Context, count int, block time.Duration) ([]redi
 	return streams[0].Messages, nil
 }
 
-// sweep claims jobs whose claim has lapsed. over reports that there are no more for a while.
-func (r *run) sweep(ctx context.Context, count int, period time.Duration) (entries []redis.XMessage, over bool, err error) {
+// sweep claims jobs whose claim has lapsed. over reports that there are no more for a while, astray that
+// Redis has noted more claims for this consumer than it holds: an answer was lost, and the Redis client
+// has made the request again.
+func (r *run) sweep(ctx context.Context, count int, period time.Duration) (entries []redis.XMessage, over, astray bool, err error) {
+	r.mu.Lock()
+	holds := int64(len(r.held)) // an acknowledgement removes the claim first
+	r.mu.Unlock()
 	answer, err := sweepScript.Run(ctx, r.q.rdb, r.q.keys, group, r.consumer,
 		r.q.o.Idle.Milliseconds(), count, period.Milliseconds(), r.q.renewTime().Milliseconds()).Slice()
 	if err != nil {
-		return nil, false, err
+		return nil, false, false, err
 	}
-	if len(answer) != 3 || answer[0] != any(r.born) {
+	if len(answer) != 4 || answer[0] != any(r.born) {
 		r.stop(r.emptied())
-		return nil, false, ErrEmptied
+		return nil, false, false, ErrEmptied
 	}
 	found, _ := answer[2].([]any)
 	for _, f := range found {
@@ -175,7 +180,8 @@ func (r *run) sweep(ctx context.Context, count int, period time.Duration) (entri
 		}
 		entries = append(entries, m)
 	}
-	return entries, answer[1] == any(int64(1)), nil
+	claims, _ := answer[3].(int64)
+	return entries, answer[1] == any(int64(1)), claims > holds, nil
 }
 
 // take notes claims, and returns the jobs that are to be waited for from now on.

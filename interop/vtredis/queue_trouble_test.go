@@ -274,10 +274,11 @@ func TestQueueJobAddedAgain(t *testing.T) {
 	}
 }
 
-// losing loses the first answer with jobs on its way.
+// losing loses the first answer with jobs on its way. The client reports that, or makes the request again.
 type losing struct {
 	redis.Hook
-	lost atomic.Bool
+	again bool
+	lost  atomic.Bool
 }
 
 func (l *losing) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -288,9 +289,12 @@ func (l *losing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
 		if c, ok := cmd.(*redis.XStreamSliceCmd); ok && len(c.Val()) > 0 && !l.lost.Swap(true) {
+			c.SetVal(nil)
+			if l.again {
+				return next(ctx, cmd)
+			}
 			err = errors.New("the connection broke")
 			c.SetErr(err)
-			c.SetVal(nil)
 		}
 		return err
 	}
@@ -299,16 +303,24 @@ func (l *losing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // Jobs in an answer that got lost do not wait until their claims lapse.
 func TestQueueLostAnswer(t *testing.T) {
 	t.Parallel()
-	s := startRedis(t)
-	rdb := s.client(t)
-	hook := new(losing)
-	rdb.AddHook(hook)
-	sim := simserver.Start(t)
-	q := newQueue(t, rdb, vtredis.QueueOptions{Idle: 70 * time.Second})
-	add(t, q, named(sim.Create(simserver.Job{Duration: -1}))...)
-	startService(t, q, sim, nil).await(t, 1) // within patience: the claim lapses later
-	if !hook.lost.Load() {
-		t.Error("nothing was lost")
+	for _, tt := range []struct {
+		name  string
+		again bool
+	}{{"reported", false}, {"made again", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := startRedis(t)
+			rdb := s.client(t)
+			hook := &losing{again: tt.again}
+			rdb.AddHook(hook)
+			sim := simserver.Start(t)
+			q := newQueue(t, rdb, vtredis.QueueOptions{Idle: 70 * time.Second})
+			add(t, q, named(sim.Create(simserver.Job{Duration: -1}))...)
+			startService(t, q, sim, nil).await(t, 1) // within patience: the claim lapses later
+			if !hook.lost.Load() {
+				t.Error("nothing was lost")
+			}
+		})
 	}
 }
 

@@ -78,7 +78,8 @@ const free = "free"
 // off: the living ones renew their claims first.
 //
 // ARGV: group, consumer, idle, most entries to claim, period, time to renew; in milliseconds. The answer
-// is the queue's birth, whether the round is over, and the entries that were claimed.
+// is the queue's birth, whether the round is over, the entries that were claimed, and the number of
+// claims that the consumer had before.
 var sweepScript = redis.NewScript(`
 local idle, period = tonumber(ARGV[3]), tonumber(ARGV[5])
 local t = redis.call('TIME')
@@ -88,17 +89,19 @@ local cursor, next, full = s[3] or '0-0', tonumber(s[4] or 0), tonumber(s[5] or 
 if now - tonumber(s[2] or 0) > idle / 3 then
 	cursor, next = '0-0', now + ARGV[6]
 end
+local mine, lapsed = 0, false
+for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+	local name, claims, silent = c[2], c[4], c[6]
+	if name == ARGV[2] then mine = claims end
+	if claims > 0 then
+		lapsed = lapsed or silent > idle or name == 'free'
+	elseif silent > 10 * idle then
+		redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
+	end
+end
 local search = cursor ~= '0-0'
 if not search and now >= next then
-	next, search = now + period, now >= full
-	for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-		local name, claims, silent = c[2], c[4], c[6]
-		if claims > 0 then
-			search = search or silent > idle or name == 'free'
-		elseif silent > 10 * idle then
-			redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
-		end
-	end
+	next, search = now + period, lapsed or now >= full
 	if search then full = now + 10 * idle end
 end
 local found = {}
@@ -116,7 +119,7 @@ if search then
 	if #found > 0 then redis.call('HINCRBY', KEYS[3], 'takeovers', #found) end
 end
 redis.call('HSET', KEYS[3], 'swept', now, 'cursor', cursor, 'next', math.floor(next), 'full', full)
-return {s[1], cursor == '0-0' and 1 or 0, found}
+return {s[1], cursor == '0-0' and 1 or 0, found, mine}
 `)
 
 // beginScript counts a delivery and returns its number; 0 if the claim has passed to
