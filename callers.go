@@ -34,6 +34,13 @@ func (e *engine) awaitRoom(in *inbox) bool {
 	}
 }
 
+// open reports whether the caller of an inbox has not left.
+func (e *engine) open(in *inbox) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !in.closed
+}
+
 // take returns the inbox's next event, or nil if there is none. An inbox that
 // has room again gets back its turns, so that all of its polls go on.
 func (e *engine) take(in *inbox) *event {

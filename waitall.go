@@ -161,6 +161,9 @@ type lookups struct {
 
 // begin begins to look up a job. It reports false if the inbox is closed.
 func (ls *lookups) begin(l *lookup, in *inbox) bool {
+	if !l.c.engine.open(in) {
+		return false
+	}
 	l.done = make(chan struct{})
 	go func() {
 		defer close(l.done)
