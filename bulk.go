@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A Bulk says how a backend is asked for many jobs in one request. With it in
+// A Bulk describes how a backend is asked for many jobs in one request. With it in
 // an [Endpoint], the polls of Wait, Watch and WaitAll share requests: when one
 // is due, others ride along, those that are due next before the rest, and count
 // as polled. First checks wait 10 ms for others to join them. Status asks for one
@@ -39,8 +39,8 @@ type Bulk struct {
 	// what it knows of Message and Progress. Body is for a job that has ended,
 	// the part of the answer that is to be its result; where Body is empty, or
 	// ResultMissing set, one single request brings it. A State other than the three known ones means
-	// that the answer does not settle this job, and is what to return of a job
-	// that the backend says it does not know. next is the token of the next page,
+	// that the answer does not settle this job, and is what to return for a job
+	// that the backend does not have. next is the token of the next page,
 	// empty on the last. As for [Endpoint].Decode, an error means that the answer
 	// is unreadable, and a.Body is reused.
 	Decode func(a Answer) (jobs []Status, next string, err error)

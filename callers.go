@@ -151,8 +151,8 @@ func (e *engine) dropSome(in *inbox) (more bool) {
 // the job was seen to be over; 0: it was not. A wait that ends for any other
 // reason is learnt as given up, and so as lasting longer than that. A caller
 // that waits for one job again and again, each time for a short while and
-// without StartedAt, so teaches many jobs where there is one: the client cannot
-// tell them apart.
+// without StartedAt, so teaches many jobs where there is one: to the client they
+// look alike.
 //
 // Only the first call for a poll counts: a completed job whose result is missing
 // was over when it was first seen so, and not when the result came.

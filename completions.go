@@ -2,11 +2,11 @@ package vtclient
 
 import "time"
 
-// completions hold what a Learner is to be told, in the order in which the jobs
+// completions hold what a Learner is to learn, in the order in which the jobs
 // began to be waited for, and not in that in which they ended. Of jobs that run
-// at the same time the short ones end first: a Learner that is told of the ends
-// as they come takes all for short at first, and for long in the end, and one
-// that forgets remembers only the long.
+// at the same time the short ones end first: a Learner that gets the ends as they
+// come takes all for short at first, and for long in the end, and one that forgets
+// remembers only the long.
 //
 // A job holds up those after it until it has been waited for overdue times as
 // long as any job that has ended, or holds up maxHeld of them. It is then
@@ -38,8 +38,8 @@ func (o *completions) begin(p *poll, now int64) (number uint32) {
 	return o.first + uint32(len(o.order)-1)
 }
 
-// end records the end of the poll with that number. c is nil where nothing is
-// to be learnt from it, and done says that the job was seen to end.
+// end records the end of the poll with that number. c is nil where nothing is to be
+// learnt from it, and done is true if the job was seen pending and then seen to end.
 func (o *completions) end(number uint32, c *Completion, done bool, now int64) {
 	if i := number - o.first; i < uint32(len(o.order)) {
 		if done {
