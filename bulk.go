@@ -18,7 +18,9 @@ import (
 // After a final error, such as a 404 of the bulk path, and after an answer that
 // Decode cannot read, the jobs are asked for one by one; the bulk path is tried
 // again after 15 s, and each time that it fails again after twice as long, up to
-// 10 min. Any other fault is one of all jobs of the request, which are asked for
+// 10 min. An answer larger than [WithMaxBody] allows makes the next requests ask for half
+// as many jobs, for 10 min. A page of an answer that settles no job is the last one
+// asked for. Any other fault is one of all jobs of the request, which are asked for
 // together again: it never turns one request into many.
 type Bulk struct {
 	// Path is the path below the base URL with {ids} in its query in the place
