@@ -87,3 +87,14 @@ func (o *completions) next() (c Completion, ok bool) {
 	}
 	return c, true
 }
+
+// completion returns what the end of the job teaches, or nil. doneBy is the age
+// at which the job was seen to be over; 0: it was not. Nothing is learnt from a
+// job that was over at the first look with no start known: that is no measure
+// of how long it took.
+func (p *poll) completion(doneBy time.Duration) *Completion {
+	if p.seen || doneBy > 0 && p.known {
+		return &Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}
+	}
+	return nil
+}
