@@ -1,12 +1,15 @@
 package vtclient
 
 import (
+	"fmt"
 	"math"
 	"math/bits"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/vtclient/vtclient/internal/cadence"
 )
 
 // A Completion tells a [Learner] how one job ended, or that nobody stayed to
@@ -87,42 +90,19 @@ type Forecast struct {
 type Adaptive struct {
 	cost float64 // seconds; 0: one second
 
-	plainNow  atomic.Pointer[schedule]
+	plainNow  atomic.Pointer[cadence.Schedule]
 	sharedNow atomic.Pointer[lazyTable] // the same for shared requests
 	ratioNow  atomic.Pointer[lazyTable]
-	explore   atomic.Uint32  // what is left of the last exploration; see [schedule.next]
+	explore   atomic.Uint32  // what is left of the last exploration; see [cadence.Schedule.Next]
 	chance    func() float64 // where the random shifts come from; nil: rand.Float64
 
-	mu     sync.Mutex // guards what follows; never held while waiting for anything
-	plain  model      // ages in seconds
-	ratio  model      // ages in units of the estimate
-	own    int        // completions without an estimate, up to sharedUntil
-	hinted float64    // completions through hints while hints came, recent ones counting more
-	polled float64    // completions through polls, likewise
-	silent float64    // how sure it is that no hints come at present
-	live   bool       // what is hinted says whether hints come
-	priced float64    // the price that the schedules were last renewed for; 0: that of the beginning
+	mu      sync.Mutex // guards what follows; never held while waiting for anything
+	learner cadence.Learner
 }
 
 const (
 	// minDelay stands for "now": a poll that is overdue.
 	minDelay = time.Millisecond
-	// sharedUntil is how many jobs without an estimate it takes until those
-	// with one no longer teach the plain distribution; sharedWeight is what
-	// they count until then.
-	sharedUntil  = 20
-	sharedWeight = 0.25
-	// hintMemory is the number of completions over which the reliability of
-	// hints is estimated while they come. Before each completion they cease, or
-	// come back, with the probabilities hintsCease and hintsReturn; while they
-	// have ceased, hintsStray of the completions are hinted all the same.
-	hintMemory  = 400
-	hintsCease  = 1. / 300
-	hintsReturn = 1. / 50
-	hintsStray  = 0.02
-	// hintsMost bounds how far hints are relied upon: however well they come,
-	// a request is worth a hundred times as much as without them at most.
-	hintsMost = 0.99
 	// maxTables bounds the schedules kept for different estimates.
 	maxTables = 12
 	// maxShare is the highest share class.
@@ -143,40 +123,20 @@ func NewAdaptive(requestCost time.Duration) *Adaptive {
 	return a
 }
 
-// price returns what a request is worth in seconds. Where hints arrive with
-// reliability p, the delay that a poll saves is there to be saved in 1−p of
-// the cases only, so a request has to be worth c/(1−p).
-//
-// Completions may as well come from a record of past jobs, which says nothing
-// about hints to come. So p counts as at most one half until a client tells of
-// hints that came to it, or a poll finds a job done; and as at most hintsMost
-// ever: a webhook that breaks must not leave the waits without polls.
+// price returns what a request is worth in seconds. Callers hold a.mu.
 func (a *Adaptive) price() float64 {
 	c := a.cost
 	if c <= 0 {
 		c = 1
 	}
-	if a.hinted == 0 {
-		return c
-	}
-	p := (1 - a.silent) * a.reliability()
-	if !a.live {
-		p = min(p, 0.5)
-	}
-	return c / (1 - p)
+	return c * a.learner.Worth()
 }
 
-// hintsCome says that the completions are a client's own, so that its hints are
-// no record of the past.
+// hintsCome makes hints count in full: the completions are a client's own.
 func (a *Adaptive) hintsCome() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.live = true
-}
-
-// reliability is the share of the completions that are hinted while hints come.
-func (a *Adaptive) reliability() float64 {
-	return min((a.hinted+0.7)/(a.hinted+a.polled+1), hintsMost)
+	a.learner.ExpectHints()
 }
 
 // Next implements [Backoff]. It returns the time from at.Elapsed, the job's age
@@ -201,7 +161,7 @@ func (a *Adaptive) Next(at Attempt) (delay time.Duration, ok bool) {
 	if chance == nil {
 		chance = rand.Float64
 	}
-	t := unit * s.next(pend.Seconds()/unit, &a.explore, chance)
+	t := unit * s.Next(pend.Seconds()/unit, &a.explore, chance)
 	return toDuration(t-now.Seconds(), minDelay, math.MaxInt64/2), true
 }
 
@@ -220,84 +180,33 @@ func toDuration(s float64, lo, hi time.Duration) time.Duration {
 // Learn implements [Learner]: it takes one completion into account. A
 // completion that contradicts itself or says nothing is ignored.
 func (a *Adaptive) Learn(c Completion) {
-	s, ok := newSample(c)
-	if !ok {
+	j := cadence.Job{
+		Pending: max(c.PendingAt, 0).Seconds(), Done: c.DoneBy.Seconds(),
+		Expected: c.Expected.Seconds(), Hinted: c.Hinted,
+	}
+	switch {
+	case c.DoneBy == 0 && c.PendingAt > 0:
+		j.Done, j.Hinted = math.Inf(1), false
+	case c.DoneBy <= 0 || c.PendingAt > c.DoneBy:
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c.DoneBy > 0 {
-		a.countHint(c.Hinted)
-		a.reprice()
+	if c.DoneBy > 0 && a.learner.CountHint(c.Hinted) {
+		a.renew(true, true)
 	}
-	if c.Expected <= 0 {
-		a.own = min(a.own+1, sharedUntil)
-		a.teachPlain(s)
-		return
-	}
-	unit := c.Expected.Seconds()
-	// Until there are enough jobs without an estimate, those with one are the
-	// best there is to learn from about durations as such.
-	if a.own < sharedUntil {
-		shared := s
-		shared.weight = sharedWeight
-		if lo := unit * a.ratio.surely(); lo < s.hi {
-			shared.lo = max(s.lo, lo)
-		}
-		a.teachPlain(shared)
-	}
-	s.lo /= unit
-	s.hi /= unit
-	a.ratio.init(true)
-	if a.ratio.learn(s) {
-		renew(&a.ratioNow)
-	}
+	a.renew(a.learner.Learn(j))
 }
 
-// countHint learns from one completion how well hints come. A webhook that is
-// down is another thing than one that loses a few: where nearly all hints
-// come, two or three jobs without any are enough to poll as if there were none,
-// and a hint or two end that. What is lost meanwhile says nothing of how
-// well they come otherwise. (This is the filter of a hidden Markov model with the
-// two states "they come" and "they do not".)
-func (a *Adaptive) countHint(hinted bool) {
-	come, cease := a.reliability(), hintsStray
-	if !hinted {
-		come, cease = 1-come, 1-cease
-		a.live = true
-	}
-	silent := a.silent + (1-a.silent)*hintsCease - a.silent*hintsReturn
-	a.silent = silent * cease / (silent*cease + (1-silent)*come)
-	const keep = 1 - 1.0/hintMemory
-	a.hinted *= keep
-	a.polled *= keep
-	if hinted {
-		a.hinted += 1 - a.silent
-	} else {
-		a.polled += 1 - a.silent
-	}
-}
-
-// reprice renews the schedules when the price of a request has changed, which
-// must not wait for the next estimate: when hints cease, each job counts.
-func (a *Adaptive) reprice() {
-	p := a.price()
-	if p <= 1.2*a.priced && a.priced <= 1.2*p {
-		return
-	}
-	a.priced = p
-	if a.plain.x != nil {
-		a.plainNow.Store(a.plain.schedule(p))
-	}
-	renew(&a.sharedNow)
-	renew(&a.ratioNow)
-}
-
-func (a *Adaptive) teachPlain(s sample) {
-	a.plain.init(false)
-	if a.plain.learn(s) {
-		a.plainNow.Store(a.plain.schedule(a.price()))
+// renew makes the schedules out of date: those of jobs without an estimate, and
+// those of jobs with one. Callers hold a.mu.
+func (a *Adaptive) renew(plain, ratio bool) {
+	if plain {
+		a.plainNow.Store(a.learner.Plain().Schedule(a.price()))
 		renew(&a.sharedNow)
+	}
+	if ratio {
+		renew(&a.ratioNow)
 	}
 }
 
@@ -315,7 +224,7 @@ type lazyEntry struct {
 	share int // class
 	size  int // of the estimate: half octaves of a second; 0 if there is none
 	gen   int
-	sched *schedule
+	sched *cadence.Schedule
 }
 
 func (t *lazyTable) find(share, size int) *lazyEntry {
@@ -357,7 +266,7 @@ func shareClass(n int) int {
 func sharePrice(class int) float64 { return math.Exp2(-float64(class)) }
 
 // schedule returns the schedule for a job and the unit of its ages in seconds.
-func (a *Adaptive) schedule(at Attempt) (*schedule, float64) {
+func (a *Adaptive) schedule(at Attempt) (*cadence.Schedule, float64) {
 	share := shareClass(at.Shared)
 	unit, size, now := 1.0, 0, &a.sharedNow
 	switch {
@@ -379,32 +288,27 @@ func (a *Adaptive) schedule(at Attempt) (*schedule, float64) {
 	return a.newEntry(now, share, size, e), unit
 }
 
-func (a *Adaptive) firstPlain() *schedule {
+func (a *Adaptive) firstPlain() *cadence.Schedule {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := a.plainNow.Load()
-	if s == nil {
-		a.plain.init(false)
-		s = a.plain.schedule(a.price())
-		a.plainNow.Store(s)
+	if a.plainNow.Load() == nil {
+		a.plainNow.Store(a.learner.Plain().Schedule(a.price()))
 	}
-	return s
+	return a.plainNow.Load()
 }
 
 // newEntry computes one schedule of a table. One caller does so; others
 // meanwhile go on with the stale one, if there is one.
-func (a *Adaptive) newEntry(now *atomic.Pointer[lazyTable], share, size int, stale *lazyEntry) *schedule {
+func (a *Adaptive) newEntry(now *atomic.Pointer[lazyTable], share, size int, stale *lazyEntry) *cadence.Schedule {
 	if stale == nil {
 		a.mu.Lock()
 	} else if !a.mu.TryLock() {
 		return stale.sched
 	}
 	defer a.mu.Unlock()
-	m, price := &a.plain, a.price()*sharePrice(share)
-	m.init(false)
+	model, price := a.learner.Plain, a.price()*sharePrice(share)
 	if now == &a.ratioNow {
-		m, price = &a.ratio, price/math.Exp2(float64(size)/2)
-		m.init(true)
+		model, price = a.learner.Ratio, price/math.Exp2(float64(size)/2)
 	}
 	t := now.Load()
 	if t == nil {
@@ -413,7 +317,7 @@ func (a *Adaptive) newEntry(now *atomic.Pointer[lazyTable], share, size int, sta
 	if e := t.find(share, size); e != nil && e.gen == t.gen {
 		return e.sched // another caller was faster
 	}
-	s := m.schedule(price)
+	s := model().Schedule(price)
 	n := &lazyTable{gen: t.gen, tab: []lazyEntry{{share, size, t.gen, s}}}
 	for _, e := range t.tab { // the latest first, the oldest out
 		if (e.share != share || e.size != size) && len(n.tab) < maxTables {
@@ -432,12 +336,12 @@ func (a *Adaptive) Explain(at Attempt) Forecast {
 	s, unit := a.schedule(at)
 	from, p := now.Seconds()/unit, pend.Seconds()/unit
 	f := Forecast{
-		Median: toDuration((s.quantile(p, 0.5)-from)*unit, 0, math.MaxInt64/2),
-		P90:    toDuration((s.quantile(p, 0.9)-from)*unit, 0, math.MaxInt64/2),
-		Jobs:   s.jobs,
+		Median: toDuration((s.Quantile(p, 0.5)-from)*unit, 0, math.MaxInt64/2),
+		P90:    toDuration((s.Quantile(p, 0.9)-from)*unit, 0, math.MaxInt64/2),
+		Jobs:   s.Jobs,
 	}
 	for range 5 {
-		p, _ = s.best(p)
+		p = s.Best(p)
 		p = max(p, from)
 		age := toDuration(p*unit, 0, math.MaxInt64)
 		if n := len(f.Polls); n > 0 && age <= f.Polls[n-1] {
@@ -446,4 +350,53 @@ func (a *Adaptive) Explain(at Attempt) Forecast {
 		f.Polls = append(f.Polls, age)
 	}
 	return f
+}
+
+// MarshalText implements [encoding.TextMarshaler]: the completions that a
+// remembers, one a line, so that a later process need not start cold. What a
+// request is worth is no part of it.
+func (a *Adaptive) MarshalText() ([]byte, error) {
+	return a.state().Text(), nil
+}
+
+// UnmarshalText implements [encoding.TextUnmarshaler]: it replaces what a knows
+// by a state that MarshalText wrote. The request cost of a stays as it is.
+// A text that is not such a state is refused with an error, and a is unchanged.
+// It takes some ten milliseconds at most.
+func (a *Adaptive) UnmarshalText(text []byte) error {
+	st, err := cadence.ParseState(text)
+	if err != nil {
+		return fmt.Errorf("vtclient: adaptive state: %w", err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.restore(st)
+	return nil
+}
+
+// Merge adds what b knows to what a knows, as if the recent jobs of both had
+// been one sequence; b does not change. Merging the same knowledge twice counts
+// it twice, as far as memory reaches. Merging an Adaptive with itself or with nil
+// does nothing. Merge may be called in both directions at once.
+func (a *Adaptive) Merge(b *Adaptive) {
+	if b == nil || a == b {
+		return
+	}
+	theirs := b.state() // b's lock is free again before a's is taken
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.restore(a.learner.State().Merge(theirs))
+}
+
+// state returns a copy of what a has learnt.
+func (a *Adaptive) state() cadence.State {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.learner.State().Clone()
+}
+
+// restore replaces what a has learnt. Callers hold a.mu.
+func (a *Adaptive) restore(st cadence.State) {
+	a.learner.Restore(st)
+	a.renew(true, true)
 }
