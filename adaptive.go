@@ -1,6 +1,7 @@
 package vtclient
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -27,6 +28,11 @@ type Completion struct {
 	// Hinted says that a hint told of the end, so that DoneBy is close to the
 	// truth and not merely the next poll after it.
 	Hinted bool
+	// Exact says that DoneBy is the duration itself, from the backend's own
+	// times. PendingAt may be later then.
+	Exact bool
+	// Failed says that the job ended badly.
+	Failed bool
 }
 
 // A Learner is a [Backoff] that learns from the jobs that it scheduled.
@@ -90,11 +96,9 @@ type Forecast struct {
 type Adaptive struct {
 	cost float64 // seconds; 0: one second
 
-	plainNow  atomic.Pointer[cadence.Schedule]
-	sharedNow atomic.Pointer[lazyTable] // the same for shared requests
-	ratioNow  atomic.Pointer[lazyTable]
-	explore   atomic.Uint32  // what is left of the last exploration; see [cadence.Schedule.Next]
-	chance    func() float64 // where the random shifts come from; nil: rand.Float64
+	now     atomic.Pointer[table]
+	explore atomic.Uint32  // what is left of the last exploration; see [cadence.Schedule.Next]
+	chance  func() float64 // where the random shifts come from; nil: rand.Float64
 
 	mu      sync.Mutex // guards what follows; never held while waiting for anything
 	learner cadence.Learner
@@ -182,12 +186,12 @@ func toDuration(s float64, lo, hi time.Duration) time.Duration {
 func (a *Adaptive) Learn(c Completion) {
 	j := cadence.Job{
 		Pending: max(c.PendingAt, 0).Seconds(), Done: c.DoneBy.Seconds(),
-		Expected: c.Expected.Seconds(), Hinted: c.Hinted,
+		Expected: c.Expected.Seconds(), Hinted: c.Hinted, Exact: c.Exact, Failed: c.Failed,
 	}
 	switch {
 	case c.DoneBy == 0 && c.PendingAt > 0:
-		j.Done, j.Hinted = math.Inf(1), false
-	case c.DoneBy <= 0 || c.PendingAt > c.DoneBy:
+		j.Done = math.Inf(1)
+	case c.DoneBy <= 0 || c.PendingAt > c.DoneBy && !c.Exact:
 		return
 	}
 	a.mu.Lock()
@@ -198,55 +202,57 @@ func (a *Adaptive) Learn(c Completion) {
 	a.renew(a.learner.Learn(j))
 }
 
-// renew makes the schedules out of date: those of jobs without an estimate, and
-// those of jobs with one. Callers hold a.mu.
-func (a *Adaptive) renew(plain, ratio bool) {
-	if plain {
-		a.plainNow.Store(a.learner.Plain().Schedule(a.price()))
-		renew(&a.sharedNow)
-	}
-	if ratio {
-		renew(&a.ratioNow)
-	}
+// A table holds schedules, which are made when they are asked for. It is never
+// changed, only replaced.
+type table struct {
+	gen     [2]int // of what was learnt: without an estimate, and with one
+	entries []entry
 }
 
-// A lazyTable holds schedules that are made when they are asked for: those for
-// shared requests, by share class, and those for jobs with an estimate, by share
-// class and size of the estimate. Ages in the latter are in units of the
-// estimate, and so is the price of a request. A table is never changed, only
-// replaced.
-type lazyTable struct {
-	gen int // of what was learnt
-	tab []lazyEntry
+type entry struct {
+	kind
+	gen      int
+	schedule *cadence.Schedule
 }
 
-type lazyEntry struct {
+// A kind is what jobs have in common that share a schedule. With an estimate, the ages
+// of the schedule are in units of it, and so is the price of a request.
+type kind struct {
+	ratio int // 1: there is an estimate
+	size  int // of the estimate: half octaves of a second
 	share int // class
-	size  int // of the estimate: half octaves of a second; 0 if there is none
-	gen   int
-	sched *cadence.Schedule
 }
 
-func (t *lazyTable) find(share, size int) *lazyEntry {
-	if t != nil {
-		for i := range t.tab {
-			if t.tab[i].share == share && t.tab[i].size == size {
-				return &t.tab[i]
-			}
+func (t *table) find(k kind) *entry {
+	for i := range t.entries {
+		if t.entries[i].kind == k {
+			return &t.entries[i]
 		}
 	}
 	return nil
 }
 
-// renew makes the schedules of a table out of date. The next wait of each kind
-// renews its own.
-func renew(now *atomic.Pointer[lazyTable]) {
-	n := &lazyTable{}
-	if t := now.Load(); t != nil {
-		*n = *t
+// renew makes schedules out of date: those of jobs without an estimate, and those
+// of jobs with one. The next wait of each kind renews its own. Callers hold a.mu.
+func (a *Adaptive) renew(plain, ratio bool) {
+	if !plain && !ratio {
+		return
 	}
-	n.gen++
-	now.Store(n)
+	t := *a.table()
+	if plain {
+		t.gen[0]++
+	}
+	if ratio {
+		t.gen[1]++
+	}
+	a.now.Store(&t)
+}
+
+func (a *Adaptive) table() *table {
+	if t := a.now.Load(); t != nil {
+		return t
+	}
+	return &table{}
 }
 
 // shareClass sorts requests by the number n of jobs that they ask for: class k is
@@ -267,64 +273,44 @@ func sharePrice(class int) float64 { return math.Exp2(-float64(class)) }
 
 // schedule returns the schedule for a job and the unit of its ages in seconds.
 func (a *Adaptive) schedule(at Attempt) (*cadence.Schedule, float64) {
-	share := shareClass(at.Shared)
-	unit, size, now := 1.0, 0, &a.sharedNow
-	switch {
-	case at.Expected > 0:
+	k, unit := kind{share: shareClass(at.Shared)}, 1.0
+	if at.Expected > 0 {
 		unit = at.Expected.Seconds()
-		size, now = int(math.Round(2*math.Log2(unit))), &a.ratioNow
-	case share == 0:
-		s := a.plainNow.Load()
-		if s == nil {
-			s = a.firstPlain()
-		}
-		return s, 1
+		k.ratio, k.size = 1, int(math.Round(2*math.Log2(unit)))
 	}
-	t := now.Load()
-	e := t.find(share, size)
-	if e != nil && e.gen == t.gen {
-		return e.sched, unit
-	}
-	return a.newEntry(now, share, size, e), unit
-}
-
-func (a *Adaptive) firstPlain() *cadence.Schedule {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.plainNow.Load() == nil {
-		a.plainNow.Store(a.learner.Plain().Schedule(a.price()))
-	}
-	return a.plainNow.Load()
-}
-
-// newEntry computes one schedule of a table. One caller does so; others
-// meanwhile go on with the stale one, if there is one.
-func (a *Adaptive) newEntry(now *atomic.Pointer[lazyTable], share, size int, stale *lazyEntry) *cadence.Schedule {
-	if stale == nil {
+	t := a.table()
+	e := t.find(k)
+	switch {
+	case e == nil:
 		a.mu.Lock()
-	} else if !a.mu.TryLock() {
-		return stale.sched
+	case e.gen == t.gen[k.ratio]:
+		return e.schedule, unit
+	case !a.mu.TryLock(): // another caller renews it, or a job is learnt
+		return e.schedule, unit
 	}
 	defer a.mu.Unlock()
-	model, price := a.learner.Plain, a.price()*sharePrice(share)
-	if now == &a.ratioNow {
-		model, price = a.learner.Ratio, price/math.Exp2(float64(size)/2)
+	return a.made(k), unit
+}
+
+// made returns the schedule of a kind, and makes it if it is out of date. Callers
+// hold a.mu.
+func (a *Adaptive) made(k kind) *cadence.Schedule {
+	t := a.table()
+	if e := t.find(k); e != nil && e.gen == t.gen[k.ratio] {
+		return e.schedule // another caller was faster
 	}
-	t := now.Load()
-	if t == nil {
-		t = &lazyTable{}
+	model, price := a.learner.Plain(), a.price()*sharePrice(k.share)
+	if k.ratio == 1 {
+		model, price = a.learner.Ratio(), price/math.Exp2(float64(k.size)/2)
 	}
-	if e := t.find(share, size); e != nil && e.gen == t.gen {
-		return e.sched // another caller was faster
-	}
-	s := model().Schedule(price)
-	n := &lazyTable{gen: t.gen, tab: []lazyEntry{{share, size, t.gen, s}}}
-	for _, e := range t.tab { // the latest first, the oldest out
-		if (e.share != share || e.size != size) && len(n.tab) < maxTables {
-			n.tab = append(n.tab, e)
+	s := model.Schedule(price)
+	n := &table{gen: t.gen, entries: []entry{{k, t.gen[k.ratio], s}}}
+	for _, e := range t.entries { // the latest first, the oldest out
+		if e.kind != k && len(n.entries) < maxTables {
+			n.entries = append(n.entries, e)
 		}
 	}
-	now.Store(n)
+	a.now.Store(n)
 	return s
 }
 
@@ -359,23 +345,33 @@ func (a *Adaptive) MarshalText() ([]byte, error) {
 	return a.state().Text(), nil
 }
 
+// ErrStateIncomplete is the error of [Adaptive.UnmarshalText] for a state of which
+// some lines could not be read.
+var ErrStateIncomplete = errors.New("some lines of the state were left out")
+
 // UnmarshalText implements [encoding.TextUnmarshaler]: it replaces what a knows
-// by a state that MarshalText wrote. The request cost of a stays as it is.
-// A text that is not such a state is refused with an error, and a is unchanged.
-// It takes some ten milliseconds at most.
+// by a state that MarshalText wrote. The request cost of a stays as it is. A line
+// that cannot be read is left out: a knows the rest, and the error, which matches
+// [ErrStateIncomplete], gives the line and the reason. With any other error the text is
+// no state, and a is unchanged. It takes some ten milliseconds at most.
 func (a *Adaptive) UnmarshalText(text []byte) error {
 	st, err := cadence.ParseState(text)
-	if err != nil {
+	var skipped *cadence.SkippedError
+	if err != nil && !errors.As(err, &skipped) {
 		return fmt.Errorf("vtclient: adaptive state: %w", err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.restore(st)
+	if skipped != nil {
+		return fmt.Errorf("vtclient: adaptive state: %w: %w", ErrStateIncomplete, skipped)
+	}
 	return nil
 }
 
 // Merge adds what b knows to what a knows, as if the recent jobs of both had
-// been one sequence; b does not change. Merging the same knowledge twice counts
+// happened side by side; b does not change. What several Adaptives know comes out the
+// same in whatever order it is merged. Merging the same knowledge twice counts
 // it twice, as far as memory reaches. Merging an Adaptive with itself or with nil
 // does nothing. Merge may be called in both directions at once.
 func (a *Adaptive) Merge(b *Adaptive) {

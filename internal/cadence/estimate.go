@@ -2,24 +2,22 @@ package cadence
 
 import (
 	"math"
-	"sync"
 )
 
 const (
 	memory     = 400.0 // samples after which one counts 1/e
-	priorCount = 0.2   // samples that the prior is worth, for the widths above priorWidth
-	priorWidth = 0.35
-	emRounds   = 2 // per estimate; the next estimate goes on from this one
+	priorCount = 0.2   // samples that the prior is worth
+	emRounds   = 2     // per estimate; the next estimate goes on from this one
 )
 
-// widths of the kernels in log age, and how they are trusted at first.
-var (
-	widths     = [...]float64{.8, .35, .15, .065, .028, .012, .005, .002, .0008, .0003}
-	widthPrior = weightsOfWidths()
-	widthCount = countsOfWidths()
+// The kernels are widest, and each a third as wide as the one before.
+const (
+	widest    = 0.8
+	numWidths = 8
 )
 
-const numWidths = len(widths)
+// widthPrior is how the widths are trusted at first.
+var widthPrior = weightsOfWidths()
 
 func weightsOfWidths() (p [numWidths]float64) {
 	sum := 0.0
@@ -33,18 +31,10 @@ func weightsOfWidths() (p [numWidths]float64) {
 	return p
 }
 
-// countsOfWidths returns how many samples the prior is worth. Narrow widths hold
-// less of it: it takes few jobs to believe that all end at one point.
-func countsOfWidths() (c [numWidths]float64) {
-	for i, w := range widths {
-		c[i] = priorCount * min(1, math.Sqrt(w/priorWidth))
-	}
-	return c
-}
-
 // A pool is what was learnt from one choice of samples.
 type pool struct {
 	mass []float64            // of each cell: the mean of the widths
+	cum  []float64            // the mass below each cell
 	mix  [numWidths]float64   // how the widths are trusted
 	cdf  [numWidths][]float32 // of each width, at the cells' bounds
 }
@@ -52,22 +42,23 @@ type pool struct {
 // estimate computes the distribution anew from the samples, on a grid for the
 // distribution so far, in time proportional to cells × widths + samples.
 func (m *Model) estimate() {
-	if len(m.samples) > 0 {
+	if m.used > 0 {
 		m.layGrid()
 	}
 	n := m.grid.cells()
 	decay := make([]float64, numWidths*n) // how far each kernel falls over half of each cell
-	table := decayTable()
-	for l, width := range widths {
-		half := 1 / (2 * width)
-		for j := range n {
-			decay[l*n+j] = table.exp((m.grid[j+1] - m.grid[j]) * half)
+	for j := range n {
+		d := math.Exp((m.grid[j] - m.grid[j+1]) / (2 * widest))
+		for l := range numWidths {
+			decay[l*n+j] = d
+			d *= d * d
 		}
 	}
-	spans := make([]span, len(m.samples))
+	samples := m.samples[len(m.samples)-m.used:]
+	spans := make([]span, m.used)
 	fade, weight := math.Exp(-1/memory), 1.0
 	for i := len(spans) - 1; i >= 0; i-- {
-		s := m.samples[i]
+		s := samples[i]
 		spans[i] = span{m.grid.locate(s.Lo), m.grid.locate(s.Hi), s.Weight * weight}
 		weight *= fade
 	}
@@ -86,6 +77,7 @@ func (m *Model) layGrid() {
 	to := m.grid.refine(mass)
 	for k := range m.pools {
 		m.pools[k].mass = m.grid.carryOver(m.pools[k].mass, to)
+		m.pools[k].normalize()
 	}
 	m.grid = to
 }
@@ -102,16 +94,16 @@ func (c *pool) fit(spans []span, prior, decay []float64) {
 	n := len(prior)
 	one := make([]float64, n) // of one width
 	for round := range emRounds {
-		data, total := spread(c.mass, spans)
+		data, total := c.spread(spans)
 		clear(c.mass)
-		for l, count := range widthCount {
+		for l := range numWidths {
 			for j, p := range prior {
-				one[j] = count * p
+				one[j] = priorCount * p
 			}
 			if total > 0 {
 				smooth(decay[l*n:(l+1)*n], data, one)
 			}
-			z := 1 / (total + count)
+			z := 1 / (total + priorCount)
 			w := c.mix[l] * z
 			for j, v := range one {
 				c.mass[j] += w * v
@@ -120,32 +112,38 @@ func (c *pool) fit(spans []span, prior, decay []float64) {
 				c.cdf[l] = cumulate(c.cdf[l], one, z)
 			}
 		}
-		sum := 0.0 // the kernels leak at the ends of the grid
-		for _, v := range c.mass {
-			sum += v
-		}
-		for j := range c.mass {
-			c.mass[j] /= sum
-		}
+		c.normalize() // the kernels leak at the ends of the grid
 	}
 }
 
-// spread returns the spans' weight in each cell: that of each is where the
-// estimate mass has it within the span. It returns the total, too.
-func spread(mass []float64, spans []span) (data []float64, total float64) {
-	n := len(mass)
-	below := make([]float64, n) // the mass below each cell
+// normalize makes the masses add up to 1.
+func (c *pool) normalize() {
 	sum := 0.0
-	for j, v := range mass {
-		below[j] = sum
+	for _, v := range c.mass {
 		sum += v
 	}
+	c.cum = make([]float64, len(c.mass))
+	below := 0.0
+	for j := range c.mass {
+		c.mass[j] /= sum
+		c.cum[j] = below
+		below += c.mass[j]
+	}
+}
+
+// below returns the mass below a place.
+func (c *pool) below(a place) float64 { return c.cum[a.cell] + a.share*c.mass[a.cell] }
+
+// spread returns the spans' weight in each cell: that of each is where the
+// estimate has it within the span. It returns the total, too.
+func (c *pool) spread(spans []span) (data []float64, total float64) {
+	n := len(c.mass)
 	// First, the factors on the mass of the cells: steps are the differences
 	// between neighbours, ends concern one cell alone.
 	steps, ends := make([]float64, n), make([]float64, n)
 	for i := len(spans) - 1; i >= 0; i-- {
 		a, b, w := spans[i].from, spans[i].to, spans[i].weight
-		p := below[b.cell] + b.share*mass[b.cell] - below[a.cell] - a.share*mass[a.cell]
+		p := c.below(b) - c.below(a)
 		if p < tiny {
 			continue
 		}
@@ -164,7 +162,7 @@ func spread(mass []float64, spans []span) (data []float64, total float64) {
 	factor := 0.0
 	for j, d := range steps {
 		factor += d
-		data[j] = (max(factor, 0) + ends[j]) * mass[j]
+		data[j] = (max(factor, 0) + ends[j]) * c.mass[j]
 	}
 	return data, total
 }
@@ -187,31 +185,6 @@ func smooth(decay, c, out []float64) {
 		out[k] += left * (1 - hh)
 		left = left*hh + c[k]/2*h
 	}
-}
-
-const (
-	decayFar   = 32
-	decaySteps = 64
-)
-
-type decays [decayFar * decaySteps]float64
-
-var decayTable = sync.OnceValue(func() *decays {
-	var t decays
-	for i := range t {
-		t[i] = math.Exp(-float64(i) / decaySteps)
-	}
-	return &t
-})
-
-// exp returns exp(−y) for y ≥ 0, to nine digits and faster than math.Exp.
-func (t *decays) exp(y float64) float64 {
-	if !(y < decayFar) {
-		return 0
-	}
-	i := int(y * decaySteps)
-	r := y - float64(i)*(1./decaySteps)
-	return t[i] * (1 - r*(1-r*(1./2-r*(1./6))))
 }
 
 func cumulate(cdf []float32, p []float64, z float64) []float32 {

@@ -9,6 +9,9 @@ const (
 	hintsCease  = 1. / 300
 	hintsReturn = 1. / 50
 	hintsStray  = 0.02
+	// hintsCap bounds what is counted where much is merged. It is so large that
+	// Merge gives the same in any order.
+	hintsCap = 1e9
 	// hintsMost bounds how far hints are relied upon: however well they come,
 	// a request is worth a hundred times as much as without them at most.
 	hintsMost = 0.99
@@ -34,7 +37,7 @@ func (h *Hints) Count(hinted bool) {
 	}
 	silent := h.Silent + (1-h.Silent)*hintsCease - h.Silent*hintsReturn
 	h.Silent = silent * cease / (silent*cease + (1-silent)*come)
-	const keep = 1 - 1.0/hintMemory
+	keep := min(1, hintMemory/max(h.Hinted+h.Polled, 1)) * (1 - 1.0/hintMemory)
 	h.Hinted *= keep
 	h.Polled *= keep
 	if hinted {
@@ -65,4 +68,14 @@ func (h *Hints) Worth() float64 {
 // reliability is the share of the completions that are hinted while hints come.
 func (h *Hints) reliability() float64 {
 	return min((h.Hinted+0.7)/(h.Hinted+h.Polled+1), hintsMost)
+}
+
+// merge returns what both have counted. The order makes no difference.
+func (h Hints) merge(o Hints) Hints {
+	return Hints{
+		Hinted: min(h.Hinted+o.Hinted, hintsCap),
+		Polled: min(h.Polled+o.Polled, hintsCap),
+		Silent: max(h.Silent, o.Silent),
+		Live:   h.Live || o.Live,
+	}
 }

@@ -1,20 +1,59 @@
 package cadence
 
+import "math"
+
 const (
 	// sharedUntil is how many jobs without an estimate it takes until those
 	// with one no longer teach the plain distribution; sharedWeight is what
 	// they count until then.
 	sharedUntil  = 20
 	sharedWeight = 0.25
-	// exactShare of the age is how late a hint is at most.
+	// failedWeight is what a failed job counts: as much as others, but failures in a
+	// row are no evidence that jobs have become shorter.
+	failedWeight = 0.99
+	// exactShare of the age is how late a hint is at most, and how exact a duration
+	// counts for that the backend reports.
 	exactShare = 1e-3
+	// maxAge bounds finite ages and ratios. 292 years, the longest time.Duration,
+	// are less in seconds.
+	maxAge = 1e10
 )
 
 // A Job is a completion in seconds: the duration lies in (Pending, Done].
 type Job struct {
 	Pending, Done float64 // Done is +Inf for a wait that was given up
 	Expected      float64 // the caller's estimate; 0: none
-	Hinted        bool
+	Hinted        bool    // Done is close to the truth
+	Exact         bool    // Done is the duration itself
+	Failed        bool
+}
+
+// sample returns what a job teaches, its ages being in units of unit seconds.
+func (j Job) sample(unit float64) Sample {
+	s := Sample{Lo: j.Pending, Hi: j.Done, Weight: 1}
+	switch {
+	case math.IsInf(j.Done, 1):
+	case j.Exact: // it may have been seen pending after its end
+		s.Lo = s.Hi * (1 - exactShare)
+	case j.Hinted:
+		s.Lo = max(s.Lo, s.Hi*(1-exactShare))
+	}
+	if j.Failed {
+		s.Weight = failedWeight
+	}
+	s.Lo /= unit
+	s.Hi /= unit
+	s.clamp()
+	return s
+}
+
+// clamp brings a sample into the domain in which all operations stay: 0 ≤ Lo ≤ Hi, the
+// finite ones up to maxAge.
+func (s *Sample) clamp() {
+	s.Lo = min(s.Lo, maxAge)
+	if s.Hi > maxAge {
+		s.Hi = math.Inf(1)
+	}
 }
 
 // A Learner holds what is known of the jobs of one backend: durations without an
@@ -23,7 +62,7 @@ type Job struct {
 type Learner struct {
 	plain, ratio *Model // nil: not needed so far
 	hints        Hints
-	own          int     // completions without an estimate, up to sharedUntil
+	own          int     // jobs without an estimate, up to sharedUntil
 	priced       float64 // Worth when CountHint last reported a change
 }
 
@@ -63,13 +102,14 @@ func (l *Learner) CountHint(hinted bool) bool {
 	return true
 }
 
-// Learn takes the duration of one job into account. It reports whether the schedules of jobs
-// without an estimate, and of those with one, are out of date.
+// Learn takes the duration of one job into account. It reports whether the
+// schedules of jobs without an estimate, and of those with one, are out of date. A
+// job that failed at the first look teaches nothing: it never began.
 func (l *Learner) Learn(j Job) (plain, ratio bool) {
-	s := Sample{j.Pending, j.Done, 1}
-	if j.Hinted {
-		s.Lo = max(s.Lo, s.Hi*(1-exactShare))
+	if j.Failed && j.Pending == 0 {
+		return false, false
 	}
+	s := j.sample(1)
 	if j.Expected <= 0 {
 		l.own = min(l.own+1, sharedUntil)
 		return l.Plain().Learn(s), false
@@ -77,20 +117,18 @@ func (l *Learner) Learn(j Job) (plain, ratio bool) {
 	// Until there are enough jobs without an estimate, those with one are the
 	// best there is to learn from about durations as such.
 	if l.own < sharedUntil {
-		shared := Sample{s.Lo, s.Hi, sharedWeight}
-		if lo := j.Expected * l.Ratio().Surely(); lo < s.Hi {
-			shared.Lo = max(s.Lo, lo)
+		s.Weight = sharedWeight
+		if lo := min(j.Expected*l.Ratio().Surely(), maxAge); lo < s.Hi {
+			s.Lo = max(s.Lo, lo)
 		}
-		plain = l.Plain().Learn(shared)
+		plain = l.Plain().Learn(s)
 	}
-	s.Lo /= j.Expected
-	s.Hi /= j.Expected
-	return plain, l.Ratio().Learn(s)
+	return plain, l.Ratio().Learn(j.sample(j.Expected))
 }
 
 // State returns what l has learnt; the samples are l's own.
 func (l *Learner) State() State {
-	st := State{Hints: l.hints, Own: l.own}
+	st := State{Hints: l.hints}
 	if l.plain != nil {
 		st.Plain = l.plain.samples
 	}
@@ -102,7 +140,12 @@ func (l *Learner) State() State {
 
 // Restore replaces what l has learnt.
 func (l *Learner) Restore(st State) {
-	*l = Learner{hints: st.Hints, own: st.Own, plain: RestoreModel(false, st.Plain)}
+	*l = Learner{hints: st.Hints, plain: RestoreModel(false, st.Plain)}
+	for _, s := range st.Plain {
+		if s.Weight > sharedWeight && l.own < sharedUntil {
+			l.own++
+		}
+	}
 	l.priced = l.Worth()
 	if len(st.Ratio) > 0 {
 		l.ratio = RestoreModel(true, st.Ratio)

@@ -15,47 +15,49 @@ const (
 
 	changeProb = 1. / 300 // of a change before a sample
 	accept     = 0.99     // certainty at which a change is taken for granted
-	minDoubt   = 0.005    // certainty of a change below which it does not influence the schedule
 	backflow   = 0.003    // see judge
 
 	surprising = 0.02 // a sample less probable than this is learnt at once
 	tiny       = 1e-9 // a probability that stands for zero
 
-	exploreShare = 0.04 // of the gaps that end in success; see [Schedule.Next]
-	exploreDoubt = 2.0  // more of it per unit of probability of a change
-	steadyFrom   = 150  // samples without a change until the share is reached
-	steadyTo     = 300  // samples from which the share falls as their square root
-	steadyMax    = 3000 // and no further
+	// What a request teaches is worth this share of its cost at first, and half of it
+	// after so many jobs.
+	learnShare = 0.6
+	learnJobs  = 3
 )
 
 // A Sample is what is known of the duration of one job: it lies in (Lo, Hi].
 type Sample struct {
 	Lo, Hi float64 // Hi may be +Inf
-	Weight float64 // what it counts, up to 1
+	Weight float64 // what it counts, up to 1; a sample of less weight is no evidence of a change
+	Turn   int     // rises by one with each sample; samples of merged sequences share turns
 }
 
 // A Model is an estimate of the distribution of durations. It has two pools: one
-// learns from all samples, the other, the candidate, from those after a supposed
-// change. Bayes' rule weighs them. A Model must be made by NewModel.
+// learns from all samples since the last change, the other, the candidate, from
+// those after a supposed change. Bayes' rule weighs them. A Model must be made by
+// NewModel.
 type Model struct {
-	prior   *prior
-	samples []Sample // oldest first
-	since   int      // how many of them belong to the candidate
-	fresh   int      // how many are not in the estimate yet
-	steady  int      // samples since the last change, up to steadyMax
-	coarse  bool     // make do with few estimates
-
-	grid   grid
-	weight [2]float64
-	pools  [2]pool // all samples, and the candidate
+	prior    prior
+	samples  []Sample // all that are remembered, oldest first
+	used     int      // how many of them came after the last change
+	since    int      // how many of them belong to the candidate
+	fresh    int      // how many are not in the estimate yet
+	coarse   bool     // make do with few estimates
+	grid     grid
+	pools    [2]pool // the samples used, and the candidate
+	weight   [2]float64
+	lattices *lattices // nil for ratios
 }
 
 // NewModel returns a model of durations in seconds, or of the ratio of durations
 // to their estimates, that has learnt from no sample.
 func NewModel(ratio bool) *Model {
-	m := &Model{prior: priors()[0], weight: [2]float64{1, 0}, grid: evenGrid()}
+	m := &Model{prior: plainPrior, grid: evenGrid(), weight: [2]float64{1, 0}}
 	if ratio {
-		m.prior = priors()[1]
+		m.prior = ratioPrior
+	} else {
+		m.lattices = newLattices()
 	}
 	for k := range m.pools {
 		m.pools[k] = pool{mix: widthPrior, mass: m.prior.masses(m.grid)}
@@ -64,13 +66,14 @@ func NewModel(ratio bool) *Model {
 	return m
 }
 
-// RestoreModel returns a model that has learnt from samples, oldest first. It
-// makes few estimates on the way.
+// RestoreModel returns a model that has learnt from samples, oldest first, and
+// keeps their turns. It makes few estimates on the way.
 func RestoreModel(ratio bool, samples []Sample) *Model {
 	m := NewModel(ratio)
 	m.coarse = true
 	for _, s := range samples {
 		m.Learn(s)
+		m.samples[len(m.samples)-1].Turn = s.Turn
 	}
 	m.coarse = false
 	m.estimate()
@@ -80,33 +83,36 @@ func RestoreModel(ratio bool, samples []Sample) *Model {
 // Samples returns the samples remembered, oldest first. They are the model's own.
 func (m *Model) Samples() []Sample { return m.samples }
 
-// Learn adds a sample and reports whether there is a new estimate. Estimates
-// become rarer as there is more behind them; but a surprise is learnt at once.
-// The interval of a hint is improbable because it is narrow. It is no surprise as
-// long as the prior gave it still less.
+// Learn adds a sample, in the next turn, and reports whether there is a new
+// estimate. Estimates become rarer as there is more behind them; but a surprise is
+// learnt at once. The interval of a hint is improbable because it is narrow. It is no
+// surprise as long as the prior gave it still less.
 func (m *Model) Learn(s Sample) bool {
-	p, prior := m.judge(s)
-	w0, w1 := m.weight[0]*p[0], m.weight[1]*p[1]
-	m.since++
-	// A sample of less than full weight is no evidence of a change.
-	if born := changeProb * prior; born > w1 && s.Weight == 1 && len(m.samples) > 0 {
-		w1 = born
-		m.since = 1
-		c := &m.pools[1]
-		for l := range c.mix {
-			c.mix[l] = (widthPrior[l] + m.pools[0].mix[l]) / 2
-		}
-		c.mass = m.prior.masses(m.grid)
+	if n := len(m.samples); n > 0 {
+		s.Turn = m.samples[n-1].Turn + 1
 	}
-	m.weight = [2]float64{w0 / (w0 + w1), w1 / (w0 + w1)}
+	if m.lattices != nil {
+		m.lattices.judge(s, func(age float64) float64 { return m.pools[0].below(m.grid.locate(age)) })
+	}
+	p, prior := m.judge(s)
 	m.samples = append(m.samples, s)
-	m.steady = min(m.steady+1, steadyMax)
+	m.used++
+	m.since++
+	if s.Weight == 1 {
+		m.weigh(p, prior)
+	}
 	changed := m.weight[1] > accept && m.since >= 3
 	if changed {
-		m.acceptChange()
+		m.used = m.since
+		m.weight = [2]float64{1, 0}
+		copy(m.pools[0].mass, m.pools[1].mass)
+		m.pools[0].mix = m.pools[1].mix
+		m.since = 0
 	}
 	if len(m.samples) > maxSamples {
-		m.forget(maxSamples * 7 / 8)
+		const keep = maxSamples * 7 / 8
+		m.samples = append(m.samples[:0], m.samples[len(m.samples)-keep:]...)
+		m.used, m.since = min(m.used, keep), min(m.since, keep)
 	}
 	m.fresh++
 	if !changed && !m.due(p[0], prior) {
@@ -116,30 +122,30 @@ func (m *Model) Learn(s Sample) bool {
 	return true
 }
 
+// weigh weighs the pools by the probabilities p that they gave to the newest sample.
+// If a candidate born now explains it better than the old one does, it takes its place.
+func (m *Model) weigh(p [2]float64, prior float64) {
+	w0, w1 := m.weight[0]*p[0], m.weight[1]*p[1]
+	if born := changeProb * prior; born > w1 && m.used > 1 {
+		w1 = born
+		m.since = 1
+		c := &m.pools[1]
+		for l := range c.mix {
+			c.mix[l] = (widthPrior[l] + m.pools[0].mix[l]) / 2
+		}
+		c.mass = m.prior.masses(m.grid)
+		c.normalize()
+	}
+	m.weight = [2]float64{w0 / (w0 + w1), w1 / (w0 + w1)}
+}
+
 // due reports whether the estimate has to be renewed after a sample that had the
 // probability p, and prior before anything was known.
 func (m *Model) due(p, prior float64) bool {
 	if m.coarse {
-		return m.fresh > len(m.samples)/8
+		return m.fresh > m.used/8
 	}
-	return p < min(surprising, 2*prior) || m.fresh > len(m.samples)/32
-}
-
-// acceptChange makes the candidate the estimate and forgets the samples before it.
-func (m *Model) acceptChange() {
-	m.forget(m.since)
-	m.weight = [2]float64{1, 0}
-	copy(m.pools[0].mass, m.pools[1].mass)
-	for l, w := range m.pools[1].mix {
-		m.pools[0].mix[l] = 0.8*w + 0.2*widthPrior[l]
-	}
-	m.steady, m.since = m.since, 0
-}
-
-// forget keeps the newest n samples.
-func (m *Model) forget(n int) {
-	m.samples = append(m.samples[:0], m.samples[len(m.samples)-n:]...)
-	m.since = min(m.since, n)
+	return p < min(surprising, 2*prior) || m.fresh > m.used/32
 }
 
 // judge returns the probabilities that the pools and the prior gave to a sample,
@@ -173,12 +179,12 @@ func between(cdf []float32, a, b place) float64 {
 
 // Surely returns the age before which hardly any job ends; 0 while little is known.
 func (m *Model) Surely() float64 {
-	if len(m.samples) < 10 {
+	if m.used < 10 {
 		return 0
 	}
-	f := 0.0
-	for j, p := range m.pools[0].mass {
-		if f += p; f > 0.02 {
+	c := &m.pools[0]
+	for j := range c.mass {
+		if c.cum[j]+c.mass[j] > 0.02 {
 			return math.Exp(m.grid[j])
 		}
 	}
@@ -186,25 +192,27 @@ func (m *Model) Surely() float64 {
 }
 
 // Schedule returns the best schedule for the present estimate, a request being
-// worth c.
+// worth c. While little is known it is the schedule for cheaper requests: what a
+// request teaches is worth something, too.
 func (m *Model) Schedule(c float64) *Schedule {
-	n, x := m.grid.cells(), m.grid
+	mass := func(j int) float64 { return m.weight[0]*m.pools[0].mass[j] + m.weight[1]*m.pools[1].mass[j] }
+	n := m.grid.cells()
 	t, p := make([]float64, n+2), make([]float64, n+1)
-	// A change of which there are no more signs than there always are has no
-	// influence: for long and nearly constant jobs its small share would be worth a
-	// useless early poll each. Looking for changes is the purpose of exploring.
-	doubt := max(0, m.weight[1]-minDoubt) / (1 - minDoubt)
-	mass := func(j int) float64 { return (1-doubt)*m.pools[0].mass[j] + doubt*m.pools[1].mass[j] }
-	z := 1 / (1 + mass(n-1)/(x[n]-x[n-1])) // leave room for the tail
+	t[1] = math.Exp(m.grid[0])
 	for j := range n {
-		t[j+1] = math.Exp(x[j])
-		p[j+1] = z * mass(j)
+		t[j+2] = math.Exp(m.grid[j+1])
+		p[j+1] = mass(j)
 	}
-	t[n+1] = math.Exp(x[n])
-	s := newSchedule(t, p, c)
-	s.Jobs = len(m.samples)
-	steady := float64(m.steady)
-	s.explore = exploreShare * math.Sqrt(min(1, steady/steadyFrom, steadyTo/(steady+1)))
-	s.explore += exploreDoubt * doubt
+	if m.lattices != nil {
+		if ls := m.lattices.likely(); len(ls) > 0 {
+			t, p = withLattices(ls, t, func(age float64) float64 {
+				a := m.grid.locate(age)
+				return m.weight[0]*m.pools[0].below(a) + m.weight[1]*m.pools[1].below(a)
+			})
+		}
+	}
+	s := newSchedule(t, p, c*(1-learnShare/(1+float64(m.used)/learnJobs)))
+	s.Jobs = m.used
+	s.explore = exploreShare + exploreDoubt*m.weight[1]
 	return s
 }

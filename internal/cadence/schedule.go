@@ -7,13 +7,14 @@ import (
 )
 
 const (
-	exploreMost = 0.5  // of the gaps
-	exploreNear = 0.03 // how far before the end of the gap, in gaps
-	exploreFar  = 0.5
+	exploreShare = 0.04 // of the gaps that end in success; see [Schedule.Next]
+	exploreDoubt = 2.0  // more of it per unit of probability of a change
+	exploreMost  = 0.5  // of the gaps
+	exploreNear  = 0.03 // how far before the end of the gap, in gaps
+	exploreFar   = 0.5
 
-	jitterSpan  = 0.15
-	jitterTol   = 0.01
-	jitterFirst = 0.3 // as much more, over the number of jobs: varied cuts teach more
+	jitterSpan = 0.15
+	jitterTol  = 0.01
 )
 
 // A Schedule is the best schedule of polls for one estimate of the durations,
@@ -182,7 +183,7 @@ func (s *Schedule) Next(pend float64, explored *atomic.Uint32, chance func() flo
 	if step := uint32(share * (1 << 32)); step > 0 && explored.Add(step) < step {
 		return t - gap*exploreNear*math.Pow(exploreFar/exploreNear, chance())
 	}
-	worst := s.at(s.b, j, t) - t*f + (jitterTol+jitterFirst/float64(1+s.Jobs))*s.Cost*left
+	worst := s.at(s.b, j, t) - t*f + jitterTol*s.Cost*left
 	for range 4 {
 		if u := t + shift; s.at(s.b, s.find(u), u)-u*f <= worst {
 			return u

@@ -2,6 +2,7 @@ package cadence
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -19,7 +20,6 @@ const (
 type State struct {
 	Plain, Ratio []Sample // oldest first
 	Hints        Hints
-	Own          int
 }
 
 // Clone returns a State with samples of its own.
@@ -28,47 +28,38 @@ func (st State) Clone() State {
 	return st
 }
 
-// Merge returns what both states hold, as if their samples had been one sequence.
+// Merge returns what both states hold. The order in which states are merged makes no
+// difference.
 func (st State) Merge(o State) State {
-	return State{
-		Plain: interleave(st.Plain, o.Plain),
-		Ratio: interleave(st.Ratio, o.Ratio),
-		Hints: Hints{
-			Hinted: st.Hints.Hinted + o.Hints.Hinted,
-			Polled: st.Hints.Polled + o.Hints.Polled,
-			Silent: (st.Hints.Silent + o.Hints.Silent) / 2,
-			Live:   st.Hints.Live || o.Hints.Live,
-		},
-		Own: min(st.Own+o.Own, sharedUntil),
-	}
+	return State{mergeSamples(st.Plain, o.Plain), mergeSamples(st.Ratio, o.Ratio), st.Hints.merge(o.Hints)}
 }
 
-// interleave merges two sequences so that equal shares of both lie before every
-// point, and keeps the newest maxSamples.
-func interleave(a, b []Sample) []Sample {
-	r := make([]Sample, 0, len(a)+len(b))
-	i, j := 0, 0
-	for i < len(a) || j < len(b) {
-		if j == len(b) || i < len(a) && (2*i+1)*len(b) <= (2*j+1)*len(a) {
-			r = append(r, a[i])
-			i++
-		} else {
-			r = append(r, b[j])
-			j++
+// mergeSamples aligns the ends of two sequences and keeps the newest maxSamples. The last
+// turn of what it returns is 0. Samples of one turn are in the order of their values.
+func mergeSamples(a, b []Sample) []Sample {
+	var r []Sample
+	for _, list := range [][]Sample{a, b} {
+		for _, s := range list {
+			s.Turn -= list[len(list)-1].Turn
+			r = append(r, s)
 		}
 	}
+	slices.SortFunc(r, func(x, y Sample) int {
+		return cmp.Or(cmp.Compare(x.Turn, y.Turn), cmp.Compare(x.Lo, y.Lo), cmp.Compare(x.Hi, y.Hi), cmp.Compare(x.Weight, y.Weight))
+	})
 	return r[max(0, len(r)-maxSamples):]
 }
 
-// Text returns the text form of a state: it has a header, a line for hints, and a line for each sample:
+// Text returns the text form of a state, a line for hints and one for each sample:
 //
 //	vtclient-adaptive 1
 //	hints <hinted> <polled>
 //	p <lo> <hi> [<weight>]
-//	r <lo> <hi>
+//	r <lo> <hi> [<weight>]
 //
 // p is a job without an estimate, in seconds, and r one with an estimate, in
-// units of it. The hi of a wait that was given up is "-".
+// units of it. P and R are the same, in the turn of the line before. The hi of a wait
+// that was given up is "-".
 func (st State) Text() []byte {
 	b := make([]byte, 0, 64+24*(len(st.Plain)+len(st.Ratio)))
 	num := func(v float64) {
@@ -84,11 +75,15 @@ func (st State) Text() []byte {
 	num(st.Hints.Polled)
 	b = append(b, '\n')
 	for _, l := range []struct {
-		kind    byte
+		kind    string
 		samples []Sample
-	}{{'p', st.Plain}, {'r', st.Ratio}} {
-		for _, s := range l.samples {
-			b = append(b, l.kind)
+	}{{"pP", st.Plain}, {"rR", st.Ratio}} {
+		for i, s := range l.samples {
+			kind := l.kind[0]
+			if i > 0 && s.Turn == l.samples[i-1].Turn {
+				kind = l.kind[1]
+			}
+			b = append(b, kind)
 			num(s.Lo)
 			num(s.Hi)
 			if s.Weight != 1 {
@@ -100,7 +95,19 @@ func (st State) Text() []byte {
 	return b
 }
 
-// ParseState reads what Text returned.
+// A SkippedError reports the lines of a state that could not be read.
+type SkippedError struct {
+	Lines int   // how many were left out
+	First int   // the number of the first of them, from 1
+	Err   error // what is wrong with it
+}
+
+func (e *SkippedError) Error() string {
+	return fmt.Sprintf("line %d: %v (lines left out: %d)", e.First, e.Err, e.Lines)
+}
+
+// ParseState reads what Text returned. Lines that cannot be read are left out, and
+// reported by a *SkippedError beside the state; with any other error there is no state.
 func ParseState(text []byte) (State, error) {
 	var st State
 	if len(text) > MaxText {
@@ -110,68 +117,69 @@ func ParseState(text []byte) (State, error) {
 	if string(head) != stateHeader {
 		return st, fmt.Errorf("no %q in the first line: not a state, or of another version", stateHeader)
 	}
+	var skipped SkippedError
 	for n := 2; len(rest) > 0; n++ {
 		var line []byte
 		line, rest, _ = bytes.Cut(rest, []byte("\n"))
-		if err := st.parseLine(line, n); err != nil {
-			return st, fmt.Errorf("line %d: %w", n, err)
+		if err := st.parseLine(line); err != nil {
+			if skipped.Lines++; skipped.Lines == 1 {
+				skipped.First, skipped.Err = n, err
+			}
 		}
+	}
+	st = st.Merge(State{}) // bounded, and in the order of Merge
+	if skipped.Lines > 0 {
+		return st, &skipped
 	}
 	return st, nil
 }
 
 var errStateLine = errors.New("not a line of a state")
 
-func (st *State) parseLine(line []byte, n int) error {
+func (st *State) parseLine(line []byte) error {
 	f := bytes.Fields(line)
 	if len(f) < 3 || len(f) > 4 {
 		return errStateLine
 	}
-	var v [3]float64
+	v := [3]float64{2: 1}
 	for i, s := range f[1:] {
 		if i == 1 && string(s) == "-" {
 			v[i] = math.Inf(1)
 			continue
 		}
 		x, err := strconv.ParseFloat(string(s), 64)
-		if err != nil || !(x >= 0 && x <= 1e10) {
-			return errors.New("not a number from 0 to 1e10")
+		if err != nil || !(x >= 0 && x <= maxAge) {
+			return fmt.Errorf("not a number from 0 to %g", maxAge)
 		}
 		v[i] = x
 	}
-	if string(f[0]) == "hints" {
-		if n != 2 || len(f) != 3 || !(v[0]+v[1] <= 1e6) {
-			return errStateLine
-		}
-		st.Hints.Hinted, st.Hints.Polled = v[0], v[1]
-		st.Hints.Live = v[1] > 0
-		return nil
-	}
-	s := Sample{Lo: v[0], Hi: v[1], Weight: 1}
-	if s.Lo > s.Hi || s.Hi == 0 {
-		return errors.New("not an interval")
-	}
-	to := &st.Ratio
+	to, same := &st.Plain, 1
 	switch string(f[0]) {
-	case "p":
-		to = &st.Plain
-		if len(f) == 4 {
-			s.Weight = v[2]
-			if !(s.Weight > 0 && s.Weight < 1) {
-				return errors.New("the weight is not between 0 and 1")
-			}
-		} else {
-			st.Own = min(st.Own+1, sharedUntil)
-		}
-	case "r":
-		if len(f) == 4 {
+	case "hints":
+		if len(f) != 3 || math.IsInf(v[1], 1) {
 			return errStateLine
 		}
+		st.Hints = Hints{}.merge(Hints{Hinted: v[0], Polled: v[1], Live: v[1] > 0})
+		return nil
+	case "p":
+	case "P":
+		same = 0
+	case "r":
+		to = &st.Ratio
+	case "R":
+		to, same = &st.Ratio, 0
 	default:
 		return errStateLine
 	}
-	if len(*to) >= maxSamples {
-		return fmt.Errorf("more than %d jobs of a kind", maxSamples)
+	s := Sample{Lo: v[0], Hi: v[1], Weight: v[2]}
+	switch {
+	case s.Lo > s.Hi || s.Hi == 0:
+		return errors.New("not an interval")
+	case !(s.Weight > 0 && s.Weight <= 1):
+		return errors.New("the weight is not above 0 and up to 1")
+	}
+	if n := len(*to); n > 0 {
+		s.Turn = (*to)[n-1].Turn + same
 	}
 	*to = append(*to, s)
 	return nil

@@ -1,0 +1,306 @@
+package vtclient
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vtclient/vtclient/internal/cadence"
+)
+
+// ended is a completion of a job without an estimate.
+func ended(pending, done time.Duration, hinted bool) Completion {
+	return Completion{PendingAt: pending, DoneBy: done, Hinted: hinted}
+}
+
+// somewhat teaches a n jobs of about three minutes; i from 0 says which of them a hint told of.
+func somewhat(a *Adaptive, r *rand.Rand, n int, hinted func(i int) bool) {
+	for i := range n {
+		d := time.Duration(180e9 * math.Exp(0.3*r.NormFloat64()))
+		a.Learn(ended(d-d/20, d, hinted(i)))
+	}
+}
+
+func allPolled(int) bool { return false }
+
+// scripted returns draws one after the other, over and over.
+func scripted(draws ...float64) func() float64 {
+	i := 0
+	return func() float64 { i++; return draws[(i-1)%len(draws)] }
+}
+
+// near fails the test unless got is want, but for rounding.
+func near(t *testing.T, what string, got, want, tolerance float64) {
+	t.Helper()
+	if !(math.Abs(got-want) <= tolerance*max(1, math.Abs(want))) {
+		t.Errorf("%s: %.12g, want %.12g", what, got, want)
+	}
+}
+
+// The schedules are those for the present price, whether there is a new estimate or not.
+func TestSchedulesFollowThePrice(t *testing.T) {
+	follows := func(t *testing.T, a *Adaptive) {
+		t.Helper()
+		p := a.price()
+		for _, at := range []Attempt{{}, {Shared: 16}, {Expected: 4 * time.Second}, {Expected: 4 * time.Second, Shared: 16}} {
+			s, unit := a.schedule(at)
+			taught := 1 - 0.6/(1+float64(s.Jobs)/3) // the share of the price that a request does not earn back by what it teaches
+			if q := s.Cost / taught * unit * math.Exp2(float64(shareClass(at.Shared))) / p; q > 1.2001 || q < 1/1.2001 {
+				t.Errorf("%+v: the schedule is for a request worth %v times the present price", at, q)
+			}
+		}
+	}
+	r := rand.New(rand.NewPCG(2, 2))
+	a := NewAdaptive(time.Second)
+	a.hintsCome()
+	for i := range 40 {
+		e := time.Duration(3e9 * math.Exp(0.2*r.NormFloat64()))
+		a.Learn(Completion{PendingAt: e - e/30, DoneBy: e, Expected: 4 * time.Second, Hinted: i%20 != 7})
+		follows(t, a)
+	}
+	somewhat(a, r, 300, func(i int) bool { return i%40 != 7 })
+	follows(t, a)
+	state, _ := a.MarshalText()
+
+	// Hints cease, in what was learnt here and in what was restored. What is restored
+	// does not depend on what was known before.
+	unwary, poller := NewAdaptive(time.Second), NewAdaptive(time.Second)
+	somewhat(poller, r, 40, allPolled)
+	for what, b := range map[string]*Adaptive{"taught": a, "restored": unwary, "restored over polls": poller} {
+		t.Run(what, func(t *testing.T) {
+			if b != a {
+				if err := b.UnmarshalText(state); err != nil {
+					t.Fatal(err)
+				}
+				follows(t, b)
+			}
+			most := b.price()
+			for range 10 {
+				b.Learn(ended(170*time.Second, 180*time.Second, false))
+				follows(t, b)
+			}
+			if p := b.price(); p > 1.2 || most < 8 {
+				t.Errorf("the price went from %v to %v", most, p)
+			}
+		})
+	}
+}
+
+// The schedules for estimates are kept for the latest sizes, and none is made twice.
+func TestTablesKeepTheLatest(t *testing.T) {
+	a := NewAdaptive(time.Second)
+	size := func(i int) Attempt { return Attempt{Expected: time.Second << i} }
+	made := make(map[int]*cadence.Schedule)
+	for i := range maxTables + 3 {
+		made[i], _ = a.schedule(size(i))
+	}
+	tab := a.table().entries
+	if len(tab) != maxTables {
+		t.Fatalf("%d schedules, want %d", len(tab), maxTables)
+	}
+	for i, e := range tab {
+		if want := 2 * (maxTables + 2 - i); e.size != want || e.share != 0 {
+			t.Errorf("place %d has size %d of share %d, want size %d of share 0", i, e.size, e.share, want)
+		}
+	}
+	for i := range maxTables {
+		if s, unit := a.schedule(size(i + 3)); s != made[i+3] || unit != float64(int(1)<<(i+3)) {
+			t.Errorf("the schedule of size %d was made anew, or its unit is %v", i+3, unit)
+		}
+	}
+	// Another caller may have made it meanwhile.
+	if s := a.made(kind{ratio: 1, size: 10}); s != made[5] {
+		t.Error("a schedule was made anew though there is one")
+	}
+	// What is asked for again once it is out of date is renewed in the first place.
+	a.renew(false, true)
+	if s, _ := a.schedule(size(7)); s == made[7] {
+		t.Error("a schedule is out of date")
+	}
+	tab = a.table().entries
+	if len(tab) != maxTables || tab[0].size != 14 || tab[1].size != 2*(maxTables+2) {
+		t.Errorf("%d schedules, those of the sizes %d and %d first", len(tab), tab[0].size, tab[1].size)
+	}
+	for i := range tab {
+		if i > 0 && tab[i].size == 14 {
+			t.Error("a size is there twice")
+		}
+	}
+	// Half octaves of the estimate: 1.19 times a size and less is the same.
+	for _, tt := range []struct {
+		expected time.Duration
+		size     int
+	}{{1180 * time.Millisecond, 0}, {1200 * time.Millisecond, 1}, {850 * time.Millisecond, 0}, {1680 * time.Millisecond, 1}, {1690 * time.Millisecond, 2}} {
+		b := NewAdaptive(time.Second)
+		if _, unit := b.schedule(Attempt{Expected: tt.expected, Shared: 4}); unit != tt.expected.Seconds() {
+			t.Errorf("%v: the unit is %v", tt.expected, unit)
+		}
+		if e := b.table().entries[0]; e.size != tt.size || e.share != 1 {
+			t.Errorf("%v: size %d, share %d; want %d, 1", tt.expected, e.size, e.share, tt.size)
+		}
+	}
+}
+
+// A call that asks while a schedule is being renewed gets the one before.
+func TestNextDoesNotWaitForARenewal(t *testing.T) {
+	a := NewAdaptive(time.Second)
+	for _, at := range []Attempt{{}, {Shared: 16}, {Expected: time.Minute}} {
+		before, _ := a.schedule(at)
+		a.mu.Lock()
+		a.renew(true, true)
+		during, _ := a.schedule(at)
+		a.mu.Unlock()
+		if during != before {
+			t.Errorf("%+v: another schedule", at)
+		}
+		if after, _ := a.schedule(at); after == before {
+			t.Errorf("%+v: the schedule was not renewed", at)
+		}
+	}
+}
+
+// What is learnt reaches the schedules of all kinds of jobs.
+func TestLessonsReachAllSchedules(t *testing.T) {
+	a := NewAdaptive(time.Second)
+	for i := range 12 {
+		d := time.Duration(60+i) * time.Second
+		a.Learn(ended(d-time.Second, d, false))
+		a.Learn(Completion{PendingAt: d - time.Second, DoneBy: d, Expected: time.Minute})
+		for _, at := range []Attempt{{}, {Shared: 16}} {
+			if s, _ := a.schedule(at); s.Jobs != 2*i+2 {
+				t.Errorf("%+v: a schedule of %d jobs after %d", at, s.Jobs, 2*i+2)
+			}
+		}
+		for _, at := range []Attempt{{Expected: time.Minute}, {Expected: time.Hour, Shared: 16}} {
+			if s, _ := a.schedule(at); s.Jobs != i+1 {
+				t.Errorf("%+v: a schedule of %d jobs after %d with an estimate", at, s.Jobs, i+1)
+			}
+		}
+	}
+}
+
+// Four times as many jobs to a request are a class further, up to the last.
+func TestShareClass(t *testing.T) {
+	for n, want := range map[int]int{math.MinInt: 0, -1: 0, 0: 0, 1: 0, 2: 1, 7: 1, 8: 2, 31: 2, 32: 3, 127: 3, 128: 4, 256: 4, 1 << 20: 4, math.MaxInt: 4} {
+		if got := shareClass(n); got != want {
+			t.Errorf("%d jobs are of class %d, want %d", n, got, want)
+		}
+	}
+	for class, want := range []float64{1, 0.5, 0.25, 0.125} {
+		near(t, "the price for one of the jobs", sharePrice(class), want, 1e-12)
+	}
+}
+
+func TestToDuration(t *testing.T) {
+	for _, tt := range []struct {
+		s      float64
+		lo, hi time.Duration
+		want   time.Duration
+	}{
+		{1.5, 0, time.Hour, 1500 * time.Millisecond},
+		{-1, 0, time.Hour, 0},
+		{0.5, time.Second, time.Hour, time.Second},
+		{1e9, 0, time.Hour, time.Hour},
+		{math.NaN(), 3, time.Hour, 3},
+		{math.Inf(1), 0, math.MaxInt64, math.MaxInt64},
+		{math.Inf(-1), 7, math.MaxInt64, 7},
+		{1e300, 0, math.MaxInt64 / 2, math.MaxInt64 / 2},
+		{math.MaxInt64 / 1e9, 0, math.MaxInt64, math.MaxInt64}, // rounded, it is one too much
+	} {
+		if got := toDuration(tt.s, tt.lo, tt.hi); got != tt.want {
+			t.Errorf("%v within %v and %v: %v, want %v", tt.s, tt.lo, tt.hi, got, tt.want)
+		}
+	}
+}
+
+// What makes no sense is taken for the nearest that does.
+func TestAdaptiveTakesWhatMakesSense(t *testing.T) {
+	a := NewAdaptive(time.Second)
+	a.chance = scripted(0.5)
+	somewhat(a, rand.New(rand.NewPCG(11, 11)), 30, allPolled)
+	a.explore.Store(0)
+	const m = time.Minute
+	for _, tt := range []struct {
+		rule     string
+		at, like Attempt
+	}{
+		{"an age before the beginning", Attempt{Elapsed: -m}, Attempt{}},
+		{"pending before the beginning", Attempt{Elapsed: m, PendingAt: -m}, Attempt{Elapsed: m}},
+		{"pending in the future", Attempt{Elapsed: m, PendingAt: 2 * m}, Attempt{Elapsed: m, PendingAt: m}},
+		{"both before the beginning", Attempt{Elapsed: -2 * m, PendingAt: -m}, Attempt{}},
+		{"a negative estimate", Attempt{Elapsed: m, PendingAt: m, Expected: -m}, Attempt{Elapsed: m, PendingAt: m}},
+		{"polls that saw nothing", Attempt{Elapsed: m, Number: 1}, Attempt{Elapsed: m, PendingAt: m}},
+		{"a negative number of polls", Attempt{Elapsed: m, Number: -1}, Attempt{Elapsed: m}},
+		{"polls that saw it pending", Attempt{Elapsed: 2 * m, PendingAt: m, Number: 1}, Attempt{Elapsed: 2 * m, PendingAt: m}},
+	} {
+		a.explore.Store(0)
+		got, _ := a.Next(tt.at)
+		a.explore.Store(0)
+		if want, _ := a.Next(tt.like); got != want {
+			t.Errorf("%s: %v, want %v", tt.rule, got, want)
+		}
+		// Explain has no number of polls to go by.
+		f, want := a.Explain(tt.at), a.Explain(tt.like)
+		if tt.at.Number == 0 && (f.Median != want.Median || f.P90 != want.P90 || !slices.Equal(f.Polls, want.Polls)) {
+			t.Errorf("%s: %+v, want %+v", tt.rule, f, want)
+		}
+	}
+	if d, _ := a.Next(Attempt{Elapsed: time.Hour}); d != minDelay {
+		t.Errorf("an overdue poll is due in %v", d)
+	}
+}
+
+// Explain tells of the polls that Next would make, but for the shifts.
+func TestExplainIsWhatNextDoes(t *testing.T) {
+	a := NewAdaptive(time.Second)
+	a.chance = scripted(0.5)
+	r := rand.New(rand.NewPCG(12, 12))
+	somewhat(a, r, 60, allPolled)
+	for range 40 {
+		d := time.Duration(50e9 * math.Exp(0.3*r.NormFloat64()))
+		a.Learn(Completion{PendingAt: d - d/20, DoneBy: d, Expected: 40 * time.Second})
+	}
+	for _, at := range []Attempt{
+		{}, {Elapsed: 3 * time.Minute, PendingAt: 2 * time.Minute}, {Elapsed: time.Hour, PendingAt: 0}, {Elapsed: 4000 * time.Hour, PendingAt: 4000 * time.Hour},
+		{Expected: 40 * time.Second}, {Expected: 40 * time.Second, Elapsed: time.Minute, PendingAt: time.Minute}, {Shared: 20},
+	} {
+		s, unit := a.schedule(at)
+		a.explore.Store(0)
+		f := a.Explain(at)
+		if len(f.Polls) != 5 || f.Jobs != s.Jobs {
+			t.Fatalf("%+v: %+v", at, f)
+		}
+		walk := at
+		for i, age := range f.Polls {
+			a.explore.Store(0)
+			d, _ := a.Next(walk)
+			if got := walk.Elapsed + d; math.Abs(got.Seconds()-age.Seconds()) > 1e-6*age.Seconds()+minDelay.Seconds() {
+				t.Errorf("%+v: poll %d at %v, Explain says %v", at, i, got, age)
+			}
+			walk.Elapsed, walk.PendingAt = age, age
+		}
+		pend := at.PendingAt.Seconds() / unit
+		for share, got := range map[float64]time.Duration{0.5: f.Median, 0.9: f.P90} {
+			want := max(0, s.Quantile(pend, share)*unit-at.Elapsed.Seconds())
+			near(t, "a quantile", got.Seconds(), want, 1e-6)
+		}
+	}
+	// A clock that has run out: no poll is told of twice.
+	far := a.Explain(Attempt{Elapsed: math.MaxInt64, PendingAt: math.MaxInt64})
+	if len(far.Polls) != 1 {
+		t.Errorf("at the end of time: %v", far.Polls)
+	}
+}
+
+// Adaptives that start together explore at different times.
+func TestExplorationsBeginAnywhere(t *testing.T) {
+	seen := make(map[uint32]bool)
+	for range 20 {
+		seen[NewAdaptive(time.Second).explore.Load()] = true
+	}
+	if len(seen) < 15 {
+		t.Errorf("20 Adaptives begin at %d different points", len(seen))
+	}
+}
