@@ -69,6 +69,8 @@ func (p *player) run(x float64, how lesson, r *rand.Rand) float64 {
 	switch how {
 	case polled, givenUp:
 		p.learn(Job{Pending: pend, Done: at})
+	case exact:
+		p.learn(Job{Pending: pend, Done: x, Exact: true})
 	case hinted:
 		p.learn(Job{Pending: pend, Done: x, Hinted: true})
 	}

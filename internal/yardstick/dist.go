@@ -172,3 +172,23 @@ func Lattices() []Dist {
 		Lattice("30 s, log-normal 3 min 1", 30, .1, LogNormal("", 180, 1)),
 	}
 }
+
+// Fresh is a list that was drawn up when the constants of the cadence stood.
+func Fresh() []Dist {
+	return []Dist{
+		Lattice("multiples of 7 s, gamma 1 min", 7, .1, Gamma4("", 60)),
+		Lattice("multiples of 15 s, bimodal", 15, .2, Mixture("", []float64{.5, .5}, LogNormal("", 50, .2), LogNormal("", 400, .3))),
+		Lattice("multiples of 60 s, Weibull 1.5", 60, 1, Weibull("", 1.5, 500)),
+		Mixture("failures 30 s, success 8 min", []float64{.15, .85}, LogNormal("", 30, .1), LogNormal("", 480, .25)),
+		Mixture("short cached, long", []float64{.3, .7}, Uniform("", 1, 2), LogNormal("", 240, .4)),
+		Mixture("four modes", []float64{.2, .3, .3, .2}, LogNormal("", 20, .1), LogNormal("", 70, .1), LogNormal("", 250, .1), LogNormal("", 900, .1)),
+		Mixture("two atoms and a tail", []float64{.4, .4, .2}, Uniform("", 45, 45.4), Uniform("", 90, 90.4), Pareto("", 1.5, 90)),
+		Pareto("Pareto 1.2 from 1 min", 1.2, 60),
+		LogNormal("log-normal 5 min 1.3", 300, 1.3),
+		LogLogistic("log-logistic 30 s, 1.8", 30, 1.8),
+		Uniform("queue, uniform 3-4 min", 180, 240),
+		Triangular("triangular 4-5 min", 240, 300),
+		Weibull("Weibull .7, 4 min", .7, 240),
+		Gamma4("gamma 4, mean 40 min", 2400),
+	}
+}

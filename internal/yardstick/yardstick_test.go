@@ -3,6 +3,7 @@ package yardstick
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/vtclient/vtclient/internal/leak"
@@ -38,7 +39,7 @@ func TestOptimumOfAnExponentialIsAFixedGap(t *testing.T) {
 
 // What is drawn from a distribution follows its CDF (Kolmogorov-Smirnov).
 func TestDrawsFollowTheCDF(t *testing.T) {
-	for _, d := range append(append(Own(), HeldOut()...), Lattices()...) {
+	for _, d := range slices.Concat(Own(), HeldOut(), Lattices(), Fresh()) {
 		const n = 4000
 		r := rand.New(rand.NewPCG(1, 1))
 		for _, p := range []float64{.1, .3, .5, .8, .95} {
