@@ -197,7 +197,7 @@ func (a *Adaptive) Learn(c Completion) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if c.DoneBy > 0 && a.learner.CountHint(c.Hinted) {
-		a.renew(true, true)
+		a.renew([2]bool{true, true})
 	}
 	a.renew(a.learner.Learn(j))
 }
@@ -205,7 +205,7 @@ func (a *Adaptive) Learn(c Completion) {
 // A table holds schedules, which are made when they are asked for. It is never
 // changed, only replaced.
 type table struct {
-	gen     [2]int // of what was learnt: without an estimate, and with one
+	gen     [2]int // of what was learnt, for each Kind
 	entries []entry
 }
 
@@ -218,7 +218,7 @@ type entry struct {
 // A kind is what jobs have in common that share a schedule. With an estimate, the ages
 // of the schedule are in units of it, and so is the price of a request.
 type kind struct {
-	ratio int // 1: there is an estimate
+	of    cadence.Kind
 	size  int // of the estimate: half octaves of a second
 	share int // class
 }
@@ -232,18 +232,14 @@ func (t *table) find(k kind) *entry {
 	return nil
 }
 
-// renew makes schedules out of date: those of jobs without an estimate, and those
-// of jobs with one. The next wait of each kind renews its own. Callers hold a.mu.
-func (a *Adaptive) renew(plain, ratio bool) {
-	if !plain && !ratio {
-		return
-	}
+// renew makes the schedules of some kinds out of date. The next wait that needs one
+// renews it. Callers hold a.mu.
+func (a *Adaptive) renew(changed [2]bool) {
 	t := *a.table()
-	if plain {
-		t.gen[0]++
-	}
-	if ratio {
-		t.gen[1]++
+	for k, c := range changed {
+		if c {
+			t.gen[k]++
+		}
 	}
 	a.now.Store(&t)
 }
@@ -276,14 +272,14 @@ func (a *Adaptive) schedule(at Attempt) (*cadence.Schedule, float64) {
 	k, unit := kind{share: shareClass(at.Shared)}, 1.0
 	if at.Expected > 0 {
 		unit = at.Expected.Seconds()
-		k.ratio, k.size = 1, int(math.Round(2*math.Log2(unit)))
+		k.of, k.size = cadence.Ratio, int(math.Round(2*math.Log2(unit)))
 	}
 	t := a.table()
 	e := t.find(k)
 	switch {
 	case e == nil:
 		a.mu.Lock()
-	case e.gen == t.gen[k.ratio]:
+	case e.gen == t.gen[k.of]:
 		return e.schedule, unit
 	case !a.mu.TryLock(): // another caller renews it, or a job is learnt
 		return e.schedule, unit
@@ -296,15 +292,11 @@ func (a *Adaptive) schedule(at Attempt) (*cadence.Schedule, float64) {
 // hold a.mu.
 func (a *Adaptive) made(k kind) *cadence.Schedule {
 	t := a.table()
-	if e := t.find(k); e != nil && e.gen == t.gen[k.ratio] {
+	if e := t.find(k); e != nil && e.gen == t.gen[k.of] {
 		return e.schedule // another caller was faster
 	}
-	model, price := a.learner.Plain(), a.price()*sharePrice(k.share)
-	if k.ratio == 1 {
-		model, price = a.learner.Ratio(), price/math.Exp2(float64(k.size)/2)
-	}
-	s := model.Schedule(price)
-	n := &table{gen: t.gen, entries: []entry{{k, t.gen[k.ratio], s}}}
+	s := a.learner.Model(k.of).Schedule(a.price() * sharePrice(k.share) / math.Exp2(float64(k.size)/2))
+	n := &table{gen: t.gen, entries: []entry{{k, t.gen[k.of], s}}}
 	for _, e := range t.entries { // the latest first, the oldest out
 		if e.kind != k && len(n.entries) < maxTables {
 			n.entries = append(n.entries, e)
@@ -394,5 +386,5 @@ func (a *Adaptive) state() cadence.State {
 // restore replaces what a has learnt. Callers hold a.mu.
 func (a *Adaptive) restore(st cadence.State) {
 	a.learner.Restore(st)
-	a.renew(true, true)
+	a.renew([2]bool{true, true})
 }

@@ -111,11 +111,11 @@ func TestTablesKeepTheLatest(t *testing.T) {
 		}
 	}
 	// Another caller may have made it meanwhile.
-	if s := a.made(kind{ratio: 1, size: 10}); s != made[5] {
+	if s := a.made(kind{of: cadence.Ratio, size: 10}); s != made[5] {
 		t.Error("a schedule was made anew though there is one")
 	}
 	// What is asked for again once it is out of date is renewed in the first place.
-	a.renew(false, true)
+	a.renew([2]bool{cadence.Ratio: true})
 	if s, _ := a.schedule(size(7)); s == made[7] {
 		t.Error("a schedule is out of date")
 	}
@@ -149,7 +149,7 @@ func TestNextDoesNotWaitForARenewal(t *testing.T) {
 	for _, at := range []Attempt{{}, {Shared: 16}, {Expected: time.Minute}} {
 		before, _ := a.schedule(at)
 		a.mu.Lock()
-		a.renew(true, true)
+		a.renew([2]bool{true, true})
 		during, _ := a.schedule(at)
 		a.mu.Unlock()
 		if during != before {

@@ -90,8 +90,8 @@ func shareBelow(g grid, j int, age float64) float64 {
 // share of the prior, and of these the mean, weighted as the widths are trusted.
 func TestEstimateIsTheMeanOfTheWidths(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
-	for _, ratio := range []bool{false, true} {
-		m := NewModel(ratio)
+	for _, kind := range []Kind{Plain, Ratio} {
+		m := NewModel(kind)
 		for i := range 24 {
 			d := 100 * math.Exp(r.NormFloat64())
 			if i > 20 {

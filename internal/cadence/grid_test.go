@@ -57,7 +57,7 @@ func TestLocate(t *testing.T) {
 func TestGridIsAsPromised(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
 	for _, sigma := range []float64{0, 0.01, 0.5, 2} {
-		m := NewModel(false)
+		m := NewModel(Plain)
 		for range 120 {
 			d := 180 * math.Exp(sigma*r.NormFloat64())
 			m.Learn(Sample{Lo: d * 0.97, Hi: d, Weight: 1})

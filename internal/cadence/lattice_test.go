@@ -17,62 +17,56 @@ func taught(d yardstick.Dist, c float64, n int, seed uint64) *player {
 	return p
 }
 
-// weightOf returns the probability of a period, whatever the lateness.
-func weightOf(l *lattices, period float64) (sum float64) {
-	for i, p := range periods {
-		if p == period {
-			for _, w := range l[i] {
-				sum += w
-			}
-		}
-	}
-	return sum
-}
-
+// Where jobs end on ticks only, polls come just behind them after some tens of jobs.
 func TestLatticesAreFound(t *testing.T) {
-	for _, tt := range []struct {
-		d      yardstick.Dist
-		period float64
-	}{
-		{yardstick.Lattice("", 5, .05, yardstick.LogNormal("", 60, .5)), 5},
-		{yardstick.Lattice("", 60, .3, yardstick.LogNormal("", 300, .5)), 60},
-		{yardstick.Lattice("", 30, .1, yardstick.Weibull("", 1, 200)), 30},
+	for _, d := range []yardstick.Dist{
+		yardstick.Lattice("multiples of 5 s, found", 5, .05, yardstick.LogNormal("", 60, .5)),
+		yardstick.Lattice("multiples of 60 s, found", 60, .3, yardstick.LogNormal("", 300, .5)),
+		yardstick.Lattice("multiples of 30 s, found", 30, .1, yardstick.Weibull("", 1, 200)),
 	} {
-		p := taught(tt.d, .5, 150, 1)
-		if w := weightOf(p.learner.plain.lattices, tt.period); w < .6 {
-			t.Errorf("multiples of %v s have the probability %.3f", tt.period, w)
-		}
-		// The polls of the range in which most jobs end come shortly after ticks.
-		s := p.learner.plain.Schedule(.5)
-		for age := s.Quantile(0, .2); age < s.Quantile(0, .8); {
-			age = s.Best(age)
-			if past := math.Mod(age, tt.period); past > tt.period/30+2*latePlus {
-				t.Errorf("multiples of %v s: a poll at %.2f s", tt.period, age)
+		const c, replicas, jobs = .5, 3, 100
+		opt, excess, blind := yardstick.Solve(d, c), 0.0, 0.0
+		for k := range uint64(replicas) {
+			for _, sees := range []bool{true, false} {
+				p, r := taught(d, c, 150, k), rand.New(rand.NewPCG(k, 4))
+				if !sees {
+					p.learner.models[Plain].lattices = nil
+					p.schedule = nil
+				}
+				for range jobs {
+					x := d.Draw(r)
+					v := (p.run(x, polled, r) - opt.Of(x, c)) / jobs / replicas / opt.Cost
+					if sees {
+						excess += v
+					} else {
+						blind += v
+					}
+				}
 			}
+		}
+		if excess > .45 || excess > .8*blind {
+			t.Errorf("%s: %.2f above the optimum, and %.2f if the lattice is not seen", d.Name, excess, blind)
 		}
 	}
 }
 
 func TestNoLatticeIsFoundWhereThereIsNone(t *testing.T) {
 	for _, d := range []yardstick.Dist{yardstick.LogNormal("", 180, .3), yardstick.Weibull("", 1, 600), yardstick.Uniform("", 5, 30)} {
-		for _, l := range taught(d, .5, 300, 2).learner.plain.lattices.likely() {
+		for _, l := range taught(d, .5, 300, 2).learner.models[Plain].lattices.likely() {
 			t.Errorf("multiples of %v s have the probability %.3f", l.period, l.weight)
 		}
 	}
 }
 
-// Durations that have left a lattice are followed.
+// Durations that leave a lattice are followed, though polls behind the ticks show little.
 func TestLatticesAreGivenUp(t *testing.T) {
-	p := taught(yardstick.Lattice("", 30, .1, yardstick.LogNormal("", 180, .5)), .5, 150, 3)
-	if w := weightOf(p.learner.plain.lattices, 30); w < .6 {
-		t.Fatalf("multiples of 30 s have the probability %.3f", w)
-	}
-	d, r := yardstick.LogNormal("", 180, .5), rand.New(rand.NewPCG(3, 4))
-	for range 60 {
-		p.run(d.Draw(r), polled, r)
-	}
-	if w := weightOf(p.learner.plain.lattices, 30); w > .1 {
-		t.Errorf("multiples of 30 s have the probability %.3f still", w)
+	d := yardstick.LogNormal("log-normal 3 min .5", 180, .5)
+	table := &table{}
+	table.add("", regime(yardstick.Lattice("", 30, .1, d), d, .5, 4))
+	for w, most := range []float64{1.8, 1.25, 1.12} {
+		if m, _ := table.mean(w); m > most {
+			t.Errorf("span %d after the change: %.3f times the optimum, more than %v", w, m, most)
+		}
 	}
 }
 

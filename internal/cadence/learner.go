@@ -56,14 +56,22 @@ func (s *Sample) clamp() {
 	}
 }
 
-// A Learner holds what is known of the jobs of one backend: durations without an
-// estimate, ratios of durations to estimates, and how well hints come. Its zero
-// value has learnt nothing; its methods are not safe for concurrent use.
+// A Kind says what a model is about.
+type Kind int
+
+const (
+	Plain Kind = iota // durations in seconds, of jobs without an estimate
+	Ratio             // ratios of durations to estimates
+)
+
+// A Learner holds what is known of the jobs of one backend: a model of each kind, and
+// how well hints come. Its zero value has learnt nothing; its methods are not safe for
+// concurrent use.
 type Learner struct {
-	plain, ratio *Model // nil: not needed so far
-	hints        Hints
-	own          int     // jobs without an estimate, up to sharedUntil
-	priced       float64 // Worth when CountHint last reported a change
+	models [2]*Model // nil: not needed so far
+	hints  Hints
+	own    int     // jobs without an estimate, up to sharedUntil
+	priced float64 // Worth when CountHint last reported a change
 }
 
 // Worth returns how much dearer hints make a request.
@@ -72,20 +80,12 @@ func (l *Learner) Worth() float64 { return l.hints.Worth() }
 // ExpectHints makes hints count in full: they come to a client.
 func (l *Learner) ExpectHints() { l.hints.Live = true }
 
-// Plain returns the model of durations in seconds.
-func (l *Learner) Plain() *Model {
-	if l.plain == nil {
-		l.plain = NewModel(false)
+// Model returns the model of a kind.
+func (l *Learner) Model(k Kind) *Model {
+	if l.models[k] == nil {
+		l.models[k] = NewModel(k)
 	}
-	return l.plain
-}
-
-// Ratio returns the model of the ratios of durations to estimates.
-func (l *Learner) Ratio() *Model {
-	if l.ratio == nil {
-		l.ratio = NewModel(true)
-	}
-	return l.ratio
+	return l.models[k]
 }
 
 // CountHint learns whether a hint came for a job that has ended. It reports
@@ -102,52 +102,55 @@ func (l *Learner) CountHint(hinted bool) bool {
 	return true
 }
 
-// Learn takes the duration of one job into account. It reports whether the
-// schedules of jobs without an estimate, and of those with one, are out of date. A
-// job that failed at the first look teaches nothing: it never began.
-func (l *Learner) Learn(j Job) (plain, ratio bool) {
+// Learn takes the duration of one job into account. It reports of which kinds the
+// schedules are out of date. A job that failed at the first look teaches nothing: it
+// never began.
+func (l *Learner) Learn(j Job) (changed [2]bool) {
 	if j.Failed && j.Pending == 0 {
-		return false, false
+		return changed
 	}
 	s := j.sample(1)
 	if j.Expected <= 0 {
 		l.own = min(l.own+1, sharedUntil)
-		return l.Plain().Learn(s), false
+		changed[Plain] = l.Model(Plain).Learn(s)
+		return changed
 	}
 	// Until there are enough jobs without an estimate, those with one are the
 	// best there is to learn from about durations as such.
 	if l.own < sharedUntil {
 		s.Weight = sharedWeight
-		if lo := min(j.Expected*l.Ratio().Surely(), maxAge); lo < s.Hi {
+		if lo := min(j.Expected*l.Model(Ratio).Surely(), maxAge); lo < s.Hi {
 			s.Lo = max(s.Lo, lo)
 		}
-		plain = l.Plain().Learn(s)
+		changed[Plain] = l.Model(Plain).Learn(s)
 	}
-	return plain, l.Ratio().Learn(j.sample(j.Expected))
+	changed[Ratio] = l.Model(Ratio).Learn(j.sample(j.Expected))
+	return changed
 }
 
 // State returns what l has learnt; the samples are l's own.
 func (l *Learner) State() State {
 	st := State{Hints: l.hints}
-	if l.plain != nil {
-		st.Plain = l.plain.samples
-	}
-	if l.ratio != nil {
-		st.Ratio = l.ratio.samples
+	for k, m := range l.models {
+		if m != nil {
+			st.Samples[k] = m.samples
+		}
 	}
 	return st
 }
 
 // Restore replaces what l has learnt.
 func (l *Learner) Restore(st State) {
-	*l = Learner{hints: st.Hints, plain: RestoreModel(false, st.Plain)}
-	for _, s := range st.Plain {
+	*l = Learner{hints: st.Hints}
+	l.priced = l.Worth()
+	for k, samples := range st.Samples {
+		if len(samples) > 0 {
+			l.models[k] = RestoreModel(Kind(k), samples)
+		}
+	}
+	for _, s := range st.Samples[Plain] {
 		if s.Weight > sharedWeight && l.own < sharedUntil {
 			l.own++
 		}
-	}
-	l.priced = l.Worth()
-	if len(st.Ratio) > 0 {
-		l.ratio = RestoreModel(true, st.Ratio)
 	}
 }

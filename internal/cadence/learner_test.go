@@ -40,20 +40,20 @@ func TestJobsWithAnEstimateHelpOutAtFirst(t *testing.T) {
 	var l Learner
 	with := Job{Pending: 9, Done: 10, Expected: 5}
 	l.Learn(with)
-	if got := l.plain.samples[0]; got != sampleOf(9, 10, sharedWeight) {
+	if got := l.models[Plain].samples[0]; got != sampleOf(9, 10, sharedWeight) {
 		t.Errorf("plain %v", got)
 	}
-	if got := l.ratio.samples[0]; got != sampleOf(1.8, 2, 1) {
+	if got := l.models[Ratio].samples[0]; got != sampleOf(1.8, 2, 1) {
 		t.Errorf("ratio %v", got)
 	}
 	for i := range sharedUntil + 3 {
-		if n := len(l.plain.samples); n != min(2*i+1, i+sharedUntil) {
+		if n := len(l.models[Plain].samples); n != min(2*i+1, i+sharedUntil) {
 			t.Fatalf("%d plain samples before job %d", n, i)
 		}
 		l.Learn(Job{Pending: 1, Done: 2})
 		l.Learn(with)
 	}
-	if n := len(l.ratio.samples); n != sharedUntil+4 {
+	if n := len(l.models[Ratio].samples); n != sharedUntil+4 {
 		t.Errorf("%d samples of ratios in the end", n)
 	}
 	var restored Learner
@@ -67,11 +67,11 @@ func TestJobsWithAnEstimateHelpOutAtFirst(t *testing.T) {
 	for range 12 {
 		b.Learn(with)
 	}
-	lo := 5 * b.ratio.Surely()
+	lo := 5 * b.models[Ratio].Surely()
 	if lo < 8 || lo > 9.5 {
 		t.Errorf("hardly any job ends before %v s", lo)
 	}
-	newest := func() Sample { return b.plain.samples[len(b.plain.samples)-1] }
+	newest := func() Sample { return b.models[Plain].samples[len(b.models[Plain].samples)-1] }
 	b.Learn(Job{Done: 10, Expected: 5})
 	near(t, "the beginning of the interval", newest().Lo, lo, 1e-12)
 	b.Learn(Job{Done: 6, Expected: 5}) // nearly none, but this one
@@ -91,20 +91,20 @@ func TestInstantFailuresDoNotTeachThatJobsAreShort(t *testing.T) {
 	for range 200 {
 		p.run(180*math.Exp(.3*p.r.NormFloat64()), polled, p.r)
 	}
-	median, used := p.learner.plain.Schedule(1).Quantile(0, .5), p.learner.plain.used
+	median, used := p.learner.models[Plain].Schedule(1).Quantile(0, .5), p.learner.models[Plain].used
 	for range 10 {
 		p.learn(Job{Done: .05, Failed: true})
 	}
-	if p.learner.plain.used != used {
-		t.Errorf("%d samples used, %d before failures at the first look", p.learner.plain.used, used)
+	if p.learner.models[Plain].used != used {
+		t.Errorf("%d samples used, %d before failures at the first look", p.learner.models[Plain].used, used)
 	}
 	for range 5 {
 		p.learn(Job{Pending: .02, Done: 5, Failed: true})
 	}
-	if p.learner.plain.used != used+5 {
-		t.Errorf("%d samples used, %d before five failures soon after", p.learner.plain.used, used)
+	if p.learner.models[Plain].used != used+5 {
+		t.Errorf("%d samples used, %d before five failures soon after", p.learner.models[Plain].used, used)
 	}
-	if after := p.learner.plain.Schedule(1).Quantile(0, .5); math.Abs(after/median-1) > .05 {
+	if after := p.learner.models[Plain].Schedule(1).Quantile(0, .5); math.Abs(after/median-1) > .05 {
 		t.Errorf("the median is %.1f s, and was %.1f s", after, median)
 	}
 }
@@ -121,7 +121,7 @@ func TestOneAbsurdEstimateLosesNothing(t *testing.T) {
 			d := 100 * (1 + .2*math.Sin(float64(i)))
 			l.Learn(Job{Pending: d - 3, Done: d, Expected: 100})
 		}
-		s := l.Ratio().Schedule(.01)
+		s := l.Model(Ratio).Schedule(.01)
 		if s.Jobs != 101 {
 			t.Errorf("%v: %d jobs used", absurd, s.Jobs)
 		}

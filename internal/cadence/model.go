@@ -50,13 +50,10 @@ type Model struct {
 	lattices *lattices // nil for ratios
 }
 
-// NewModel returns a model of durations in seconds, or of the ratio of durations
-// to their estimates, that has learnt from no sample.
-func NewModel(ratio bool) *Model {
-	m := &Model{prior: plainPrior, grid: evenGrid(), weight: [2]float64{1, 0}}
-	if ratio {
-		m.prior = ratioPrior
-	} else {
+// NewModel returns a model that has learnt from no sample.
+func NewModel(kind Kind) *Model {
+	m := &Model{prior: priors[kind], grid: evenGrid(), weight: [2]float64{1, 0}}
+	if kind == Plain {
 		m.lattices = newLattices()
 	}
 	for k := range m.pools {
@@ -68,8 +65,8 @@ func NewModel(ratio bool) *Model {
 
 // RestoreModel returns a model that has learnt from samples, oldest first, and
 // keeps their turns. It makes few estimates on the way.
-func RestoreModel(ratio bool, samples []Sample) *Model {
-	m := NewModel(ratio)
+func RestoreModel(kind Kind, samples []Sample) *Model {
+	m := NewModel(kind)
 	m.coarse = true
 	for _, s := range samples {
 		m.Learn(s)
@@ -79,9 +76,6 @@ func RestoreModel(ratio bool, samples []Sample) *Model {
 	m.estimate()
 	return m
 }
-
-// Samples returns the samples remembered, oldest first. They are the model's own.
-func (m *Model) Samples() []Sample { return m.samples }
 
 // Learn adds a sample, in the next turn, and reports whether there is a new
 // estimate. Estimates become rarer as there is more behind them; but a surprise is

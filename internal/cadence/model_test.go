@@ -11,7 +11,7 @@ import (
 // little of the trust that they began with flowing back.
 func TestJudgeIsBayesRule(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
-	m := NewModel(false)
+	m := NewModel(Plain)
 	for i := range 60 {
 		s := Sample{Lo: 100 * math.Exp(r.NormFloat64()), Weight: 1}
 		if s.Hi = s.Lo * (1.01 + r.Float64()); i%7 == 0 {
@@ -61,7 +61,7 @@ func TestJudgeIsBayesRule(t *testing.T) {
 // remembered.
 func TestChangesAreFoundByBayesRule(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
-	m := NewModel(false)
+	m := NewModel(Plain)
 	var accepted, bornAgain int
 	for i := range 160 {
 		median := 180.0
@@ -120,7 +120,7 @@ func TestChangesAreFoundByBayesRule(t *testing.T) {
 
 // The memory is bounded, and what is forgotten is the oldest. Turns go on rising.
 func TestSamplesAreForgotten(t *testing.T) {
-	m := NewModel(false)
+	m := NewModel(Plain)
 	m.coarse = true // few estimates: this is about samples
 	for i := range 1200 {
 		s := sampleOf(float64(100+i%7), float64(110+i%7), 1)
@@ -141,7 +141,7 @@ func TestSamplesAreForgotten(t *testing.T) {
 // samples, or an eighth when a state is restored; a surprise is learnt at once.
 func TestEstimatesBecomeRarer(t *testing.T) {
 	for _, coarse := range []bool{false, true} {
-		m := NewModel(false)
+		m := NewModel(Plain)
 		r := rand.New(rand.NewPCG(4, 4))
 		fresh, regular, surprises := 0, 0, 0
 		for i := range 400 {
@@ -184,7 +184,7 @@ func TestEstimatesBecomeRarer(t *testing.T) {
 		}
 	}
 	// What a hint tells is improbable because it is narrow, which is no surprise.
-	m := NewModel(false)
+	m := NewModel(Plain)
 	r := rand.New(rand.NewPCG(5, 5))
 	estimates := 0
 	for range 300 {
@@ -207,8 +207,8 @@ func TestRestoredModelLearnsOn(t *testing.T) {
 			d := 180 * math.Exp(0.3*r.NormFloat64())
 			samples = append(samples, sampleOf(d*0.95, d, 1))
 		}
-		m := RestoreModel(true, samples)
-		if len(m.prior) != len(ratioPrior) || m.coarse || m.fresh != 0 || m.used != n || len(m.samples) != n {
+		m := RestoreModel(Ratio, samples)
+		if len(m.prior) != len(priors[Ratio]) || m.coarse || m.fresh != 0 || m.used != n || len(m.samples) != n {
 			t.Errorf("%d samples: coarse %v, %d fresh, %d used of %d restored", n, m.coarse, m.fresh, m.used, len(m.samples))
 		}
 	}
@@ -216,8 +216,8 @@ func TestRestoredModelLearnsOn(t *testing.T) {
 
 // Nothing is known: the distribution is the prior, and the grid is even.
 func TestFirstEstimateIsThePrior(t *testing.T) {
-	for _, ratio := range []bool{false, true} {
-		m := NewModel(ratio)
+	for _, kind := range []Kind{Plain, Ratio} {
+		m := NewModel(kind)
 		n := m.grid.cells()
 		if n != maxCells || m.weight != [2]float64{1, 0} {
 			t.Errorf("%d cells, weight %v", n, m.weight)
@@ -235,19 +235,19 @@ func TestFirstEstimateIsThePrior(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		rule        string
-		ratio       bool
+		kind        Kind
 		from, to    float64
 		least, most float64
 	}{
-		{"about two minutes", false, 30, 480, 0.35, 0.65},
-		{"seconds and less", false, 0, 5, 0.02, 0.15},
-		{"hours", false, 3600, 86400, 0.05, 0.2},
-		{"more than a day", false, 86400, math.Inf(1), 0.002, 0.05},
-		{"near the estimate", true, 0.7, 1.4, 0.4, 0.7},
-		{"less than a tenth of it", true, 0, 0.1, 0.01, 0.1},
-		{"more than ten times as long", true, 10, math.Inf(1), 0.01, 0.1},
+		{"about two minutes", Plain, 30, 480, 0.35, 0.65},
+		{"seconds and less", Plain, 0, 5, 0.02, 0.15},
+		{"hours", Plain, 3600, 86400, 0.05, 0.2},
+		{"more than a day", Plain, 86400, math.Inf(1), 0.002, 0.05},
+		{"near the estimate", Ratio, 0.7, 1.4, 0.4, 0.7},
+		{"less than a tenth of it", Ratio, 0, 0.1, 0.01, 0.1},
+		{"more than ten times as long", Ratio, 10, math.Inf(1), 0.01, 0.1},
 	} {
-		m := NewModel(tt.ratio)
+		m := NewModel(tt.kind)
 		if p := m.prior.below(math.Log(tt.to)) - m.prior.below(math.Log(tt.from)); p < tt.least || p > tt.most {
 			t.Errorf("%s: a share of %.3f, want %v to %v", tt.rule, p, tt.least, tt.most)
 		}
@@ -257,7 +257,7 @@ func TestFirstEstimateIsThePrior(t *testing.T) {
 // What is scheduled is the present estimate: of both pools, as they are trusted. Requests
 // count two fifths at first, and more the more is known.
 func TestScheduleOfAModel(t *testing.T) {
-	m := NewModel(false)
+	m := NewModel(Plain)
 	r := rand.New(rand.NewPCG(8, 8))
 	for n := range 30 {
 		near(t, fmt.Sprintf("the worth of a request after %d jobs", n), m.Schedule(3).Cost, 3*(1-0.6/(1+float64(n)/3)), 1e-9)

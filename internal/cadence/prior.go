@@ -6,13 +6,12 @@ import "math"
 // anything is known: a mixture of logistic distributions.
 type prior []struct{ share, centre, scale float64 }
 
-var (
-	// plainPrior is around two minutes, with tails so long that seconds and hours are
-	// no surprise.
-	plainPrior = prior{{1, 4.8, 1.4}}
-	// ratioPrior is around the estimate.
-	ratioPrior = prior{{.8, 0, .25}, {.2, 0, 1.2}}
-)
+var priors = [2]prior{
+	// Around two minutes, with tails so long that seconds and hours are no surprise.
+	Plain: {{1, 4.8, 1.4}},
+	// Around the estimate.
+	Ratio: {{.8, 0, .25}, {.2, 0, 1.2}},
+}
 
 // below returns the prior's mass below the log age x.
 func (p prior) below(x float64) (sum float64) {

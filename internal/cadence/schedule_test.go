@@ -149,7 +149,7 @@ func TestScheduleLookups(t *testing.T) {
 func TestScheduleCostsWhatItPromises(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
 	for _, kind := range []string{"log-normal", "two kinds", "nearly the same"} {
-		m := NewModel(false)
+		m := NewModel(Plain)
 		m.coarse = true
 		for i := range 200 {
 			d := 180 * math.Exp(0.4*r.NormFloat64())
@@ -212,7 +212,7 @@ func scripted(draws ...float64) func() float64 {
 
 func someSchedule(t *testing.T, jobs int) *Schedule {
 	t.Helper()
-	m := NewModel(false)
+	m := NewModel(Plain)
 	r := rand.New(rand.NewPCG(10, 10))
 	for range jobs {
 		d := 180 * math.Exp(0.4*r.NormFloat64())

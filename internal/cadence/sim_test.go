@@ -25,7 +25,7 @@ func newPlayer(c float64, seed uint64) *player {
 
 func (p *player) learn(j Job) {
 	priced := !math.IsInf(j.Done, 1) && p.learner.CountHint(j.Hinted)
-	if plain, _ := p.learner.Learn(j); plain || priced {
+	if changed := p.learner.Learn(j); changed[Plain] || priced {
 		p.schedule = nil
 	}
 }
@@ -33,7 +33,7 @@ func (p *player) learn(j Job) {
 // next returns the age of the next poll.
 func (p *player) next(pend float64) float64 {
 	if p.schedule == nil {
-		p.schedule = p.learner.Plain().Schedule(p.c * p.learner.Worth())
+		p.schedule = p.learner.Model(Plain).Schedule(p.c * p.learner.Worth())
 	}
 	return p.schedule.Next(pend, &p.explored, p.r.Float64)
 }

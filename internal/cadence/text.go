@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 const (
@@ -18,20 +19,26 @@ const (
 
 // A State is what a Learner has learnt, without what follows from it.
 type State struct {
-	Plain, Ratio []Sample // oldest first
-	Hints        Hints
+	Samples [2][]Sample // of each Kind, oldest first
+	Hints   Hints
 }
 
 // Clone returns a State with samples of its own.
 func (st State) Clone() State {
-	st.Plain, st.Ratio = slices.Clone(st.Plain), slices.Clone(st.Ratio)
+	for k, samples := range st.Samples {
+		st.Samples[k] = slices.Clone(samples)
+	}
 	return st
 }
 
 // Merge returns what both states hold. The order in which states are merged makes no
 // difference.
 func (st State) Merge(o State) State {
-	return State{mergeSamples(st.Plain, o.Plain), mergeSamples(st.Ratio, o.Ratio), st.Hints.merge(o.Hints)}
+	for k, samples := range o.Samples {
+		st.Samples[k] = mergeSamples(st.Samples[k], samples)
+	}
+	st.Hints = st.Hints.merge(o.Hints)
+	return st
 }
 
 // mergeSamples aligns the ends of two sequences and keeps the newest maxSamples. The last
@@ -61,7 +68,7 @@ func mergeSamples(a, b []Sample) []Sample {
 // units of it. P and R are the same, in the turn of the line before. The hi of a wait
 // that was given up is "-".
 func (st State) Text() []byte {
-	b := make([]byte, 0, 64+24*(len(st.Plain)+len(st.Ratio)))
+	b := make([]byte, 0, 64+24*(len(st.Samples[Plain])+len(st.Samples[Ratio])))
 	num := func(v float64) {
 		b = append(b, ' ')
 		if math.IsInf(v, 1) {
@@ -74,16 +81,13 @@ func (st State) Text() []byte {
 	num(st.Hints.Hinted)
 	num(st.Hints.Polled)
 	b = append(b, '\n')
-	for _, l := range []struct {
-		kind    string
-		samples []Sample
-	}{{"pP", st.Plain}, {"rR", st.Ratio}} {
-		for i, s := range l.samples {
-			kind := l.kind[0]
-			if i > 0 && s.Turn == l.samples[i-1].Turn {
-				kind = l.kind[1]
+	for k, samples := range st.Samples {
+		for i, s := range samples {
+			letter := "pr"[k]
+			if i > 0 && s.Turn == samples[i-1].Turn {
+				letter = "PR"[k]
 			}
-			b = append(b, kind)
+			b = append(b, letter)
 			num(s.Lo)
 			num(s.Hi)
 			if s.Weight != 1 {
@@ -153,22 +157,12 @@ func (st *State) parseLine(line []byte) error {
 		}
 		v[i] = x
 	}
-	to, same := &st.Plain, 1
-	switch string(f[0]) {
-	case "hints":
-		if len(f) != 3 || math.IsInf(v[1], 1) {
-			return errStateLine
-		}
+	kind := strings.Index("prPR", string(f[0]))
+	switch {
+	case string(f[0]) == "hints" && len(f) == 3 && !math.IsInf(v[1], 1):
 		st.Hints = Hints{}.merge(Hints{Hinted: v[0], Polled: v[1], Live: v[1] > 0})
 		return nil
-	case "p":
-	case "P":
-		same = 0
-	case "r":
-		to = &st.Ratio
-	case "R":
-		to, same = &st.Ratio, 0
-	default:
+	case len(f[0]) != 1 || kind < 0:
 		return errStateLine
 	}
 	s := Sample{Lo: v[0], Hi: v[1], Weight: v[2]}
@@ -178,8 +172,9 @@ func (st *State) parseLine(line []byte) error {
 	case !(s.Weight > 0 && s.Weight <= 1):
 		return errors.New("the weight is not above 0 and up to 1")
 	}
+	to := &st.Samples[kind%2]
 	if n := len(*to); n > 0 {
-		s.Turn = (*to)[n-1].Turn + same
+		s.Turn = (*to)[n-1].Turn + 1 - kind/2
 	}
 	*to = append(*to, s)
 	return nil

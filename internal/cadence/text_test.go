@@ -12,8 +12,8 @@ import (
 // Everything that a state can hold comes back, to nine digits.
 func TestStateComesBack(t *testing.T) {
 	st := State{
-		Plain: []Sample{{0, 61.5, 1, 7}, {55, math.Inf(1), 1, 8}, {1.0 / 3, 2.0 / 3, 0.25, 8}, {1e-9, 1e10, 1, 9}, {5, 5, 1, 10}},
-		Ratio: []Sample{{0.123456789, 0.2, 1, 3}, {1, math.Inf(1), 0.99, 3}},
+		Samples: [2][]Sample{Plain: {{0, 61.5, 1, 7}, {55, math.Inf(1), 1, 8}, {1.0 / 3, 2.0 / 3, 0.25, 8}, {1e-9, 1e10, 1, 9}, {5, 5, 1, 10}},
+			Ratio: {{0.123456789, 0.2, 1, 3}, {1, math.Inf(1), 0.99, 3}}},
 		Hints: Hints{Hinted: 3.25, Polled: 0.125},
 	}
 	want := "vtclient-adaptive 1\nhints 3.25 0.125\np 0 61.5\np 55 -\nP 0.333333333 0.666666667 0.25\np 1e-09 1e+10\np 5 5\nr 0.123456789 0.2\nR 1 - 0.99\n"
@@ -28,8 +28,8 @@ func TestStateComesBack(t *testing.T) {
 		t.Errorf("parsed and written again:\n%s\nwant\n%s", got, want)
 	}
 	for i, turn := range []int{-3, -2, -2, -1, 0} {
-		if back.Plain[i].Turn != turn {
-			t.Errorf("sample %d has turn %d, want %d", i, back.Plain[i].Turn, turn)
+		if back.Samples[Plain][i].Turn != turn {
+			t.Errorf("sample %d has turn %d, want %d", i, back.Samples[Plain][i].Turn, turn)
 		}
 	}
 	for text, live := range map[string]bool{"": false, "\nhints 3 0": false, "\nhints 0 0.1\n": true} {
@@ -51,7 +51,7 @@ func TestWhatIsNoState(t *testing.T) {
 	} {
 		st, err := ParseState([]byte(text))
 		var skipped *SkippedError
-		if err == nil || errors.As(err, &skipped) || !strings.HasPrefix(err.Error(), want) || len(st.Plain) != 0 {
+		if err == nil || errors.As(err, &skipped) || !strings.HasPrefix(err.Error(), want) || len(st.Samples[Plain]) != 0 {
 			t.Errorf("%.40q: %v, want %s", text, err, want)
 		}
 	}
@@ -85,13 +85,13 @@ func TestLinesAreLeftOut(t *testing.T) {
 		if !errors.As(err, &skipped) || skipped.First != 4 || skipped.Lines != 2 || skipped.Err.Error() != want {
 			t.Errorf("%q: %v, want %s", line, err, want)
 		}
-		if len(st.Plain) != 1 || len(st.Ratio) != 1 || st.Hints.Hinted != 5 || st.Hints.Polled != 1 {
+		if len(st.Samples[Plain]) != 1 || len(st.Samples[Ratio]) != 1 || st.Hints.Hinted != 5 || st.Hints.Polled != 1 {
 			t.Errorf("%q: the rest is %+v", line, st)
 		}
 	}
 	long := head + strings.Repeat("p 1 2\n", maxSamples+9) + strings.Repeat("r 1 2\n", maxSamples+9)
-	if st, err := ParseState([]byte(long)); err != nil || len(st.Plain) != maxSamples || len(st.Ratio) != maxSamples {
-		t.Errorf("more than are remembered: %d and %d, %v", len(st.Plain), len(st.Ratio), err)
+	if st, err := ParseState([]byte(long)); err != nil || len(st.Samples[Plain]) != maxSamples || len(st.Samples[Ratio]) != maxSamples {
+		t.Errorf("more than are remembered: %d and %d, %v", len(st.Samples[Plain]), len(st.Samples[Ratio]), err)
 	}
 }
 
@@ -173,10 +173,10 @@ func TestStatesStayInTheirDomain(t *testing.T) {
 		if string(back.Text()) != string(st.Merge(State{}).Text()) {
 			t.Errorf("state %d changes on its way through", i)
 		}
-		if len(text) > MaxText/2 || len(st.Plain) > maxSamples || len(st.Ratio) > maxSamples {
-			t.Errorf("state %d: %d bytes, %d and %d samples", i, len(text), len(st.Plain), len(st.Ratio))
+		if len(text) > MaxText/2 || len(st.Samples[Plain]) > maxSamples || len(st.Samples[Ratio]) > maxSamples {
+			t.Errorf("state %d: %d bytes, %d and %d samples", i, len(text), len(st.Samples[Plain]), len(st.Samples[Ratio]))
 		}
-		for _, s := range append(slices.Clone(st.Plain), st.Ratio...) {
+		for _, s := range append(slices.Clone(st.Samples[Plain]), st.Samples[Ratio]...) {
 			if !(s.Lo >= 0 && s.Lo <= maxAge && s.Lo <= s.Hi && s.Hi > 0) || s.Hi > maxAge && !math.IsInf(s.Hi, 1) {
 				t.Errorf("state %d: sample %+v", i, s)
 			}
@@ -187,7 +187,7 @@ func TestStatesStayInTheirDomain(t *testing.T) {
 			t.Errorf("state %d: requests are worth %v", i, w)
 		}
 		for _, pend := range []float64{0, 1, 100, 1e5, 1e9} {
-			if to := l.Plain().Schedule(l.Worth()).Best(pend); !(to > pend && to < 2*pend+1e5) {
+			if to := l.Model(Plain).Schedule(l.Worth()).Best(pend); !(to > pend && to < 2*pend+1e5) {
 				t.Errorf("state %d: after %v comes %v", i, pend, to)
 			}
 		}
