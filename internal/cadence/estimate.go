@@ -6,8 +6,9 @@ import (
 
 const (
 	memory     = 400.0 // samples after which one counts 1/e
-	priorCount = 0.2   // samples that the prior is worth
-	emRounds   = 2     // per estimate; the next estimate goes on from this one
+	priorCount = 0.2   // samples that the prior is worth, for the widths above priorWidth
+	priorWidth = 0.35
+	emRounds   = 2 // per estimate; the next estimate goes on from this one
 )
 
 // The kernels are widest, and each a third as wide as the one before.
@@ -16,19 +17,23 @@ const (
 	numWidths = 8
 )
 
-// widthPrior is how the widths are trusted at first.
-var widthPrior = weightsOfWidths()
+// widthPrior is how the widths are trusted at first; widthCount is how many samples the
+// prior is worth to them. Narrow widths hold less of it: it takes few jobs to believe
+// that all end at one point, and few to see that they no longer do.
+var widthPrior, widthCount = initialWidths()
 
-func weightsOfWidths() (p [numWidths]float64) {
-	sum := 0.0
-	for i := range p {
-		p[i] = math.Pow(0.85, math.Abs(float64(i-1)))
-		sum += p[i]
+func initialWidths() (trust, count [numWidths]float64) {
+	sum, width := 0.0, widest
+	for l := range trust {
+		trust[l] = math.Pow(0.85, math.Abs(float64(l-1)))
+		count[l] = priorCount * min(1, math.Sqrt(width/priorWidth))
+		sum += trust[l]
+		width /= 3
 	}
-	for i := range p {
-		p[i] /= sum
+	for l := range trust {
+		trust[l] /= sum
 	}
-	return p
+	return trust, count
 }
 
 // A pool is what was learnt from one choice of samples.
@@ -96,14 +101,14 @@ func (c *pool) fit(spans []span, prior, decay []float64) {
 	for round := range emRounds {
 		data, total := c.spread(spans)
 		clear(c.mass)
-		for l := range numWidths {
+		for l, count := range widthCount {
 			for j, p := range prior {
-				one[j] = priorCount * p
+				one[j] = count * p
 			}
 			if total > 0 {
 				smooth(decay[l*n:(l+1)*n], data, one)
 			}
-			z := 1 / (total + priorCount)
+			z := 1 / (total + count)
 			w := c.mix[l] * z
 			for j, v := range one {
 				c.mass[j] += w * v

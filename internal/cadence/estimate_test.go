@@ -136,8 +136,8 @@ func TestEstimateIsTheMeanOfTheWidths(t *testing.T) {
 				}
 				clear(mass)
 				for l := range numWidths {
-					const count = 0.2
 					width := 0.8 / math.Pow(3, float64(l))
+					count := 0.2 * min(1, math.Sqrt(width/0.35))
 					one := make([]float64, n)
 					integral := func(d float64) float64 { // of the kernel, from below to d
 						if d < 0 {

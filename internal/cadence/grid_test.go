@@ -71,7 +71,7 @@ func TestGridIsAsPromised(t *testing.T) {
 					t.Fatalf("σ %v: cell %d of %d is %v wide", sigma, j, n, d)
 				}
 				if j > 0 && n < maxCells {
-					if before := m.grid[j] - m.grid[j-1]; max(d/before, before/d) > 4 {
+					if before := m.grid[j] - m.grid[j-1]; max(d/before, before/d) > 5 {
 						t.Fatalf("σ %v: cell %d is %v wide after %v", sigma, j, d, before)
 					}
 				}

@@ -19,6 +19,7 @@ func taught(d yardstick.Dist, c float64, n int, seed uint64) *player {
 
 // Where jobs end on ticks only, polls come just behind them after some tens of jobs.
 func TestLatticesAreFound(t *testing.T) {
+	noRace(t)
 	for _, d := range []yardstick.Dist{
 		yardstick.Lattice("multiples of 5 s, found", 5, .05, yardstick.LogNormal("", 60, .5)),
 		yardstick.Lattice("multiples of 60 s, found", 60, .3, yardstick.LogNormal("", 300, .5)),
@@ -44,7 +45,7 @@ func TestLatticesAreFound(t *testing.T) {
 				}
 			}
 		}
-		if excess > .45 || excess > .8*blind {
+		if excess > .6 || excess > .8*blind {
 			t.Errorf("%s: %.2f above the optimum, and %.2f if the lattice is not seen", d.Name, excess, blind)
 		}
 	}
@@ -60,6 +61,7 @@ func TestNoLatticeIsFoundWhereThereIsNone(t *testing.T) {
 
 // Durations that leave a lattice are followed, though polls behind the ticks show little.
 func TestLatticesAreGivenUp(t *testing.T) {
+	noRace(t)
 	d := yardstick.LogNormal("log-normal 3 min .5", 180, .5)
 	table := &table{}
 	table.add("", regime(yardstick.Lattice("", 30, .1, d), d, .5, 4))

@@ -130,6 +130,7 @@ func someStates(r *rand.Rand, n int) (states []State) {
 
 // What several learners know comes out the same in whatever order it is merged.
 func TestMergesInAnyOrder(t *testing.T) {
+	noRace(t)
 	r := rand.New(rand.NewPCG(1, 1))
 	for range 2 {
 		states := someStates(r, 4)
@@ -156,6 +157,7 @@ func TestMergesInAnyOrder(t *testing.T) {
 // Everything that learners and merges come to is finite and bounded, and its text is read
 // back whole.
 func TestStatesStayInTheirDomain(t *testing.T) {
+	noRace(t)
 	r := rand.New(rand.NewPCG(2, 2))
 	states := someStates(r, 4)
 	for range 40 {

@@ -6,15 +6,19 @@ const (
 	idealStep  = 0.0025 // of the grid, in log age
 	idealFirst = 0.05   // seconds
 	idealCells = 7000   // to 2·10⁶ s
-	idealLow   = 1      // the shortest and the longest median thought possible, seconds
+	idealLow   = 1.0    // the shortest and the longest median thought possible, seconds
 	idealHigh  = 86400
-	idealLeast = 1e-7 // probability of a hypothesis that is given up
+	idealMid   = 120.0 // the most probable one
+	idealWide  = 1.4   // scale of a logistic distribution of its logarithm
+	idealLeast = 1e-7  // probability of a hypothesis that is given up
+	idealTiny  = 1e-12 // probability that stands for zero
 )
 
 // An Ideal is the floor under all learners: it holds a family of distributions at
-// unknown scale, flat in its logarithm, updates exactly by Bayes' rule after each
-// job, and polls at the ages that are best for its predictive distribution. It is
-// told neither the distribution nor the scale, but the true one is in its family.
+// unknown scale, updates exactly by Bayes' rule after each job, and polls at the ages
+// that are best for its predictive distribution. It begins with neither the distribution
+// nor the scale, but the true one is in its family. Its prior of the scale is that of the
+// cadence of the durations: around two minutes, with long tails.
 type Ideal struct {
 	c      float64
 	ages   []float64
@@ -47,8 +51,14 @@ func NewIdeal(ds []Dist, c float64) *Ideal {
 		spread := math.Log(d.Quantile(.75)/d.Quantile(.25)) / idealStep
 		s.stride = int(min(max(spread/20, 1), 32))
 		s.weight = make([]float64, int(scales)/s.stride)
+		sum := 0.0
 		for i := range s.weight {
-			s.weight[i] = 1 / float64(len(s.weight)*len(ds))
+			z := (math.Log(idealLow/idealMid) + float64(i*s.stride)*idealStep) / idealWide
+			s.weight[i] = 1 / math.Pow(math.Cosh(z/2), 2)
+			sum += s.weight[i]
+		}
+		for i := range s.weight {
+			s.weight[i] /= sum * float64(len(ds))
 		}
 		l.shapes = append(l.shapes, s)
 	}
@@ -78,7 +88,7 @@ func (l *Ideal) Learn(lo, hi float64) {
 		s := &l.shapes[k]
 		for i, w := range s.weight {
 			if w > 0 {
-				s.weight[i] = w * (s.at(i, b) - s.at(i, a))
+				s.weight[i] = w * max(s.at(i, b)-s.at(i, a), idealTiny) // no job rules out all
 				total += s.weight[i]
 			}
 		}
