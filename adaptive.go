@@ -73,7 +73,8 @@ type Forecast struct {
 // schedule for the distribution that the durations come from. It remembers the
 // last few hundred jobs and follows a backend that becomes slower or faster
 // within some jobs: to notice that jobs became faster, it polls about one job
-// in 25, later one in 80, once more, earlier.
+// in 25 once more, earlier. Where jobs end on multiples of a period, as with a
+// worker that looks every 5 s, it polls just behind the ticks.
 //
 // Jobs that carry an estimate (Attempt.Expected, Completion.Expected) are
 // learnt apart from those that do not: of them it learns the ratio of the
@@ -87,12 +88,15 @@ type Forecast struct {
 //
 // An Adaptive is safe for concurrent use by many waits and clients. Its zero
 // value is ready to use, with requests worth one second. It starts no
-// goroutine, holds about 110 kB once it has learnt from jobs without an estimate,
+// goroutine, holds about 90 kB once it has learnt from jobs without an estimate,
 // up to 30 kB more for each order of magnitude of the number of jobs that share
-// a request, and up to 380 kB more from jobs with an estimate, if those span
+// a request, and up to 330 kB more from jobs with an estimate, if those span
 // minutes to days, and must not be copied after first use. Next is a table lookup, in about
-// 100 ns. A Learn takes 20 µs on average once there are hundreds of jobs, and
-// 150 µs while there are few and each of them changes the table.
+// 100 ns; the first one after a lesson computes the table, in some tens of
+// microseconds. A Learn takes as long on average once there are hundreds of jobs, and
+// 150 µs while there are few.
+//
+// docs/cadence.md has the mathematics and the figures.
 type Adaptive struct {
 	cost float64 // seconds; 0: one second
 
