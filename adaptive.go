@@ -299,7 +299,11 @@ func (a *Adaptive) made(k kind) *cadence.Schedule {
 	if e := t.find(k); e != nil && e.gen == t.gen[k.of] {
 		return e.schedule // another caller was faster
 	}
-	s := a.learner.Model(k.of).Schedule(a.price() * sharePrice(k.share) / math.Exp2(float64(k.size)/2))
+	m, price := a.learner.Model(k.of), a.price()*sharePrice(k.share)/math.Exp2(float64(k.size)/2)
+	if k.share == 0 { // many jobs at once teach enough
+		price *= m.Discount()
+	}
+	s := m.Schedule(price)
 	n := &table{gen: t.gen, entries: []entry{{k, t.gen[k.of], s}}}
 	for _, e := range t.entries { // the latest first, the oldest out
 		if e.kind != k && len(n.entries) < maxTables {

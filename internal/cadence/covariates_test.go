@@ -26,7 +26,8 @@ func covariates(offset, noise float64, estimate estimator, replicas int) (cost f
 				if e := estimate(length, x, pend, r); e > 0 {
 					size := int(math.Round(2 * math.Log2(e)))
 					if made[size] == nil {
-						made[size] = p.learner.Model(Ratio).Schedule(c / math.Exp2(float64(size)/2))
+						m := p.learner.Model(Ratio)
+						made[size] = m.Schedule(c * m.Discount() / math.Exp2(float64(size)/2))
 					}
 					at, expected = e*made[size].Next(pend/e, &p.explored, p.r.Float64), e
 				} else {

@@ -185,9 +185,12 @@ func (m *Model) Surely() float64 {
 	return 0
 }
 
+// Discount returns the share of its cost that a request counts for while little is
+// known: what it teaches is worth something, too.
+func (m *Model) Discount() float64 { return 1 - learnShare/(1+float64(m.used)/learnJobs) }
+
 // Schedule returns the best schedule for the present estimate, a request being
-// worth c. While little is known it is the schedule for cheaper requests: what a
-// request teaches is worth something, too.
+// worth c.
 func (m *Model) Schedule(c float64) *Schedule {
 	mass := func(j int) float64 { return m.weight[0]*m.pools[0].mass[j] + m.weight[1]*m.pools[1].mass[j] }
 	n := m.grid.cells()
@@ -205,7 +208,7 @@ func (m *Model) Schedule(c float64) *Schedule {
 			})
 		}
 	}
-	s := newSchedule(t, p, c*(1-learnShare/(1+float64(m.used)/learnJobs)))
+	s := newSchedule(t, p, c)
 	s.Jobs = m.used
 	s.explore = exploreShare + exploreDoubt*m.weight[1]
 	return s

@@ -255,12 +255,12 @@ func TestFirstEstimateIsThePrior(t *testing.T) {
 }
 
 // What is scheduled is the present estimate: of both pools, as they are trusted. Requests
-// count two fifths at first, and more the more is known.
+// may count for two fifths at first, and for more the more is known.
 func TestScheduleOfAModel(t *testing.T) {
 	m := NewModel(Plain)
 	r := rand.New(rand.NewPCG(8, 8))
 	for n := range 30 {
-		near(t, fmt.Sprintf("the worth of a request after %d jobs", n), m.Schedule(3).Cost, 3*(1-0.6/(1+float64(n)/3)), 1e-9)
+		near(t, fmt.Sprintf("the worth of a request after %d jobs", n), m.Discount(), 1-0.6/(1+float64(n)/3), 1e-9)
 		d := 100 * math.Exp(0.3*r.NormFloat64())
 		m.Learn(sampleOf(d*0.9, d, 1))
 	}
@@ -268,7 +268,7 @@ func TestScheduleOfAModel(t *testing.T) {
 		m.weight = [2]float64{1 - w, w}
 		s := m.Schedule(3)
 		n := m.grid.cells()
-		if s.Jobs != 30 || len(s.t) != n+2 || s.t[0] != 0 || s.f[0] != 0 {
+		if s.Cost != 3 || s.Jobs != 30 || len(s.t) != n+2 || s.t[0] != 0 || s.f[0] != 0 {
 			t.Fatalf("%d jobs, %d ages from %v", s.Jobs, len(s.t), s.t[0])
 		}
 		sum := 0.0

@@ -33,7 +33,8 @@ func (p *player) learn(j Job) {
 // next returns the age of the next poll.
 func (p *player) next(pend float64) float64 {
 	if p.schedule == nil {
-		p.schedule = p.learner.Model(Plain).Schedule(p.c * p.learner.Worth())
+		m := p.learner.Model(Plain)
+		p.schedule = m.Schedule(p.c * p.learner.Worth() * m.Discount())
 	}
 	return p.schedule.Next(pend, &p.explored, p.r.Float64)
 }
