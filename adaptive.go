@@ -13,8 +13,8 @@ import (
 	"github.com/vtclient/vtclient/internal/cadence"
 )
 
-// A Completion tells a [Learner] how one job ended, or that nobody stayed to
-// see it end.
+// A Completion is how one job ended, or that its wait was given up before, as a
+// [Learner] learns it.
 type Completion struct {
 	// PendingAt is the age at which the job was last known to be pending;
 	// zero when it was never seen pending.
@@ -25,13 +25,13 @@ type Completion struct {
 	DoneBy time.Duration
 	// Expected is the caller's estimate of the whole duration; zero: none.
 	Expected time.Duration
-	// Hinted says that a hint told of the end, so that DoneBy is close to the
-	// truth and not merely the next poll after it.
+	// Hinted is set if the end was noticed through a hint, so that DoneBy is close
+	// to the truth and not merely the next poll after it.
 	Hinted bool
-	// Exact says that DoneBy is the duration itself, from the backend's own
-	// times. PendingAt may be later then.
+	// Exact is set if DoneBy is the duration itself, from the backend's own times.
+	// PendingAt may be later then.
 	Exact bool
-	// Failed says that the job ended badly.
+	// Failed is set if the job ended badly.
 	Failed bool
 }
 
@@ -40,12 +40,12 @@ type Learner interface {
 	Backoff
 	// Learn takes one completion into account. A completion that makes no
 	// sense is ignored.
-	// A client tells of its jobs in the order in which they began, so of some
-	// a while after they ended, and on the goroutine of somebody who waited.
+	// A client passes its jobs in the order in which they began, so some of them a
+	// while after they ended, and on the goroutine of one of their waits.
 	Learn(Completion)
 }
 
-// A Forecast says what an [Adaptive] expects of one job; see [Adaptive.Explain].
+// A Forecast is what an [Adaptive] expects of one job; see [Adaptive.Explain].
 type Forecast struct {
 	// Polls are the ages at which the next few polls are due if each of them
 	// finds the job pending, before the small random shifts.
@@ -81,7 +81,7 @@ type Forecast struct {
 // duration to the estimate. With an estimate and no history it centres on the
 // estimate.
 //
-// Where hints tell of the ends ([Client.Hint], [Webhook]) a poll is there for the
+// Where hints announce the ends ([Client.Hint], [Webhook]) a poll is there for the
 // hint that gets lost, so the more of the hints arrive, the fewer polls are made. If
 // none arrive any more, it polls after two or three jobs as if there had
 // never been any.
@@ -160,7 +160,7 @@ func (a *Adaptive) Next(at Attempt) (delay time.Duration, ok bool) {
 	now := max(at.Elapsed, 0)
 	pend := min(max(at.PendingAt, 0), now)
 	if pend == 0 && at.Number > 0 {
-		// Requests were made and nobody says that the job was seen pending: do
+		// Requests were made, and the caller does not pass when the job was pending: do
 		// not fire at once, for ever.
 		pend = now
 	}
@@ -186,7 +186,7 @@ func toDuration(s float64, lo, hi time.Duration) time.Duration {
 }
 
 // Learn implements [Learner]: it takes one completion into account. A
-// completion that contradicts itself or says nothing is ignored.
+// completion that contradicts itself or is empty is ignored.
 func (a *Adaptive) Learn(c Completion) {
 	j := cadence.Job{
 		Pending: max(c.PendingAt, 0).Seconds(), Done: c.DoneBy.Seconds(),
@@ -314,7 +314,7 @@ func (a *Adaptive) made(k kind) *cadence.Schedule {
 	return s
 }
 
-// Explain tells what is expected of a job and when it will be polled, given the
+// Explain returns what is expected of a job and when it will be polled, given the
 // same facts as for [Adaptive.Next].
 func (a *Adaptive) Explain(at Attempt) Forecast {
 	now := max(at.Elapsed, 0)
@@ -349,9 +349,9 @@ func (a *Adaptive) MarshalText() ([]byte, error) {
 // some lines could not be read.
 var ErrStateIncomplete = errors.New("some lines of the state were left out")
 
-// UnmarshalText implements [encoding.TextUnmarshaler]: it replaces what a knows
+// UnmarshalText implements [encoding.TextUnmarshaler]: it replaces what a has learnt
 // by a state that MarshalText wrote. The request cost of a stays as it is. A line
-// that cannot be read is left out: a knows the rest, and the error, which matches
+// that cannot be read is left out: a has learnt the rest, and the error, which matches
 // [ErrStateIncomplete], gives the line and the reason. With any other error the text is
 // no state, and a is unchanged. It takes some ten milliseconds at most.
 func (a *Adaptive) UnmarshalText(text []byte) error {
@@ -369,9 +369,9 @@ func (a *Adaptive) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Merge adds what b knows to what a knows, as if the recent jobs of both had
-// happened side by side; b does not change. What several Adaptives know comes out the
-// same in whatever order it is merged. Merging the same knowledge twice counts
+// Merge adds what b has learnt to what a has, as if the recent jobs of both had
+// happened side by side; b does not change. What several Adaptives have learnt comes out the
+// same in whatever order it is merged. Merging the same jobs twice counts
 // it twice, as far as memory reaches. Merging an Adaptive with itself or with nil
 // does nothing. Merge may be called in both directions at once.
 func (a *Adaptive) Merge(b *Adaptive) {

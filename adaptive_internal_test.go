@@ -15,7 +15,7 @@ func ended(pending, done time.Duration, hinted bool) Completion {
 	return Completion{PendingAt: pending, DoneBy: done, Hinted: hinted}
 }
 
-// somewhat teaches a n jobs of about three minutes; i from 0 says which of them a hint told of.
+// somewhat teaches a n jobs of about three minutes; hinted reports, for each i from 0, whether it ended with a hint.
 func somewhat(a *Adaptive, r *rand.Rand, n int, hinted func(i int) bool) {
 	for i := range n {
 		d := time.Duration(180e9 * math.Exp(0.3*r.NormFloat64()))
@@ -255,7 +255,7 @@ func TestAdaptiveTakesWhatMakesSense(t *testing.T) {
 	}
 }
 
-// Explain tells of the polls that Next would make, but for the shifts.
+// Explain's polls are those that Next would make, but for the shifts.
 func TestExplainIsWhatNextDoes(t *testing.T) {
 	a := NewAdaptive(time.Second)
 	a.chance = scripted(0.5)
@@ -280,7 +280,7 @@ func TestExplainIsWhatNextDoes(t *testing.T) {
 			a.explore.Store(0)
 			d, _ := a.Next(walk)
 			if got := walk.Elapsed + d; math.Abs(got.Seconds()-age.Seconds()) > 1e-6*age.Seconds()+minDelay.Seconds() {
-				t.Errorf("%+v: poll %d at %v, Explain says %v", at, i, got, age)
+				t.Errorf("%+v: poll %d at %v, and at %v in Explain", at, i, got, age)
 			}
 			walk.Elapsed, walk.PendingAt = age, age
 		}
@@ -290,7 +290,7 @@ func TestExplainIsWhatNextDoes(t *testing.T) {
 			near(t, "a quantile", got.Seconds(), want, 1e-6)
 		}
 	}
-	// A clock that has run out: no poll is told of twice.
+	// A clock that has run out: no poll is listed twice.
 	far := a.Explain(Attempt{Elapsed: math.MaxInt64, PendingAt: math.MaxInt64})
 	if len(far.Polls) != 1 {
 		t.Errorf("at the end of time: %v", far.Polls)

@@ -106,7 +106,7 @@ func TestAdaptiveLongJobsStayPolled(t *testing.T) {
 }
 
 // TestAdaptiveFarBeyondExperience: hours past everything known, gaps are still
-// those of somebody who knows only how long it has taken, not the learnt ones and
+// those for a job of which only the age is known, not the learnt ones and
 // not ever doubling ones.
 func TestAdaptiveFarBeyondExperience(t *testing.T) {
 	for _, n := range []int{0, 5, 300} {
@@ -126,7 +126,7 @@ func TestAdaptiveOverdueIsNow(t *testing.T) {
 	if d, _ := a.Next(vtclient.Attempt{Elapsed: time.Hour}); d > 10*time.Millisecond {
 		t.Errorf("the first poll of a job that should be over comes after %v", d)
 	}
-	// Somebody who never says PendingAt must not get a busy loop.
+	// A caller that never passes PendingAt must not get a busy loop.
 	if d, _ := a.Next(vtclient.Attempt{Number: 3, Elapsed: time.Hour}); d < time.Second {
 		t.Errorf("after a poll the next comes after %v", d)
 	}

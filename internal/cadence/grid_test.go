@@ -53,7 +53,7 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// The grid holds what its comment says, whatever was learnt.
+// The grid is as its comment describes it, whatever was learnt.
 func TestGridIsAsPromised(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
 	for _, sigma := range []float64{0, 0.01, 0.5, 2} {

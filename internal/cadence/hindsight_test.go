@@ -7,7 +7,7 @@ import (
 	"github.com/vtclient/vtclient/internal/yardstick"
 )
 
-// A fixed says how the gaps between the polls of a schedule grow: first,
+// A fixed is a schedule whose gaps grow by a factor: first,
 // first·factor, first·factor², but never more than most.
 type fixed struct{ first, factor, most float64 }
 

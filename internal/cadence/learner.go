@@ -56,7 +56,7 @@ func (s *Sample) clamp() {
 	}
 }
 
-// A Kind says what a model is about.
+// A Kind is what a model is about.
 type Kind int
 
 const (

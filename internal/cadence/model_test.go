@@ -183,7 +183,7 @@ func TestEstimatesBecomeRarer(t *testing.T) {
 			t.Errorf("coarse %v: %d regular estimates and %d of surprises", coarse, regular, surprises)
 		}
 	}
-	// What a hint tells is improbable because it is narrow, which is no surprise.
+	// The interval of a hint is improbable because it is narrow, which is no surprise.
 	m := NewModel(Plain)
 	r := rand.New(rand.NewPCG(5, 5))
 	estimates := 0

@@ -84,7 +84,7 @@ var windows = []int{0, 10, 50, 200, 800}
 // costs are what a request is worth, in seconds of waiting.
 var costs = []float64{.5, 5}
 
-// An effort says how much to simulate: so many replicas of so many jobs.
+// An effort is how much to simulate: so many replicas of so many jobs.
 type effort struct{ replicas, jobs int }
 
 // ratios returns, for each replica and window, the mean cost over that of the

@@ -1,6 +1,6 @@
 // Package yardstick is what a learning cadence is measured with, independent of
-// the code under test: distributions of durations, the best schedule for someone
-// who knows the distribution, and the floor, an ideal learner that does not know it.
+// the code under test: distributions of durations, the best schedule for
+// each, and the floor, an ideal learner that begins without the distribution.
 // It is for tests alone.
 package yardstick
 
