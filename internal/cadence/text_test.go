@@ -2,6 +2,7 @@ package cadence
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -145,7 +146,7 @@ func TestMergesInAnyOrder(t *testing.T) {
 				list[i] = l.State()
 				list = slices.Delete(list, i+1, i+2)
 			}
-			if got := string(list[0].Text()); want == "" {
+			if got := fmt.Sprintf("%.9g %.9g\n%s", list[0].Hints.Silent, list[0].Hints.Worth(), list[0].Text()); want == "" {
 				want = got
 			} else if got != want {
 				t.Fatalf("two orders differ:\n%.200s\n%.200s", got, want)
