@@ -92,9 +92,9 @@ type Forecast struct {
 // up to 30 kB more for each order of magnitude of the number of jobs that share
 // a request, and up to 330 kB more from jobs with an estimate, if those span
 // minutes to days, and must not be copied after first use. Next is a table lookup, in about
-// 100 ns; the first one after a lesson computes the table, in some tens of
+// 110 ns; the first one after a lesson computes the table, in some tens of
 // microseconds. A Learn takes as long on average once there are hundreds of jobs, and
-// 150 µs while there are few.
+// 220 µs while there are few.
 //
 // docs/cadence.md has the mathematics and the figures.
 type Adaptive struct {
