@@ -148,7 +148,7 @@ func (e *engine) dropSome(in *inbox) (more bool) {
 }
 
 // conclude records what the end of a poll teaches. doneBy is the age at which
-// the job was seen to be over; 0: it was not. A wait that ends for any other
+// the job was seen to be over, well or failed; 0: it was not. A wait that ends for any other
 // reason is learnt as given up, and so as lasting longer than that. A caller
 // that waits for one job again and again, each time for a short while and
 // without StartedAt, so teaches many jobs where there is one: to the client they
@@ -156,12 +156,16 @@ func (e *engine) dropSome(in *inbox) (more bool) {
 //
 // Only the first call for a poll counts: a completed job whose result is missing
 // was over when it was first seen so, and not when the result came.
-func (e *engine) conclude(en *entry, doneBy time.Duration, now int64) {
+func (e *engine) conclude(en *entry, doneBy time.Duration, failed bool, now int64) {
 	if e.learner == nil || en.taught {
 		return
 	}
 	en.taught = true
-	e.completions.end(en.ticket, en.completion(doneBy), doneBy > 0 && en.seen, now)
+	c := en.completion(doneBy)
+	if c != nil {
+		c.Failed = failed
+	}
+	e.completions.end(en.ticket, c, doneBy > 0 && en.seen, now)
 }
 
 // teach calls the Learner with at most limit completions, and reports whether

@@ -193,7 +193,7 @@ func (e *engine) unsubscribe(s *subscription) {
 func (e *engine) drop(s *subscription, now int64) {
 	en := s.entry
 	if e.unsubscribe(s); en.subs == nil {
-		e.conclude(en, 0, now)
+		e.conclude(en, 0, false, now)
 		e.end(en)
 		return
 	}
@@ -214,7 +214,7 @@ func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration
 // deliver ends a poll with an event. doneBy is the age at which the job was seen to
 // be over; 0: it was not.
 func (e *engine) deliver(en *entry, ev *event, doneBy time.Duration, now int64) {
-	e.conclude(en, doneBy, now)
+	e.conclude(en, doneBy, ev.status.State == StateFailed, now)
 	for s := range en.subscriptions {
 		e.unsubscribe(s)
 		s.to.put(ev)
@@ -327,7 +327,7 @@ func (e *engine) attend(en *entry, now int64) {
 			s.to.put(ev)
 		}
 		if en.subs == nil {
-			e.conclude(en, 0, now)
+			e.conclude(en, 0, false, now)
 			e.end(en)
 			return
 		}

@@ -105,7 +105,7 @@ func (t *trip) observe(s *step) bool {
 	complete := en.missing != nil
 	s.d = en.poll.observe(now, out, &e.bounds, e.c.outageSince.Load())
 	if !complete && en.missing != nil {
-		e.conclude(en, max(1, time.Duration(now-en.began)), now)
+		e.conclude(en, max(1, time.Duration(now-en.began)), false, now)
 	}
 	if s.d.polling {
 		s.d.attempt.Number -= int(en.subs.joinedAt)

@@ -43,6 +43,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 	}
 	own, _ := e.c.cache.(*MemoryCache[Status])
 	var steps []step
+	var failed []bool // of lacking
 	for i := range b.query.found {
 		st := b.query.found[i]
 		en := byID[st.JobID]
@@ -51,7 +52,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 			st.Body = nil
 		case st.settled() && len(st.Body) > 0:
 		case st.State.Terminal():
-			lacking = append(lacking, en)
+			lacking, failed = append(lacking, en), append(failed, st.State == StateFailed)
 			b.settle(en)
 			continue
 		default:
@@ -68,9 +69,9 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 	}
 	e.mu.Lock()
 	e.sharing.works(b.began)
-	for _, en := range lacking {
+	for i, en := range lacking {
 		if en.phase != over {
-			e.conclude(en, max(1, time.Duration(e.c.now()-en.began)), e.c.now())
+			e.conclude(en, max(1, time.Duration(e.c.now()-en.began)), failed[i], e.c.now())
 		}
 	}
 	e.mu.Unlock()
