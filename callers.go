@@ -34,10 +34,12 @@ func (e *engine) awaitRoom(in *inbox) bool {
 	}
 }
 
-// open reports whether the caller of an inbox has not left.
-func (e *engine) open(in *inbox) bool {
+// announce notes that n more jobs are on their way to an inbox, and reports whether
+// it is open.
+func (e *engine) announce(in *inbox, n int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	in.underWay += n
 	return !in.closed
 }
 
@@ -89,6 +91,13 @@ func (e *engine) empty(in *inbox) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return in.empty()
+}
+
+// expects reports whether jobs are on their way to an inbox.
+func (e *engine) expects(in *inbox) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return in.underWay > 0
 }
 
 const (

@@ -44,6 +44,7 @@ type inbox struct {
 	droppable int             // the number of events that end no job
 	busy      bool            // with the event taken last: its callback may be running
 	closed    bool            // the caller has left
+	underWay  int             // jobs that are yet to be entered
 	first     *subscription   // all, in the order in which the jobs were given
 	latest    *subscription   //
 	due       [lanes]dueQueue // those whose polls are due

@@ -116,25 +116,23 @@ type lookup struct {
 	done     chan struct{}
 }
 
-// check looks at the job, and for it in the cache.
-func (l *lookup) check(ctx context.Context) {
+// check looks at the job, and reports whether it can be waited for.
+func (l *lookup) check(ctx context.Context) bool {
 	if l.err = l.c.route.checkID(l.job.ID); l.err == nil && l.job.Expect < 0 {
 		l.err = badArgument("Job.Expect", l.job.Expect, "a duration of 0 or more")
 	}
 	if l.err == nil && expired(ctx) {
 		l.err = &WaitError{JobID: l.job.ID, Cause: contextCause(ctx)}
 	}
-	if l.err == nil {
-		l.st = l.c.recall(ctx, l.job.ID, false)
-	}
+	return l.err == nil
 }
 
 // enter hands a job to the engine, or its end to the inbox. It reports false if the
 // inbox is closed.
 func (l *lookup) enter(in *inbox) bool {
 	c := l.c
-	if l.done == nil {
-		l.check(in.ctx)
+	if l.done == nil && l.check(in.ctx) {
+		l.st = c.recall(in.ctx, l.job.ID, false)
 	}
 	switch {
 	case l.panicked != nil:
@@ -161,15 +159,19 @@ type lookups struct {
 
 // begin begins to look up a job. It reports false if the inbox is closed.
 func (ls *lookups) begin(l *lookup, in *inbox) bool {
-	if !l.c.engine.open(in) {
+	if !l.c.engine.announce(in, 1) {
 		return false
 	}
 	l.done = make(chan struct{})
-	go func() {
-		defer close(l.done)
-		defer func() { l.panicked = recover() }()
-		l.check(in.ctx)
-	}()
+	if l.check(in.ctx) {
+		go func() {
+			defer close(l.done)
+			defer func() { l.panicked = recover() }()
+			l.st = l.c.recall(in.ctx, l.job.ID, false)
+		}()
+	} else {
+		close(l.done)
+	}
 	select {
 	case ls.queue <- l:
 		return true
@@ -186,11 +188,30 @@ func (ls *lookups) enter(in *inbox) {
 		close(ls.over)
 	}()
 	for l := range ls.queue {
-		if <-l.done; !l.enter(in) {
+		open := ls.handOver(l, in)
+		l.c.engine.announce(in, -1)
+		if signal(in.ready); !open {
 			break
 		}
 	}
 	ls.end.goexit = false
+}
+
+// handOver waits for a lookup and hands its job over. A cache that goes on although the
+// context is done is not waited for.
+func (ls *lookups) handOver(l *lookup, in *inbox) (open bool) {
+	select {
+	case <-l.done:
+		return l.enter(in)
+	default:
+	}
+	select {
+	case <-l.done:
+		return l.enter(in)
+	case <-in.ctx.Done():
+		id := l.job.ID
+		return l.c.engine.post(in, &event{status: Status{JobID: id}, err: &WaitError{JobID: id, Cause: contextCause(in.ctx)}})
+	}
 }
 
 // close waits until all jobs are handed over. What the caller's code did there is done
@@ -201,47 +222,60 @@ func (ls *lookups) close() {
 	ls.end.again()
 }
 
-// drain yields the results of a batch until all have come.
+// drain yields the results of a WaitAll until all have come.
 func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func(Status, error) bool) {
-	var grace <-chan time.Time
-	patience := feedPatience
-	done, over := in.ctx.Done(), false
+	d := draining{c: c, in: in, fed: fed, done: in.ctx.Done(), patience: feedPatience}
 	for {
 		ev := c.engine.take(in)
-		if ev == nil && over {
+		if ev == nil && d.over {
 			ev = c.engine.abandon(in)
 		}
-		if ev != nil {
-			if wc.dispatch(ev) {
-				grace = nil
-				if !yield(ev.status, ev.verdict()) {
-					return
-				}
-			}
-			continue
-		}
-		if over && grace == nil {
-			grace = time.After(min(feedGrace, patience))
-		}
-		if fed == nil && c.engine.empty(in) {
+		switch {
+		case ev == nil && d.wait():
+		case ev == nil:
 			return
-		}
-		waiting := over
-		since := time.Now()
-		select {
-		case <-in.ready:
-		case <-done:
-			done, over = nil, true
-		case end := <-fed:
-			fed = nil
-			end.again()
-		case <-grace:
-			if c.engine.empty(in) { // else a job came in the same moment
+		case wc.dispatch(ev):
+			d.grace = nil
+			if !yield(ev.status, ev.verdict()) {
 				return
 			}
 		}
-		if waiting {
-			patience -= time.Since(since)
-		}
 	}
+}
+
+// A draining is how far a WaitAll has come.
+type draining struct {
+	c        *Client
+	in       *inbox
+	fed      <-chan feedEnd  // nil: the sequence has ended
+	done     <-chan struct{} // of the context; nil: it is done
+	over     bool            // the context is done
+	grace    <-chan time.Time
+	patience time.Duration
+}
+
+// wait waits for something to take, and reports false if nothing more is to come.
+func (d *draining) wait() bool {
+	if d.fed == nil && d.c.engine.empty(d.in) {
+		return false
+	}
+	if d.over && d.grace == nil {
+		d.grace = time.After(min(feedGrace, d.patience))
+	}
+	if d.over {
+		since := time.Now()
+		defer func() { d.patience -= time.Since(since) }()
+	}
+	select {
+	case <-d.in.ready:
+	case <-d.done:
+		d.done, d.over = nil, true
+	case end := <-d.fed:
+		d.fed = nil
+		end.again()
+	case <-d.grace:
+		d.grace = nil // a job may be on its way, or have come in the same moment
+		return !d.c.engine.empty(d.in) || d.patience > 0 && d.c.engine.expects(d.in)
+	}
+	return true
 }
