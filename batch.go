@@ -132,9 +132,10 @@ type batch struct {
 	cancel  context.CancelFunc
 
 	query    query
-	base     int // requests that had been made for the first entry
-	requests int // sent for the batch
-	made     int // numbers given to requests
+	done     []step // of which the traces and the cache are yet to be called
+	base     int    // requests that had been made for the first entry
+	requests int    // sent for the batch
+	made     int    // numbers given to requests
 }
 
 // leave is each entry's cancel: the last one ends the exchange.
@@ -266,6 +267,7 @@ func (t *trip) askTogether() {
 	e, b := t.e, t.batch
 	in := inquiry{id: b.entries[0].id, many: &b.query, by: t}
 	var lacking []*entry
+	defer t.finish()
 	for {
 		out := e.c.exchange(t.ctx, in, b.base+b.made+1)
 		b.requests += out.requests
@@ -326,17 +328,26 @@ func (t *trip) page(out *outcome) (settled bool, lacking []*entry) {
 		}
 	}
 	e.mu.Unlock()
-	seen := make([]Status, 0, len(steps))
-	for i := range steps {
-		seen = append(seen, steps[i].out.status)
-	}
-	t.conclude(steps)
 	if own == nil {
 		for i := range steps {
-			t.guard(&steps[i], func() { e.c.remember(t.ctx, &seen[i]) })
+			steps[i].seen = steps[i].out.status
 		}
 	}
+	t.conclude(steps)
+	b.done = append(b.done, steps...)
 	return len(steps)+len(lacking) > 0, lacking
+}
+
+// finish calls the caller's code about jobs that are dealt with: the traces, and a cache
+// that is not the package's own. Neither holds up a further page of the answer.
+func (t *trip) finish() {
+	b := t.batch
+	t.announce(b.done)
+	for i := range b.done {
+		if s := &b.done[i]; s.seen.JobID != "" {
+			t.guard(s, func() { t.e.c.remember(t.ctx, &s.seen) })
+		}
+	}
 }
 
 // missed deals with a shared request that brought no answer.
@@ -368,6 +379,7 @@ func (t *trip) missed(out *outcome) {
 		steps[i].out.err = forJob(out.err, en, b.base)
 	}
 	t.conclude(steps)
+	b.done = append(b.done, steps...)
 }
 
 // forJob returns the error of a shared request as that of one of its jobs.
@@ -447,6 +459,7 @@ func (t *trip) tryOne(en *entry, out *outcome) (rest []*entry, ended bool) {
 		}
 	}
 	t.conclude(steps)
+	b.done = append(b.done, steps...)
 	return rest, same
 }
 

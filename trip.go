@@ -121,7 +121,7 @@ func (t *trip) run() {
 	returned := false
 	defer func() {
 		if !returned {
-			t.fail(t.left(), recover())
+			t.fail(nil, recover())
 		}
 	}()
 	if t.batch != nil {
@@ -159,7 +159,7 @@ func (t *trip) wanted() bool {
 	return t.e.wanted(t.entry)
 }
 
-// left returns the polls that the trip has not dealt with to the end.
+// left returns the polls that the trip has not dealt with to the end. The lock is held.
 func (t *trip) left() []*entry {
 	if t.batch != nil {
 		return t.batch.left()
@@ -167,14 +167,18 @@ func (t *trip) left() []*entry {
 	return []*entry{t.entry}
 }
 
-// fail ends the waits for polls whose trip has not come to its end: the caller's
-// code panicked with r, or ended the goroutine. The panic goes on where the
-// subscribers wait.
-func (t *trip) fail(entries []*entry, r any) {
+// fail ends the wait for a poll, or for all that the trip has not dealt with to the end
+// if en is nil: the caller's code panicked with r, or ended the goroutine. The panic goes
+// on where the subscribers wait.
+func (t *trip) fail(en *entry, r any) {
 	e := t.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t.free()
+	entries := []*entry{en}
+	if en == nil {
+		entries = t.left()
+	}
 	now := e.c.now()
 	for _, en := range entries {
 		if en.phase == over {
@@ -201,6 +205,7 @@ func (t *trip) ask() {
 		e.c.remember(t.ctx, &s.out.status)
 	}
 	t.conclude(t.alone[:])
+	t.announce(t.alone[:])
 }
 
 // A step is what a trip does about one poll.
@@ -213,6 +218,7 @@ type step struct {
 	delay  time.Duration
 	next   time.Duration // until the next exchange
 	traced bool
+	seen   Status // to be put into a foreign cache; of a batch only
 }
 
 // conclude observes outcomes, asks for the delays of the polls that go on, and
@@ -238,8 +244,7 @@ func (t *trip) conclude(steps []step) {
 	t.decide(steps)
 }
 
-// decide asks for the delays of the polls that go on, plans their next exchanges
-// and calls the traces.
+// decide asks for the delays of the polls that go on and plans their next exchanges.
 func (t *trip) decide(steps []step) {
 	e := t.e
 	for i := range steps {
@@ -257,6 +262,11 @@ func (t *trip) decide(steps []step) {
 		e.dispatch(e.c.now())
 	}
 	e.mu.Unlock()
+}
+
+// announce calls the traces for the next exchanges.
+func (t *trip) announce(steps []step) {
+	e := t.e
 	if len(e.c.traces) == 0 {
 		return
 	}
@@ -281,7 +291,7 @@ func (t *trip) guard(s *step, f func()) {
 	defer func() {
 		if r := recover(); r != nil {
 			s.goesOn = false
-			t.fail([]*entry{s.entry}, r)
+			t.fail(s.entry, r)
 		}
 	}()
 	f()

@@ -32,7 +32,7 @@ func (p *poll) suffer(now int64, out *outcome, b *bounds, outage int64) {
 	t := p.trouble
 	if t.tries++; t.since == 0 {
 		t.since, t.from, t.to, t.limited = now, now, now, true
-	} else {
+	} else if out.took < b.timeout+stoppedFor { // else the process did not run meanwhile
 		t.add(min(out.took, b.timeout))
 	}
 	t.follow(outage)
@@ -131,8 +131,12 @@ func (p *poll) expire(now int64, b *bounds, outage int64) ending {
 		return goesOn
 	}
 	t := p.trouble
-	if now-end > int64(stoppedFor) {
-		p.next, t.to = min(p.next, now), t.from // look before judging
+	if late := time.Duration(now - end); late > stoppedFor {
+		if p.phase == waiting {
+			p.next, t.to = min(p.next, now), t.from // look before judging
+		} else {
+			t.add(-late - stoppedFor) // the exchange under way decides
+		}
 		return goesOn
 	}
 	if t.follow(outage) {

@@ -204,7 +204,11 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 	patience := feedPatience
 	done, over := in.ctx.Done(), false
 	for {
-		if ev := c.engine.take(in); ev != nil {
+		ev := c.engine.take(in)
+		if ev == nil && over {
+			ev = c.engine.abandon(in)
+		}
+		if ev != nil {
 			if wc.dispatch(ev) {
 				grace = nil
 				if !yield(ev.status, ev.verdict()) {
@@ -213,17 +217,8 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 			}
 			continue
 		}
-		if over {
-			if ev := c.engine.abandon(in); ev != nil {
-				wc.dispatch(ev)
-				if !yield(ev.status, ev.verdict()) {
-					return
-				}
-				continue
-			}
-			if grace == nil {
-				grace = time.After(min(feedGrace, patience))
-			}
+		if over && grace == nil {
+			grace = time.After(min(feedGrace, patience))
 		}
 		if fed == nil && c.engine.empty(in) {
 			return

@@ -43,6 +43,12 @@ var (
 	readOne   func(vtclient.Answer) (vtclient.Status, error)
 	readMany  func(vtclient.Answer) ([]vtclient.Status, string, error)
 	sdk       SDK
+
+	rdb       *redis.Client
+	learnt    *vtredis.Learnt
+	job       vtclient.Job
+	store     func(context.Context, vtclient.Status, error) error
+	heartbeat func(context.Context, time.Duration) (stop func())
 )
 
 // A Result is what a backend's terminal answer holds.
@@ -59,3 +65,6 @@ type SDKJob struct {
 	Done       bool
 	ResultJSON []byte
 }
+
+// Activities are those of a workflow engine.
+type Activities struct{ client *vtclient.Client }

@@ -4,6 +4,6 @@
 // The examples of this package need no adapter: a circuit breaker of
 // sony/gobreaker, a limiter of golang.org/x/time/rate, and the transport of
 // OpenTelemetry's otelhttp, with metrics fed by a Trace. Package vtprom feeds
-// Prometheus, and package vtredis shares answers, what Adaptive has learnt, and
-// hints among the replicas of a service.
+// Prometheus, and package vtredis shares answers, what Adaptive has learnt, pauses,
+// hints and a queue of waits among the replicas of a service; example/fleet shows the queue.
 package interop

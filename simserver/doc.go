@@ -1,6 +1,6 @@
 // Package simserver is a simulated translation backend for tests.
 //
-// It keeps jobs that take some time, tells over HTTP how far they are, and
+// It keeps jobs that take some time, reports over HTTP how far they are, and
 // misbehaves on demand as real backends and the networks before them do: error
 // codes, Retry-After, latency, connections dropped before or in the middle of an
 // answer, silence, garbage, outages. All of it follows from a seed, so a test that
@@ -55,7 +55,7 @@
 //
 // The states are pending (for the first tenth of the duration), running, completed and
 // failed; in a bulk answer queued, processing, completed, failed and not_found. A
-// completed job has a video_url, [WithLateResult] says how late. A bulk request names up
+// completed job has a video_url, by [WithLateResult] some time later. A bulk request names up
 // to 100 ids, none with a comma in it, and brings no results; [WithBulkPage] spreads it
 // over pages, of which the next is asked for with token=…. It counts as one
 // request, under [Stats.Bulk], and as one more of [Server.Requests] for each job on its
@@ -65,7 +65,7 @@
 //
 // # Webhooks
 //
-// [WithWebhook] has the server tell of each job that ends, as HeyGen does: a POST with
+// [WithWebhook] has the server announce each job that ends, as HeyGen does: a POST with
 // the headers Heygen-Signature, the HMAC-SHA256 of the body in lower-case hexadecimal,
 // Heygen-Timestamp and Heygen-Event-Id, and the body
 //

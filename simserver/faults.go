@@ -1,6 +1,7 @@
 package simserver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,7 +12,7 @@ import (
 	"time"
 )
 
-// Faults says what goes wrong, and how often. Each rate is the share of requests, 0 to
+// Faults describes what goes wrong, and how often. Each rate is the share of requests, 0 to
 // 1, that meet the fault. A request meets one at most, so the rates must not add up to
 // more than 1. The zero Faults is none.
 //
@@ -170,7 +171,7 @@ type verdict struct {
 func (s *Server) judge(r *http.Request, isStatus bool, key uint64, n int) verdict {
 	now := time.Now()
 	s.mu.Lock()
-	f, used := s.faults.base, s.faults.used
+	f := s.faults.base
 	until, how := s.faults.downUntil, s.faults.downHow
 	s.mu.Unlock()
 
@@ -181,11 +182,7 @@ func (s *Server) judge(r *http.Request, isStatus bool, key uint64, n int) verdic
 		}
 		return v
 	}
-	if f.Match != nil {
-		if !f.Match(r) {
-			return verdict{}
-		}
-	} else if !isStatus {
+	if f.Match == nil && !isStatus || f.Match != nil && !f.Match(r) {
 		return verdict{}
 	}
 	var v verdict
@@ -193,23 +190,9 @@ func (s *Server) judge(r *http.Request, isStatus bool, key uint64, n int) verdic
 	if f.Jitter > 0 {
 		v.latency += time.Duration(s.rand("jitter", key, n).Int64N(int64(f.Jitter) + 1))
 	}
-	if f.Limit > 0 && used >= f.Limit {
-		return v
-	}
-	if v.fault, v.code = f.draw(s, key, n); v.fault == "" {
-		return v
-	}
-	if f.Limit > 0 { // look again: others drew at the same time
-		s.mu.Lock()
-		ok := s.faults.used < f.Limit
-		if ok {
-			s.faults.used++
-		}
-		s.mu.Unlock()
-		if !ok {
-			v.fault, v.code = "", 0
-			return v
-		}
+	v.fault, v.code = f.draw(s, key, n)
+	if v.fault == "" || f.Limit > 0 && !s.withinLimit(f.Limit) {
+		return verdict{latency: v.latency}
 	}
 	switch {
 	case v.code == http.StatusTooManyRequests || v.code == http.StatusServiceUnavailable:
@@ -217,11 +200,20 @@ func (s *Server) judge(r *http.Request, isStatus bool, key uint64, n int) verdic
 	case v.fault == FaultGarbage:
 		v.rand = s.rand("garbage", key, n)
 	case v.fault == FaultDrip:
-		if v.dripEvery = f.DripEvery; v.dripEvery == 0 {
-			v.dripEvery = time.Second
-		}
+		v.dripEvery = cmp.Or(f.DripEvery, time.Second)
 	}
 	return v
+}
+
+// withinLimit counts a fault, unless earlier ones have used up the limit.
+func (s *Server) withinLimit(limit int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.faults.used >= limit {
+		return false
+	}
+	s.faults.used++
+	return true
 }
 
 // draw picks the fault that a request meets, and the code if the fault is one.

@@ -117,8 +117,8 @@ func statusHeyGen(s *Server, id string) answer {
 	return heygenAnswer(http.StatusOK, map[string]any{"data": data}, answeredCompleted)
 }
 
-// queuedOr tells a pending job that waits from one that runs: it waits for the first
-// tenth of its duration.
+// queuedOr returns the word for a pending job: it is queued for the first tenth of its
+// duration, and then runs.
 func queuedOr(j *job, now time.Time, queued, runs string) string {
 	if now.Sub(j.Started) < j.Duration/10 {
 		return queued
@@ -174,7 +174,7 @@ func bulkHeyGen(s *Server, r *http.Request) op {
 	}}
 }
 
-// bulkItem is what a bulk answer says of one job: its state and no result.
+// bulkItem is one job in a bulk answer: its state and no result.
 func bulkItem(s *Server, id string) any {
 	type failure struct {
 		Code    string `json:"code"`

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A Job says what a job is to be. The zero Job is one whose fate is drawn.
+// A Job describes a job to create. The zero Job is one whose fate is drawn.
 type Job struct {
 	// ID names the job. It may hold any characters. Empty: the server makes one
 	// (job-1, job-2, …).
@@ -27,7 +27,7 @@ type Job struct {
 	// [WithFailureRate] decides; Fail wins over Succeed.
 	Fail, Succeed bool
 
-	// Message is what the backend says of a failed job. Empty: "translation failed".
+	// Message is the reason in the answer about a failed job. Empty: "translation failed".
 	Message string
 
 	// Result holds members for the answer about a completed job, at its top level. It
@@ -35,8 +35,8 @@ type Job struct {
 	Result map[string]any
 
 	// Progress turns the share of the duration that has passed, 0 to 1 (0 for Never),
-	// into the progress that the backend tells while the job is pending; 0 and less are
-	// not told. Nil: the share itself. It must be safe for concurrent use.
+	// into the progress in the answers while the job is pending; 0 and less are left
+	// out. Nil: the share itself. It must be safe for concurrent use.
 	Progress func(share float64) float64
 
 	title, callbackURL, callbackID string // of one submitted over HTTP
@@ -99,18 +99,28 @@ func (s *Server) create(j Job, replace bool) (id string, ok bool) {
 		j.Started = now
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if j.ID == "" {
 		for taken := true; taken; _, taken = s.jobs[j.ID] {
 			s.made++
 			j.ID = "job-" + strconv.Itoa(s.made)
 		}
 	} else if _, taken := s.jobs[j.ID]; taken && !replace {
+		s.mu.Unlock()
 		return j.ID, false
 	}
-	s.put(s.newJob(j), now)
+	made := s.newJob(j)
+	s.put(made, now)
 	s.stats.created++
+	s.mu.Unlock()
+	s.changed(made)
 	return j.ID, true
+}
+
+// changed reports a new or changed job. The lock is not held.
+func (s *Server) changed(j *job) {
+	if s.cfg.onJob != nil {
+		s.cfg.onJob(j.Job)
+	}
 }
 
 // Job returns a job as it was created, with Started, Duration, Fail and Message filled
@@ -147,15 +157,17 @@ func (s *Server) Fail(id, message string) bool {
 func (s *Server) end(id string, how func(*Job)) bool {
 	now := time.Now()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	old, ok := s.jobs[id]
 	if !ok || old.state(now) != pending {
+		s.mu.Unlock()
 		return false
 	}
 	j := *old // handlers read jobs without the lock: replace, never change
 	j.Duration = now.Sub(j.Started)
 	how(&j.Job)
 	s.put(&j, now)
+	s.mu.Unlock()
+	s.changed(&j)
 	return true
 }
 
@@ -217,7 +229,7 @@ func (j *job) state(now time.Time) state {
 	return completed
 }
 
-// progress is what a pending job tells of itself: below 1, in steps of 1/10000.
+// progress is the progress of a pending job: below 1, in steps of 1/10000.
 func (j *job) progress(now time.Time) float64 {
 	if j.Duration <= 0 {
 		return 0
@@ -238,12 +250,16 @@ func (j *job) progress(now time.Time) float64 {
 // lookup returns a job, creating it if the server does so, and nil if there is none.
 func (s *Server) lookup(id string) *job {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	j := s.jobs[id]
-	if j == nil && s.cfg.autoCreate {
+	create := j == nil && s.cfg.autoCreate
+	if create {
 		j = s.newJob(Job{ID: id, Started: s.epoch()})
 		s.put(j, time.Now())
 		s.stats.created++
+	}
+	s.mu.Unlock()
+	if create {
+		s.changed(j)
 	}
 	return j
 }

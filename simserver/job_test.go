@@ -102,14 +102,14 @@ func TestLifecycle(t *testing.T) {
 		if !sim.Complete("a") || !sim.Fail("b", "gone") || !sim.Fail("c", "") {
 			t.Error("a pending job was not ended")
 		}
-		if sim.Complete("a") || sim.Fail("a", "") || sim.Complete("nobody") {
+		if sim.Complete("a") || sim.Fail("a", "") || sim.Complete("not there") {
 			t.Error("ended what was not pending")
 		}
 		expect(t, sim, "/status/a", 200, `{"result":"completed","video_url":"https://videos.sim.invalid/a.mp4"}`)
 		expect(t, sim, "/status/b", 200, `{"result":"error","message":"gone"}`)
 		expect(t, sim, "/status/c", 200, `{"result":"error","message":"own"}`)
 		if j, ok := sim.Job("a"); !ok || !j.Started.Add(j.Duration).Equal(time.Now()) {
-			t.Errorf("job says %+v, %v", j, ok)
+			t.Errorf("job is %+v, %v", j, ok)
 		}
 		sim.Create(simserver.Job{ID: "d", Duration: simserver.Never})
 		sim.Fail("d", "")
@@ -350,7 +350,7 @@ func TestCreateOverHTTPRefuses(t *testing.T) {
 			{`{"fail":"yes"}`, `fail: "yes" is not true or false`, 400},
 			{`{"message":[1]}`, `message: [1] is not a string`, 400},
 			{`{"result":3}`, `result: 3 is not an object`, 400},
-			{`{"durration":3}`, `durration: no such member: know id, duration, fail, message, result`, 400},
+			{`{"durration":3}`, `durration: no such member: there are id, duration, fail, message, result`, 400},
 			{`[]`, `body: not a JSON object: `, 400},
 			{`{} {}`, `body: not a JSON object: `, 400},
 			{`{"id":`, `body: not a JSON object: `, 400},

@@ -20,6 +20,8 @@ type config struct {
 	retryAfter  time.Duration
 	token       string
 	onExchange  func(Exchange)
+	onJob       func(Job)
+	onDelivery  func(Delivery)
 	webhook     Webhook
 	lateResult  time.Duration
 	bulkPage    int
@@ -68,14 +70,14 @@ func WithFailureRate(p float64) Option { return func(c *config) { c.failureRate 
 // [Server.SetFaults] changes them later. The default is none.
 func WithFaults(f Faults) Option { return func(c *config) { c.faults = f.clone() } }
 
-// WithAutoCreate makes the server create a job when it is first asked for an id that
-// it does not know. Without it the answer is 404.
+// WithAutoCreate makes the server create a job when a request first names an id that
+// does not exist yet. Without it the answer is 404.
 func WithAutoCreate() Option { return func(c *config) { c.autoCreate = true } }
 
 // WithEpoch sets the time at which the default job and those of [WithAutoCreate]
 // started; the zero time means when the server is made, for the default job, and when
-// it is first asked for, for the others. Two servers with the same seed and epoch tell
-// the same story about any id, so one can take over where the other was killed.
+// it is first asked for, for the others. Two servers with the same seed and epoch
+// give any id the same fate, so one can take over where the other was killed.
 func WithEpoch(t time.Time) Option { return func(c *config) { c.epoch = t } }
 
 // WithDefaultJob sets what the default job is: the one with the empty id, at GET
@@ -91,7 +93,7 @@ func WithRetryAfter(d time.Duration) Option { return func(c *config) { c.retryAf
 // video_url until d after its end, as the real ones may. The default is 0.
 func WithLateResult(d time.Duration) Option { return func(c *config) { c.lateResult = d } }
 
-// WithBulkPage makes a bulk answer of HeyGen's API tell of n jobs at most; the rest is
+// WithBulkPage makes a bulk answer of HeyGen's API hold n jobs at most; the rest is
 // on further pages. The default, 0, is no bound.
 func WithBulkPage(n int) Option { return func(c *config) { c.bulkPage = n } }
 
@@ -100,10 +102,29 @@ func WithBulkPage(n int) Option { return func(c *config) { c.bulkPage = n } }
 // none.
 func WithToken(token string) Option { return func(c *config) { c.token = token } }
 
-// WithOnExchange sets a function that is told of each request when the server is done
-// with it, for logs and timelines. Calls may come from several goroutines at once. It
-// must not call [Server.Close].
+// WithOnExchange sets a function that is called after each request, for logs and
+// timelines. Calls may come from several goroutines at once. It must not call
+// [Server.Close].
 func WithOnExchange(f func(Exchange)) Option { return func(c *config) { c.onExchange = f } }
+
+// WithOnJob sets a function that is called after each change of a job, with what
+// [Server.Job] returns: when it is created or replaced, and when [Server.Complete] or
+// [Server.Fail] ends it. The end of a job in its own time is no change. The default job
+// is left out until it is ended. Calls may come from several goroutines at once.
+func WithOnJob(f func(Job)) Option { return func(c *config) { c.onJob = f } }
+
+// WithOnDelivery sets a function that is called after each delivery to the webhook, and
+// for each one that is lost on purpose. Calls may come from several goroutines at once.
+// It must not call [Server.Close].
+func WithOnDelivery(f func(Delivery)) Option { return func(c *config) { c.onDelivery = f } }
+
+// A Delivery is what became of one delivery to the webhook.
+type Delivery struct {
+	Time  time.Time // when it was sent or lost
+	JobID string
+	Lost  bool  // by [Webhook.Loss]: it was never sent
+	Err   error // no 2xx came back; nil for one that was lost
+}
 
 // An Exchange is one request as the server saw it.
 type Exchange struct {

@@ -152,7 +152,7 @@ func decodeJob(r io.Reader) (Job, error) {
 		case "result":
 			err = as(raw, &j.Result, "an object")
 		default:
-			err = errors.New("no such member: know id, duration, fail, message, result")
+			err = errors.New("no such member: there are id, duration, fail, message, result")
 		}
 		if err != nil {
 			return Job{}, fmt.Errorf("%s: %w", name, err)

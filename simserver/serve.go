@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// An api is one backend's way to speak of jobs. The server speaks all that it knows at
-// once: their paths differ.
+// An api is one backend's API for jobs. The server serves all of them at once: their
+// paths differ.
 type api struct {
-	// route says what a request wants; ok is false if its path is not the api's.
+	// route parses a request; ok is false if its path is not the api's.
 	route func(s *Server, r *http.Request) (o op, ok bool)
 
 	// fault words an error that has nothing to do with a job: no token, an injected
@@ -22,10 +22,10 @@ type api struct {
 	requestID bool // its answers carry an X-Request-Id
 }
 
-// The first one answers for paths that none knows.
+// The first one answers for the paths of none.
 var apis = []*api{&plain, &heygen}
 
-// An op is what a request wants.
+// An op is a request, parsed.
 type op struct {
 	ids []string // the jobs whose status is asked for; nil: it is no status request
 	run func(s *Server, r *http.Request) answer
@@ -69,6 +69,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.countFault(x.Fault)
 	}
 
+	ans := s.answer(w, r, a, o, v)
+	if x.Fault == "" { // before the client can see the answer, and then look
+		s.countAnswer(ans.outcome)
+	}
+	if a.requestID {
+		id := fmt.Sprintf("%016x", mix(s.cfg.seed^mix(key+mix(uint64(n)))))
+		ans.header = append(ans.header, [2]string{"X-Request-Id", id})
+	}
+	s.write(w, r, ans, v)
+	x.Code = ans.code
+}
+
+// answer returns what goes back to a request. It does not return where the connection
+// breaks before an answer.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, a *api, o op, v verdict) answer {
 	var ans answer
 	switch {
 	case v.fault == FaultDrop || v.fault == FaultBlackout:
@@ -93,34 +108,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if v.fault == FaultGarbage {
 		ans.code, ans.body = http.StatusOK, garbage(v.rand, ans.body)
 	}
+	return ans
+}
 
-	if x.Fault == "" { // before the client can see the answer, and then look
-		s.countAnswer(ans.outcome)
-	}
-
-	if a.requestID {
-		id := fmt.Sprintf("%016x", mix(s.cfg.seed^mix(key+mix(uint64(n)))))
-		ans.header = append(ans.header, [2]string{"X-Request-Id", id})
-	}
+// write sends an answer, whole or broken. It does not return where the connection breaks.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, ans answer, v verdict) {
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(ans.body))}
 	for _, kv := range ans.header {
 		h[kv[0]] = []string{kv[1]}
 	}
-	if v.fault == FaultCut {
-		w.WriteHeader(ans.code)
+	w.WriteHeader(ans.code)
+	switch {
+	case v.fault == FaultCut:
 		w.Write(ans.body[:len(ans.body)/2])
 		http.NewResponseController(w).Flush()
 		abort(w, true)
-	}
-	w.WriteHeader(ans.code)
-	if v.fault == FaultDrip && r.Method != http.MethodHead {
+	case v.fault == FaultDrip && r.Method != http.MethodHead:
 		s.drip(w, r, ans.body, v.dripEvery)
-	} else {
+	default:
 		w.Write(ans.body)
 	}
-	x.Code = ans.code
 }
 
 var jsonType = []string{"application/json"}

@@ -185,8 +185,9 @@ func (s *Server) DialContext(ctx context.Context, network, addr string) (net.Con
 
 // Close ends the server: it stops listening, closes every connection, in whatever
 // state, and the idle ones of [Server.HTTPClient], and waits until no request is
-// being served and no delivery being sent; those still to come never are. Requests under way fail as they would with a server that died. What the
-// server counted can still be read. Calling Close again does nothing.
+// being served and no delivery being sent; those still to come never are. Requests under
+// way fail as they would with a server that died. What the server counted can still be
+// read. Calling Close again does nothing.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if !s.closed {
@@ -202,7 +203,7 @@ func (s *Server) Close() {
 
 	if n := s.net; n != nil {
 		n.http.Close()
-		n.listener.Close() // http.Server does not know it yet if Serve has not begun
+		n.listener.Close() // http.Server does not have it yet if Serve has not begun
 		<-n.served
 		// http.Server.Close misses a connection accepted while it ran, and hijacked ones.
 		n.conns.closeAll()
@@ -216,7 +217,7 @@ func (s *Server) Close() {
 	s.mu.Unlock()
 }
 
-// A trackingListener knows the connections that it accepted and are not yet closed.
+// A trackingListener keeps the connections that it accepted and that are still open.
 type trackingListener struct {
 	net.Listener
 	mu   sync.Mutex

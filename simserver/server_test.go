@@ -217,7 +217,7 @@ func TestPeaks(t *testing.T) {
 	})
 }
 
-// tb is a TB of somebody's own.
+// tb is a TB of the caller's own.
 type tb struct {
 	cleanups []func()
 	helper   int
@@ -275,7 +275,7 @@ func TestMemoryConnections(t *testing.T) {
 		}
 
 		// Writes wait once the buffer is full, until the reader takes some, the deadline
-		// passes or somebody closes. The server reads no body it is not asked for.
+		// passes or one end is closed. The server reads no body it is not asked for.
 		big := make([]byte, 1<<20)
 		io.WriteString(c, "POST /status HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
 		sim.SetFaults(simserver.Faults{})

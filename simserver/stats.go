@@ -97,8 +97,8 @@ func (s *Server) Stats() Stats {
 	}
 }
 
-// ResetStats begins the counts of [Server.Stats] anew, so that phases of a test (before
-// an outage, after it) can be told apart. [Server.Requests] goes on counting.
+// ResetStats begins the counts of [Server.Stats] anew, so that a test can count its
+// phases (before an outage, after it) one by one. [Server.Requests] goes on counting.
 func (s *Server) ResetStats() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

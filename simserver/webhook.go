@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// A Webhook says where a server tells of the jobs that end, and how well. The zero
-// Webhook tells nobody.
+// A Webhook describes where a server announces the ends of jobs, and how reliably. The
+// zero Webhook announces none.
 //
 // A delivery is what HeyGen's API, version 3, sends: a POST with the event
 // video_translate.success or video_translate.fail, the event's id, the time, and a
@@ -50,7 +50,7 @@ type Webhook struct {
 	Delay, Jitter time.Duration
 }
 
-// Validate says what is wrong with a Webhook; nil: nothing.
+// Validate returns an error that names the first value of h that cannot be; nil: none.
 func (h *Webhook) Validate() error {
 	u, err := url.Parse(h.URL)
 	switch {
@@ -72,11 +72,11 @@ func (h *Webhook) Validate() error {
 
 func (h *Webhook) off() bool { return h.URL == "" && h.Handler == nil }
 
-// WithWebhook makes the server tell of each job that ends. [Server.SetWebhook] changes
+// WithWebhook makes the server announce each job that ends. [Server.SetWebhook] changes
 // it later. The default is the zero Webhook. [New] panics if h is not valid.
 func WithWebhook(h Webhook) Option { return func(c *config) { c.webhook = h } }
 
-// SetWebhook says from now on where deliveries go and what becomes of them, also those
+// SetWebhook sets where deliveries go from now on and what becomes of them, also those
 // of jobs that are under way. It panics if h is not valid.
 func (s *Server) SetWebhook(h Webhook) {
 	if err := h.Validate(); err != nil {
@@ -93,9 +93,8 @@ func (s *Server) SetWebhook(h Webhook) {
 	}
 }
 
-// ProbeWebhook asks the webhook's URL with OPTIONS whether anybody is there, as HeyGen
-// does when an endpoint is registered. It returns an error unless the answer is a 2xx
-// within a second.
+// ProbeWebhook sends OPTIONS to the webhook's URL, as HeyGen does when an endpoint is
+// registered. It returns an error unless the answer is a 2xx within a second.
 func (s *Server) ProbeWebhook() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -111,8 +110,8 @@ func (s *Server) ProbeWebhook() error {
 	return nil
 }
 
-// put stores a job in the place of any of its id, and sees to it that its end is told.
-// It is called under the lock.
+// put stores a job in the place of any of its id, and schedules the delivery about its
+// end. It is called under the lock.
 func (s *Server) put(j *job, now time.Time) {
 	if t := s.timers[j.ID]; t != nil {
 		t.Stop()
@@ -170,6 +169,7 @@ func (s *Server) ended(j *job) {
 	case lost < h.Loss:
 		s.stats.webhooksLost++
 		s.mu.Unlock()
+		s.delivered(Delivery{Time: time.Now(), JobID: j.ID, Lost: true})
 		return
 	}
 	times := 1
@@ -235,10 +235,19 @@ func (s *Server) send(j *job) {
 	ctx, cancel := context.WithTimeout(context.Background(), webhookTimeout)
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
-	if err := h.send(ctx, http.MethodPost, target, header, body); err != nil {
+	d := Delivery{Time: time.Now(), JobID: j.ID}
+	if d.Err = h.send(ctx, http.MethodPost, target, header, body); d.Err != nil {
 		s.mu.Lock()
 		s.stats.webhooksRefused++
 		s.mu.Unlock()
+	}
+	s.delivered(d)
+}
+
+// delivered reports a delivery. The lock is not held.
+func (s *Server) delivered(d Delivery) {
+	if s.cfg.onDelivery != nil {
+		s.cfg.onDelivery(d)
 	}
 }
 

@@ -3,22 +3,19 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"html"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/vtclient/vtclient"
 )
 
-// An api is one of the APIs of translation backends that vt speaks.
+// An api is the API of a translation backend.
 type api struct {
 	name   string
 	keyVar string // the environment variable that holds the key or token
 
 	// base is the base URL of the backend whose API it is, and host the domain that
-	// always asks for a key. Both are empty for an API that is nobody's in particular.
+	// always asks for a key. Both are empty for an API of many backends.
 	base, host string
 
 	// endpoint and header are how a client asks; header gets a key that is not empty.
@@ -48,8 +45,8 @@ var (
 // heygenSecretVar is the environment variable that holds the secret of HeyGen's webhooks.
 const heygenSecretVar = "HEYGEN_WEBHOOK_SECRET"
 
-// wantsKey reports whether a base URL is one where nothing is to be had without a key.
-func (a *api) wantsKey(base string) bool {
+// needsKey reports whether a base URL is one that refuses all requests without a key.
+func (a *api) needsKey(base string) bool {
 	u, err := url.Parse(base)
 	if a.host == "" || err != nil {
 		return false
@@ -95,73 +92,28 @@ func (a *apiFlag) Set(name string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no API %q: know plain, heygen", name)
+	return fmt.Errorf("no API %q: there are plain, heygen", name)
 }
 
-// Secrets are texts that must not be shown. The library keeps them out of messages and
-// errors; the answer with a job's result it hands over as it came.
-type secrets []string
-
-// minSecret is the least length in bytes of what is taken for a secret, as in the library:
-// a shorter one would tear words apart.
-const minSecret = 4
-
-func (s secrets) with(secret string) secrets {
-	if len(secret) < minSecret {
-		return s
-	}
-	quoted := strconv.Quote(secret)
-	for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret), html.EscapeString(secret), quoted[1 : len(quoted)-1]} {
-		if !slices.Contains(s, form) {
-			s = append(s, form)
-		}
-	}
-	slices.SortFunc(s, func(a, b string) int { return len(b) - len(a) }) // one may be a part of another
-	return s
+// unset is the error about an environment variable that is needed.
+func unset(name, what string) error {
+	return fmt.Errorf("%s is not set: put %s there; there is no flag for it, since other users of a machine can read a command line", name, what)
 }
 
-func (s secrets) hide(text string) string {
-	for _, secret := range s {
-		text = strings.ReplaceAll(text, secret, "[redacted]")
-	}
-	return text
-}
+const whatSecret = "the secret that webhooks are signed with"
 
-// hideInJSON takes the secrets out of the strings in a valid JSON text, however they are
-// escaped there, and leaves all else as it is.
-func (s secrets) hideInJSON(text []byte) []byte {
-	if len(s) == 0 {
-		return text
-	}
-	var out []byte
-	for i := 0; i < len(text); i++ {
-		if text[i] != '"' {
-			out = append(out, text[i])
-			continue
-		}
-		end := i + 1
-		for text[end] != '"' {
-			if text[end] == '\\' {
-				end++
-			}
-			end++
-		}
-		literal := text[i : end+1]
-		var plain string
-		if json.Unmarshal(literal, &plain) == nil {
-			if hidden := s.hide(plain); hidden != plain {
-				literal, _ = json.Marshal(hidden)
-			}
-		}
-		out = append(out, literal...)
-		i = end
-	}
-	return out
+// commandWords turns the library's words, which are for programmers, into those of the
+// command.
+func (a *api) commandWords() *strings.Replacer {
+	name, _ := a.header("")
+	return strings.NewReplacer(
+		"WithHeader, WithRequest and the base URL bring no credentials", a.keyVar+" is not set",
+		"vtclient: WithHeader: value of "+name, a.keyVar,
+		"vtclient: New: baseURL", "-url",
+		"; add parameters in Endpoint.Path or WithRequest", "",
+		"the tolerance of", "-outage",
+	)
 }
-
-// noSecret says that there is nothing to sign or verify webhooks with.
-const noSecret = "put the secret that webhooks are signed with into the environment variable " + heygenSecretVar +
-	"; there is no flag for it, since other users of a machine can read a command line"
 
 // misplaced returns a flag that has been given and is for HeyGen's API, if a is another.
 // The names are those of such flags besides the ones that describe a simulation.

@@ -46,12 +46,14 @@ func cleanUpTo(most int, s string) string {
 // clean escapes, above U+001F; here they are escaped as JSON does, so that the
 // value is the same and a terminal is safe.
 func jsonLine(v any) []byte {
-	raw, err := json.Marshal(v)
-	if err != nil { // only a bug can bring this about
-		raw, _ = json.Marshal(map[string]string{"event": "error", "error": err.Error()})
+	var raw, b bytes.Buffer
+	enc := json.NewEncoder(&raw)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil { // only a bug can bring this about
+		raw.Reset()
+		_ = enc.Encode(map[string]string{"event": "error", "error": err.Error()})
 	}
-	var b bytes.Buffer
-	for _, r := range string(raw) {
+	for _, r := range strings.TrimSuffix(raw.String(), "\n") {
 		switch {
 		case strconv.IsPrint(r):
 			b.WriteRune(r)

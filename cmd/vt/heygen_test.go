@@ -53,14 +53,14 @@ var (
 )
 
 // rough takes the numbers of requests out of a text, and of its times what is less than
-// a tenth of a second. Those are for the library to say, which may ask for several jobs
+// a tenth of a second. Those are up to the library, which may ask for several jobs
 // at once and wait a moment for more to ask for. That vt counts requests well is checked by
 // what the backend has counted.
 func rough(text string) string {
 	return hundredths.ReplaceAllString(counted.ReplaceAllString(text, "N requests"), "${1}s")
 }
 
-// checkRequests compares what a summary says with what the backend has counted, which is one
+// checkRequests compares the count in a summary with what the backend has counted, which is one
 // more, as one request submits the video.
 func checkRequests(t *testing.T, sum map[string]any, sim *simserver.Server) {
 	t.Helper()
@@ -69,7 +69,7 @@ func checkRequests(t *testing.T, sum map[string]any, sim *simserver.Server) {
 	}
 }
 
-// The whole flow: a video is submitted, webhooks tell of the ends, and the results' URLs
+// The whole flow: a video is submitted, webhooks announce the ends, and the results' URLs
 // are shown. Nothing is polled within the time that the jobs take, so that an end is
 // known within a round trip or not at all.
 func TestHeyGenFlow(t *testing.T) {
@@ -79,15 +79,14 @@ func TestHeyGenFlow(t *testing.T) {
 			r := call{args: append(args, "-duration", "3s"), env: keyed}.run()
 			wantCode(t, r, exitOK)
 			want := []string{
-				"receiving webhooks at http://127.0.0.1:0/",
+				"receiving webhooks at http://127.0.0.1:0/webhooks/heygen",
 				"submitted a video, POST /v3/video-translations: jobs job-1, job-2, job-3, job-4",
-				"4 jobs in 3.0s: 4 completed; N requests; 4 webhooks arrived; ends noticed 0.0s late on average, 0.0s at worst. " +
-					"A loop with time.Sleep(1s) would have made N requests and been 0.0s late (computed, not run).",
+				"4 jobs in 3.0s: 4 completed; N requests; 4 webhooks arrived; ends noticed 0.0s late on average, 0.0s at worst",
 			}
 			for n := range 4 {
 				want = append(want,
 					fmt.Sprintf("[  0.0s] job-%d: pending, N requests", n+1),
-					fmt.Sprintf("[  3.0s] job-%d: a webhook says that it is over", n+1),
+					fmt.Sprintf("[  3.0s] job-%d: a webhook announces its end", n+1),
 					fmt.Sprintf("[  3.0s] job-%d: completed, N requests: https://videos.sim.invalid/job-%d.mp4", n+1, n+1))
 			}
 			got := strings.Split(strings.TrimSuffix(rough(r.stdout), "\n"), "\n")
@@ -133,21 +132,20 @@ func TestHeyGenFlow(t *testing.T) {
 			}
 			slices.Sort(term.screen[2:6])
 			want := []string{
-				"receiving webhooks at http://127.0.0.1:0/",
+				"receiving webhooks at http://127.0.0.1:0/webhooks/heygen",
 				"submitted a video, POST /v3/video-translations: jobs job-1, job-2, job-3, job-4",
 			}
 			for n := range 4 {
-				want = append(want, fmt.Sprintf("job-%d  [####################] 100%%  completed     3.0s  N requests, told by webhook  https://videos.sim.invalid/job-%d.mp4", n+1, n+1))
+				want = append(want, fmt.Sprintf("job-%d  [####################] 100%%  completed     3.0s  N requests, announced by webhook  https://videos.sim.invalid/job-%d.mp4", n+1, n+1))
 			}
-			term.check(t, append(want, "4 jobs in 3.0s: 4 completed; N requests; 4 webhooks arrived; ends noticed 0.0s late on average, 0.0s at worst. "+
-				"A loop with time.Sleep(1s) would have made N requests and been 0.0s late (computed, not run).")...)
+			term.check(t, append(want, "4 jobs in 3.0s: 4 completed; N requests; 4 webhooks arrived; ends noticed 0.0s late on average, 0.0s at worst")...)
 		})
 	})
 	t.Run("failed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := call{args: append(args, "-fail-rate", "1")}.run()
 			wantCode(t, r, exitJobFailed)
-			if !strings.Contains(rough(r.stdout), "job-4: failed, N requests: the backend says: translation failed") || !strings.Contains(r.stdout, "4 webhooks arrived") {
+			if !strings.Contains(rough(r.stdout), "job-4: failed, N requests: the backend's reason: translation failed") || !strings.Contains(r.stdout, "4 webhooks arrived") {
 				t.Errorf("got %s", r.stdout)
 			}
 		})
@@ -158,7 +156,7 @@ func TestHeyGenWebhooksThatGetLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := vt("wait", "-api", "heygen", "-webhook-loss", "100%")
 		wantCode(t, r, exitOK)
-		if strings.Contains(r.stdout, "a webhook says") || !strings.Contains(r.stdout, "; 0 webhooks arrived, 4 lost on the way; ") ||
+		if strings.Contains(r.stdout, "a webhook announces") || !strings.Contains(r.stdout, "; 0 webhooks arrived, 4 lost on the way; ") ||
 			!strings.Contains(r.stdout, "job-4: completed, ") {
 			t.Errorf("got %s", r.stdout)
 		}
@@ -169,12 +167,12 @@ func TestHeyGenWebhooksThatGetLost(t *testing.T) {
 		stats := r.sim.Stats()
 		if stats.Webhooks == 0 || stats.WebhooksLost == 0 ||
 			!strings.Contains(r.stdout, fmt.Sprintf("; %s arrived, %d lost on the way; ", count(stats.Webhooks, "webhook"), stats.WebhooksLost)) {
-			t.Errorf("the backend has sent %d and lost %d; vt says %s", stats.Webhooks, stats.WebhooksLost, r.stdout)
+			t.Errorf("the backend has sent %d and lost %d; vt shows %s", stats.Webhooks, stats.WebhooksLost, r.stdout)
 		}
 	})
 }
 
-// With another secret no webhook is believed. That is said, once unless more is wanted,
+// With another secret no webhook is taken. That is shown, once unless more is wanted,
 // and the wait ends by polling.
 func TestHeyGenWebhooksThatAreRefused(t *testing.T) {
 	const refusal = "webhook refused: webhook: the Heygen-Signature fits the body under none of the secrets"
@@ -240,7 +238,7 @@ func TestHeyGenResultThatNeverComes(t *testing.T) {
 				c.stdout = &term
 			}
 			r := c.run()
-			wantCode(t, r, exitOK) // the backend says that the job is completed
+			wantCode(t, r, exitOK) // by the backend, the job is completed
 			written := r.stdout + strings.Join(term.writes, "")
 			term.check(t)
 			if mode != "json" {
@@ -327,7 +325,7 @@ func TestHeyGenMissingKey(t *testing.T) {
 		for _, key := range []string{"", " \n"} {
 			r := call{args: append([]string{"wait", "-api", "heygen"}, args...), env: map[string]string{"HEYGEN_API_KEY": key, "VT_TOKEN": "x"}}.run()
 			wantCode(t, r, exitError)
-			if r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.HasPrefix(r.stderr, "vt: wait: heygen.com asks for a key: put it into the environment variable HEYGEN_API_KEY") {
+			if r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.HasPrefix(r.stderr, "vt: wait: heygen.com refuses requests without a key: HEYGEN_API_KEY is not set") {
 				t.Errorf("%q: %s%s", args, r.stdout, r.stderr)
 			}
 		}
@@ -482,7 +480,7 @@ func TestHideInJSON(t *testing.T) {
 // all, and for each of the jobs.
 func TestSharedRequestsCountOnce(t *testing.T) {
 	var out bytes.Buffer
-	b := newBoard(&plain{&out}, false)
+	b := newBoard(&plain{w: &out}, false)
 	trace := b.trace()
 	for _, id := range []string{"a", "b", "c"} {
 		b.add(id)
@@ -518,7 +516,7 @@ func TestSharedRequestsCountOnce(t *testing.T) {
 
 // A job that is handed over without its result is not for that asked for once more.
 func TestHandedOverIsNoRequest(t *testing.T) {
-	b := newBoard(&plain{io.Discard}, false)
+	b := newBoard(&plain{w: io.Discard}, false)
 	b.add("a")
 	b.trace().Sent(t.Context(), vtclient.TraceInfo{JobID: "a"})
 	b.progress(vtclient.Status{JobID: "a", State: vtclient.StatePending, ResultMissing: true})
@@ -531,7 +529,7 @@ func TestHandedOverIsNoRequest(t *testing.T) {
 // Of refusals in a row the first is shown, and a webhook that is taken ends the row.
 func TestRefusalsInARow(t *testing.T) {
 	var out bytes.Buffer
-	b := newBoard(&plain{&out}, false)
+	b := newBoard(&plain{w: &out}, false)
 	if _, err := b.webhook("whsec", func(string) {}); err != nil {
 		t.Fatal(err)
 	}
@@ -541,11 +539,11 @@ func TestRefusalsInARow(t *testing.T) {
 			b.refused(err)
 			continue
 		}
-		b.told("somebody else's")
-		b.told("a")
+		b.hinted("of another program")
+		b.hinted("a")
 	}
 	got := regexp.MustCompile(`(?m)^\[.*?\] `).ReplaceAllString(out.String(), "")
-	if want := "webhook refused: first\na: a webhook says that it is over\nwebhook refused: third\n"; got != want {
+	if want := "webhook refused: first\na: a webhook announces its end\nwebhook refused: third\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if w := b.sum().hooks; *w != (webhookCounts{Arrived: 1, Refused: 3}) {
@@ -553,17 +551,17 @@ func TestRefusalsInARow(t *testing.T) {
 	}
 }
 
-// What the webhook's handler is told after the summary is not shown any more.
+// What the webhook's handler receives after the summary is not shown any more.
 func TestWebhooksAfterTheSummary(t *testing.T) {
 	var out bytes.Buffer
-	b := newBoard(&plain{&out}, true)
+	b := newBoard(&plain{w: &out}, true)
 	if _, err := b.webhook("whsec", func(string) {}); err != nil {
 		t.Fatal(err)
 	}
 	b.add("a")
 	b.finish()
 	n := out.Len()
-	b.told("a")
+	b.hinted("a")
 	b.refused(errors.New("forged"))
 	if out.Len() != n {
 		t.Errorf("got %s", out.String())
@@ -607,7 +605,7 @@ func TestProcessHeyGenServeAndWait(t *testing.T) {
 	const secret = "whsec-of-this-test"
 	env := []string{"HEYGEN_API_KEY=" + heygenKey, "HEYGEN_WEBHOOK_SECRET=" + secret}
 	server := startWith(t, "serve", nil, env, "serve", "-api", "heygen", "-addr", "127.0.0.1:0", "-v", "-duration", "1s",
-		"-webhook", "http://127.0.0.1:1/nobody-is-here")
+		"-webhook", "http://127.0.0.1:1/nothing-is-here")
 	base := strings.TrimPrefix(server.until("listening on http://"), "listening on ")
 	server.until("wait:   vt wait -api heygen -url " + base + " job-1 job-2")
 
@@ -627,7 +625,7 @@ func TestProcessHeyGenServeAndWait(t *testing.T) {
 	ids.Close()
 	cli.wantExit(exitOK)
 
-	told, pending := make(map[string]bool), make(map[string]bool)
+	announced, pending := make(map[string]bool), make(map[string]bool)
 	ends := 0
 	for _, line := range cli.seen {
 		var ev event
@@ -636,13 +634,13 @@ func TestProcessHeyGenServeAndWait(t *testing.T) {
 		}
 		switch ev.Event {
 		case "webhook":
-			told[ev.Job] = true
+			announced[ev.Job] = true
 		case "progress":
 			pending[ev.Job] = true
 		case "done":
 			ends++
-			if ev.ResultURL != "https://videos.sim.invalid/"+ev.Job+".mp4" || pending[ev.Job] && !told[ev.Job] {
-				t.Errorf("%s, told by webhook: %v, seen pending: %v", line, told[ev.Job], pending[ev.Job])
+			if ev.ResultURL != "https://videos.sim.invalid/"+ev.Job+".mp4" || pending[ev.Job] && !announced[ev.Job] {
+				t.Errorf("%s, announced by webhook: %v, seen pending: %v", line, announced[ev.Job], pending[ev.Job])
 			}
 		}
 	}
@@ -691,7 +689,7 @@ func TestProcessHeyGenListens(t *testing.T) {
 	cli.until("c: pending, 1 request")
 	sim.SetWebhook(hook)
 	sim.Complete("c")
-	cli.wantExit(exitOK, "c: a webhook says that it is over", "c: completed, 2 requests: https://videos.sim.invalid/c.mp4", "1 webhook arrived")
+	cli.wantExit(exitOK, "c: a webhook announces its end", "c: completed, 2 requests: https://videos.sim.invalid/c.mp4", "1 webhook arrived")
 	if out := strings.Join(cli.seen, "\n"); strings.Contains(out, secret) {
 		t.Error("the secret is shown")
 	}
@@ -707,7 +705,7 @@ func TestProcessHeyGenDemonstration(t *testing.T) {
 	}
 }
 
-// The commands that serve prints do what they say.
+// The commands that serve prints work.
 func TestProcessHeyGenExamples(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"sh", "curl"} {
@@ -744,13 +742,13 @@ func TestProcessHeyGenExamples(t *testing.T) {
 }
 
 // The handler for webhooks over loopback holds on to no connection once it is stopped.
-func TestReceive(t *testing.T) {
-	hook, stop, err := receive(t.Context(), "127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }))
+func TestListen(t *testing.T) {
+	at, err := listen(t.Context(), "127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }))
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Transport: hook.Transport, Timeout: patience}
-	resp, err := client.Post(hook.URL, "application/json", strings.NewReader("{}"))
+	client := &http.Client{Transport: at.transport, Timeout: patience}
+	resp, err := client.Post(at.url, "application/json", strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -758,11 +756,11 @@ func TestReceive(t *testing.T) {
 	if resp.StatusCode != http.StatusAccepted {
 		t.Error(resp.Status)
 	}
-	if _, _, err := receive(t.Context(), strings.TrimPrefix(strings.TrimSuffix(hook.URL, "/webhooks/heygen"), "http://"), nil); err == nil {
+	if _, err := listen(t.Context(), strings.TrimPrefix(at.url, "http://"), nil); err == nil {
 		t.Error("the port is taken, and there is no error")
 	}
-	stop()
-	if _, err := client.Post(hook.URL, "application/json", strings.NewReader("{}")); err == nil {
+	at.stop()
+	if _, err := client.Post(at.url, "application/json", strings.NewReader("{}")); err == nil {
 		t.Error("it still answers")
 	}
 }

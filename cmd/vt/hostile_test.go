@@ -78,7 +78,7 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 		{"unreadable answer", exitError, func(w net.Conn) { body(w, "200 OK", hostile+token) }},
 		{"unknown state", exitError, func(w net.Conn) { body(w, "200 OK", `{"result":`+string(inJSON)+`}`) }},
 		{"message", exitJobFailed, func(w net.Conn) { body(w, "200 OK", `{"result":"error","message":`+string(inJSON)+`}`) }},
-		{"message on the way", exitError, func(w net.Conn) {
+		{"message on the way", exitStillRunning, func(w net.Conn) {
 			body(w, "200 OK", `{"result":"pending","progress":1e308,"message":`+string(inJSON)+`}`)
 		}},
 		{"pause", exitError, func(w net.Conn) { body(w, "503 Busy\r\nRetry-After: "+inHeader+token, "") }},
@@ -137,7 +137,7 @@ func TestNothingHostileReachesTheTerminal(t *testing.T) {
 	}
 }
 
-// What vt itself says about arguments is escaped as well.
+// What vt itself writes about arguments is escaped as well.
 func TestHostileArgumentsAreEscaped(t *testing.T) {
 	for _, args := range [][]string{
 		{hostile}, {"help", hostile}, {"wait", "-" + hostile}, {"wait", "-timeout", hostile}, {"wait", "-duration", hostile}, {"wait", "-fault", hostile},
@@ -156,7 +156,7 @@ func TestHostileArgumentsAreEscaped(t *testing.T) {
 	}
 }
 
-// What net/http logs on its own account, and cannot be told not to: bytes that a
+// What net/http logs on its own account, and cannot be kept from: bytes that a
 // server sends unasked. They would tear vt's lines, and may hold the token.
 func TestProcessDoesNotShowWhatServersSendUnasked(t *testing.T) {
 	t.Parallel()
@@ -179,7 +179,7 @@ func TestProcessDoesNotShowWhatServersSendUnasked(t *testing.T) {
 		}
 	}()
 	cli := start(t, "vt wait", "wait", "-url", "http://"+ln.Addr().String(), "-every", "100ms", "-timeout", "1s", "j")
-	cli.wantExit(exitError, "j: timeout, ")
+	cli.wantExit(exitStillRunning, "j: still running, ")
 	if out := strings.Join(cli.seen, "\n"); strings.Contains(out, "nsolicited") || strings.Contains(out, "unasked") {
 		t.Error(out)
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/vtclient/vtclient"
 )
 
-// What one run has learnt serves the next: it says how long jobs take from the
+// What one run has learnt serves the next: it shows how long jobs take from the
 // first look on.
 func TestWaitLearns(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "learnt")
@@ -33,7 +33,7 @@ func TestWaitLearns(t *testing.T) {
 		}
 		second := vt(args...)
 		wantCode(t, second, exitOK)
-		// Without experience it would say two minutes and more. With that of twelve
+		// Without experience it would be two minutes and more. With that of twelve
 		// jobs, in 150 runs it was 57.5 s ± 2.3 s and 68 s ± 5 s.
 		estimate := regexp.MustCompile(`pending, 1 request, about (\S+) to go, 9 of 10 within (\S+)\n`).FindStringSubmatch(second.stdout)
 		if estimate == nil {
@@ -51,9 +51,9 @@ func TestWaitLearns(t *testing.T) {
 func TestEstimateGoesByTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked vtclient.Attempt
-		b := newBoard(&plain{io.Discard}, false)
+		b := newBoard(&plain{w: io.Discard}, false)
 		b.started = time.Now().Add(-time.Hour)
-		b.explain = func(a vtclient.Attempt) vtclient.Forecast { asked = a; return vtclient.Forecast{} }
+		b.forecast = func(a vtclient.Attempt) vtclient.Forecast { asked = a; return vtclient.Forecast{} }
 		b.add("film")
 		time.Sleep(time.Minute)
 		b.progress(vtclient.Status{JobID: "film", State: vtclient.StatePending, CheckedAt: time.Now()})

@@ -32,8 +32,22 @@ func main() {
 	// net/http logs there what a server sends unasked: bytes that would tear our
 	// lines and may repeat the token.
 	log.SetOutput(io.Discard)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second Ctrl-C ends the process at once.
-	context.AfterFunc(ctx, stop)
+	// A closed pipe is then an error of the write, and what was learnt is saved.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // nohup and shells ignore some for what they start
+			signal.Notify(signals, s)
+		}
+	}
+	go func() {
+		<-signals
+		cancel()
+		<-signals // a second Ctrl-C ends the process at once
+		restoreEcho()
+		os.Exit(exitInterrupted)
+	}()
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }

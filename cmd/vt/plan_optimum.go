@@ -7,7 +7,7 @@ import (
 )
 
 // optimalPolls returns the ages at which to ask so that the mean waiting cost is
-// the least, for one who knows the durations but not which job takes which. A job
+// the least, where the durations are known but not which job takes which. A job
 // is asked about at these ages in turn until it is over; the last one is the
 // longest duration.
 //

@@ -15,15 +15,15 @@ import (
 
 // A plan is the jobs to compare strategies on.
 type plan struct {
-	source    string
-	command   string // that makes the same again
-	read      int    // durations there were
-	durations []time.Duration
-	cost      time.Duration
-	seed      uint64
+	source  string
+	command string // that makes the same again
+	sample
+	cost     time.Duration
+	seed     uint64
+	interval time.Duration // the best fixed one, once compared
 
 	// population holds the quantiles of the distribution that the durations were
-	// drawn from; nil where it is not known.
+	// drawn from; nil: they were read.
 	population []time.Duration
 }
 
@@ -65,7 +65,7 @@ type planned struct {
 type kind int
 
 const (
-	fixed kind = iota // a setting that knows nothing of the jobs
+	fixed kind = iota // a setting that does not depend on the jobs
 	found             // the best of its form, in hindsight
 	learning
 	learnt
@@ -75,26 +75,27 @@ const (
 // A cadence gives the delay before poll number k of a job, from 0 on.
 type cadence func(k int, r *rand.Rand) time.Duration
 
-// The cadences of well-known clients. What their programs do at age 0 is left
-// out for all alike.
-func wellKnown() []struct {
+// A client is a well-known one, with its cadence.
+type client struct {
 	name  string
 	delay cadence
-} {
-	return []struct {
-		name  string
-		delay cadence
-	}{
-		{"constant 1s", steady(time.Second)},
-		{"Azure: constant 30s", steady(30 * time.Second)},
-		{"Transcribe waiter: 10s ×2 ≤ 2m, jitter from 10s up", waiter(10*time.Second, 2*time.Minute)},
-		{"Google LRO: 1s ×2 ≤ 1m, full jitter", around(time.Second, 2, time.Minute, 0, 1)},
-		{"cenkalti/backoff: 500ms ×1.5 ≤ 1m ±50%", around(500*time.Millisecond, 1.5, time.Minute, 0.5, 1.5)},
-		{"HeyGen command line: 2s ×2 ≤ 30s ±25%", around(2*time.Second, 2, 30*time.Second, 0.75, 1.25)},
-		{"vtclient.Exponential{}: 500ms ×2 ≤ 1m", func(k int, _ *rand.Rand) time.Duration {
+	fixed time.Duration // the interval, if it is always the same; 0: it is not
+}
+
+// wellKnown returns the cadences of well-known clients. What their programs do at age 0
+// is left out for all alike.
+func wellKnown() []client {
+	return []client{
+		{"every 1s", steady(time.Second), time.Second},
+		{"Azure SDK: every 30s", steady(30 * time.Second), 30 * time.Second},
+		{"AWS waiter: 10s, doubling up to 2m", waiter(10*time.Second, 2*time.Minute), 0},
+		{"Google LRO: 1s, doubling up to 1m", around(time.Second, 2, time.Minute, 0, 1), 0},
+		{"cenkalti/backoff: 500ms ×1.5, up to 1m", around(500*time.Millisecond, 1.5, time.Minute, 0.5, 1.5), 0},
+		{"HeyGen CLI: 2s, doubling up to 30s", around(2*time.Second, 2, 30*time.Second, 0.75, 1.25), 0},
+		{"Exponential: 500ms, doubling up to 1m", func(k int, _ *rand.Rand) time.Duration {
 			d, _ := vtclient.Exponential{}.Next(vtclient.Attempt{Number: k})
 			return d
-		}},
+		}, 0},
 	}
 }
 
@@ -231,117 +232,6 @@ func (b backoff) try(sorted []time.Duration, sums []float64) tally {
 	return t
 }
 
-// A search looks for settings that are best for given jobs.
-type search struct {
-	sorted []time.Duration
-	sums   []float64 // sums[i] is the sum of the first i of sorted, in seconds
-	cost   time.Duration
-}
-
-func newSearch(durations []time.Duration, cost time.Duration) *search {
-	s := &search{sorted: slices.Sorted(slices.Values(durations)), sums: make([]float64, len(durations)+1), cost: cost}
-	for i, x := range s.sorted {
-		s.sums[i+1] = s.sums[i] + x.Seconds()
-	}
-	return s
-}
-
-func (s *search) of(b backoff) float64 { return b.try(s.sorted, s.sums).cost(s.cost) }
-
-// constant returns the best interval. It tries a grid and then a finer one around
-// the best, and moves each point down to the shortest interval that asks about
-// each job as often as before: the same requests with less delay. The best interval
-// of all is such a one, so on durations with few values it is found exactly.
-func (s *search) constant() time.Duration {
-	longest := s.sorted[len(s.sorted)-1]
-	shortest := s.sorted[0].Seconds()
-	best, least := longest, s.of(backoff{longest, longest, 1})
-	look := func(from, to float64, points int) {
-		for i := range points {
-			g := s.tighten(time.Duration(math.Ceil(from * math.Pow(to/from, float64(i)/float64(points)))))
-			if c := s.of(backoff{g, g, 1}); c < least {
-				best, least = g, c
-			}
-		}
-	}
-	look(max(1, 1e8*min(shortest, math.Sqrt(2*s.cost.Seconds()*shortest))), float64(longest), 500)
-	for _, width := range []float64{1.03, 1.001} {
-		look(float64(best)/width, float64(best)*width, 250)
-	}
-	return best
-}
-
-// tighten returns the shortest interval that asks about each job as often as g.
-func (s *search) tighten(g time.Duration) time.Duration {
-	var tight time.Duration
-	for _, x := range s.sorted {
-		k := (x + g - 1) / g
-		if tight*k < x {
-			tight = (x + k - 1) / k
-		}
-	}
-	return tight
-}
-
-// exponential returns the best exponential backoff without jitter: the best of a
-// grid and of the best constant, improved step by step.
-func (s *search) exponential(constant time.Duration) backoff {
-	type candidate struct {
-		b    backoff
-		cost float64
-	}
-	longest := s.sorted[len(s.sorted)-1]
-	first := backoff{constant, constant, 1}
-	all := []candidate{{first, s.of(first)}}
-	low := float64(min(s.sorted[0], constant)) / 20
-	for i := range 24 {
-		base := time.Duration(max(1, low*math.Pow(float64(longest)/low, float64(i)/23)))
-		for _, mult := range []float64{1.02, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2, 2.5, 3, 4} {
-			for limit := base; ; limit *= 2 {
-				b := backoff{base, min(limit, longest), mult}
-				all = append(all, candidate{b, s.of(b)})
-				if limit >= longest {
-					break
-				}
-			}
-		}
-	}
-	slices.SortStableFunc(all, func(a, b candidate) int {
-		switch {
-		case a.cost < b.cost:
-			return -1
-		case a.cost > b.cost:
-			return 1
-		}
-		return 0
-	})
-	best := all[0]
-	for _, c := range all[:min(6, len(all))] {
-		for step := 0.2; step > 1e-4; {
-			improved := false
-			for _, dir := range [6][3]float64{{1, 0, 0}, {-1, 0, 0}, {0, 1, 0}, {0, -1, 0}, {0, 0, 1}, {0, 0, -1}} {
-				b := backoff{
-					base:  time.Duration(float64(c.b.base) * math.Exp(step*dir[0])),
-					limit: time.Duration(float64(c.b.limit) * math.Exp(step*dir[1])),
-					mult:  1 + (c.b.mult-1)*math.Exp(2*step*dir[2]),
-				}
-				b.base = min(max(b.base, 1), longest)
-				b.limit = min(max(b.limit, b.base), longest)
-				if cost := s.of(b); cost < c.cost {
-					c, improved = candidate{b, cost}, true
-				}
-			}
-			if !improved {
-				step /= 2
-			}
-		}
-		if c.cost < best.cost {
-			best = c
-		}
-	}
-	return best.b
-}
-
 // learn follows the jobs one after another with a learner that begins with
 // nothing. It returns the first half and the second half of them.
 func learn(ctx context.Context, l vtclient.Learner, durations []time.Duration) (first, second tally) {
@@ -403,7 +293,7 @@ func (p *plan) reference(cost time.Duration) []time.Duration {
 		from = p.population
 	}
 	polls := optimalPolls(from, cost.Seconds())
-	// A job may take longer than any that the distribution's quantiles tell of.
+	// A job may take longer than any of the distribution's quantiles.
 	last := polls[len(polls)-1]
 	gap := last
 	if n := len(polls); n > 1 {
@@ -415,6 +305,9 @@ func (p *plan) reference(cost time.Duration) []time.Duration {
 	}
 	return polls
 }
+
+// adaptiveName is the row of vtclient's default.
+const adaptiveName = "Adaptive, learning as it goes"
 
 // compare tries all strategies.
 func (p *plan) compare(ctx context.Context) ([]planned, error) {
@@ -431,21 +324,19 @@ func (p *plan) compare(ctx context.Context) ([]planned, error) {
 			return nil, ctx.Err()
 		}
 		var t tally
-		switch w.name {
-		case "constant 1s":
-			t = backoff{time.Second, time.Second, 1}.try(s.sorted, s.sums)
-		case "Azure: constant 30s":
-			t = backoff{30 * time.Second, 30 * time.Second, 1}.try(s.sorted, s.sums)
-		default:
+		if w.fixed > 0 {
+			t = backoff{w.fixed, w.fixed, 1}.try(s.sorted, s.sums)
+		} else {
 			t = try(w.delay, p.durations, rand.New(rand.NewPCG(p.seed, 10+uint64(i))))
 		}
 		add(w.name, fixed, t, best)
 	}
 	g := s.constant()
+	p.interval = g
 	constant := backoff{g, g, 1}
-	add("best constant: "+constant.String(), found, constant.try(s.sorted, s.sums), best)
+	add("best fixed interval: "+constant.String(), found, constant.try(s.sorted, s.sums), best)
 	exp := s.exponential(g)
-	add("best exponential: "+exp.String(), found, exp.try(s.sorted, s.sums), best)
+	add("best growing: "+exp.String(), found, exp.try(s.sorted, s.sums), best)
 
 	first, second := learnAll(ctx, []time.Duration{p.cost}, learnTimes(len(p.durations)), p.durations)
 	if ctx.Err() != nil {
@@ -453,13 +344,13 @@ func (p *plan) compare(ctx context.Context) ([]planned, error) {
 	}
 	all := first[0]
 	all.merge(second[0])
-	add("vtclient.Adaptive, learning as it goes", learning, all, best)
-	add("vtclient.Adaptive, second half of the jobs", learnt, second[0], tryPolls(polls, p.durations[len(p.durations)/2:]))
+	add(adaptiveName, learning, all, best)
+	add("Adaptive, second half of the jobs", learnt, second[0], tryPolls(polls, p.durations[len(p.durations)/2:]))
 	if p.population != nil {
-		add("optimum: the distribution known", optimal, best, best)
-		add("optimum: these very durations known", found, tryPolls(optimalPolls(p.durations, p.cost.Seconds()), p.durations), best)
+		add("least possible for such jobs", optimal, best, best)
+		add("least possible for these very jobs", found, tryPolls(optimalPolls(p.durations, p.cost.Seconds()), p.durations), best)
 	} else {
-		add("optimum: these very durations known", optimal, best, best)
+		add("least possible for these very jobs", optimal, best, best)
 	}
 	return results, nil
 }

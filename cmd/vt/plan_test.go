@@ -7,14 +7,18 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -42,10 +46,10 @@ func TestPlanErrors(t *testing.T) {
 		{"1e300\n", nil, `line 1: "1e300" is too long: want at most 87600 h`},
 		{"100000h\n", nil, `line 1: "100000h" is too long`},
 		{"\x1b[31m\n", nil, `line 1: "\x1b[31m" is not a duration`},
-		{strings.Repeat("9", 1<<17) + "\n", nil, "line 1: is longer than 65536 bytes"},
+		{strings.Repeat("9", maxPlanLine+1) + "\n", nil, "line 1: is longer than 8388608 bytes"},
 		{"# nothing\n\n", nil, "standard input: holds no durations"},
 		{"", []string{missing}, "no such file"},
-		{"60\n", []string{"-cost", "0"}, "-cost 0s is not positive"},
+		{"60\n", []string{"-cost", "0"}, "0s is not positive"},
 		{"60\n", []string{"-cost", "much"}, `invalid value "much" for flag -cost`},
 		{"60\n", []string{"-cost", "1ns"}, "-cost 1ns is too small beside durations of 1m0s on average"},
 		{"", []string{"-simulate", "60s", "-n", "0"}, "-n 0 is not from 1 to 5000"},
@@ -64,13 +68,13 @@ func TestPlanErrors(t *testing.T) {
 }
 
 func TestPlanReads(t *testing.T) {
-	got, read, err := readDurations(strings.NewReader("\ufeff90\r\n  1.5 # half\n\n#\n1m30s\n1e3\n.001"), 0)
+	s, err := readDurations(strings.NewReader("\ufeff90\r\n  1.5 # half\n\n#\n1m30s\n1e3\n.001"), 0)
 	want := []time.Duration{90 * time.Second, 1500 * time.Millisecond, 90 * time.Second, 1000 * time.Second, time.Millisecond}
-	if err != nil || read != 5 || !slices.Equal(got, want) {
-		t.Errorf("%v, %d, %v; want %v", got, read, err, want)
+	if err != nil || s.read != 5 || !slices.Equal(s.durations, want) {
+		t.Errorf("%+v, %v; want %v", s, err, want)
 	}
 	broken := errors.New("broken")
-	if _, _, err := readDurations(io.MultiReader(strings.NewReader("1\n"), failing{broken}), 0); !errors.Is(err, broken) {
+	if _, err := readDurations(io.MultiReader(strings.NewReader("1\n"), failing{broken}), 0); !errors.Is(err, broken) {
 		t.Errorf("a reader's error is lost: %v", err)
 	}
 }
@@ -87,20 +91,21 @@ func TestPlanPicks(t *testing.T) {
 	for i := range n {
 		fmt.Fprintln(&in, i+1)
 	}
-	a, read, err := readDurations(strings.NewReader(in.String()), 7)
-	b, _, _ := readDurations(strings.NewReader(in.String()), 7)
-	if err != nil || read != n || len(a) != maxPlanJobs || !slices.Equal(a, b) {
-		t.Fatalf("picked %d of %d, %v; again the same: %t", len(a), read, err, slices.Equal(a, b))
+	s, err := readDurations(strings.NewReader(in.String()), 7)
+	again, _ := readDurations(strings.NewReader(in.String()), 7)
+	a := s.durations
+	if err != nil || s.read != n || len(a) != maxPlanJobs || !slices.Equal(a, again.durations) {
+		t.Fatalf("picked %d of %d, %v; again the same: %t", len(a), s.read, err, slices.Equal(a, again.durations))
 	}
 	if !slices.IsSorted(a) {
 		t.Error("the order is lost")
 	}
-	if mean := (&plan{durations: a}).mean(); math.Abs(mean/n-0.5) > 0.02 {
+	if mean := (&plan{sample: s}).mean(); math.Abs(mean/n-0.5) > 0.02 {
 		t.Errorf("their mean is %v, of all it is %v", mean, n/2)
 	}
-	p := plan{source: "x", read: n, durations: a, cost: time.Second}
+	p := plan{source: "x", sample: s, cost: time.Second}
 	if s := p.table(nil); !strings.HasPrefix(s, "5000 jobs picked at random from 15000 from x, ") {
-		t.Errorf("the table does not say so: %s", s)
+		t.Errorf("the table lacks it: %s", s)
 	}
 }
 
@@ -211,7 +216,7 @@ func TestPlanTries(t *testing.T) {
 	}
 }
 
-// The delays are what the strategies' definitions say.
+// The delays follow the strategies' definitions.
 func TestPlanDelays(t *testing.T) {
 	const s = time.Second
 	type span struct{ lo, hi time.Duration }
@@ -222,17 +227,17 @@ func TestPlanDelays(t *testing.T) {
 		return out
 	}
 	want := map[string][]span{
-		"constant 1s":         exact(s, s, s),
-		"Azure: constant 30s": exact(30*s, 30*s, 30*s),
-		"Transcribe waiter: 10s ×2 ≤ 2m, jitter from 10s up": {
+		"every 1s":             exact(s, s, s),
+		"Azure SDK: every 30s": exact(30*s, 30*s, 30*s),
+		"AWS waiter: 10s, doubling up to 2m": {
 			{10 * s, 10 * s}, {10 * s, 20 * s}, {10 * s, 40 * s}, {10 * s, 80 * s}, {10 * s, 120 * s}, {10 * s, 120 * s}},
-		"Google LRO: 1s ×2 ≤ 1m, full jitter": {
+		"Google LRO: 1s, doubling up to 1m": {
 			{0, s}, {0, 2 * s}, {0, 4 * s}, {0, 8 * s}, {0, 16 * s}, {0, 32 * s}, {0, 60 * s}, {0, 60 * s}},
-		"cenkalti/backoff: 500ms ×1.5 ≤ 1m ±50%": {
+		"cenkalti/backoff: 500ms ×1.5, up to 1m": {
 			{s / 4, 3 * s / 4}, {375 * s / 1000, 1125 * s / 1000}, {5625 * s / 10000, 16875 * s / 10000}},
-		"HeyGen command line: 2s ×2 ≤ 30s ±25%": {
+		"HeyGen CLI: 2s, doubling up to 30s": {
 			{1500 * s / 1000, 2500 * s / 1000}, {3 * s, 5 * s}, {6 * s, 10 * s}, {12 * s, 20 * s}, {22500 * s / 1000, 37500 * s / 1000}},
-		"vtclient.Exponential{}: 500ms ×2 ≤ 1m": exact(s/2, s/2, s, 2*s, 4*s, 8*s, 16*s, 32*s, 60*s, 60*s),
+		"Exponential: 500ms, doubling up to 1m": exact(s/2, s/2, s, 2*s, 4*s, 8*s, 16*s, 32*s, 60*s, 60*s),
 	}
 	r := rand.New(rand.NewPCG(4, 4))
 	for _, w := range wellKnown() {
@@ -265,29 +270,101 @@ func TestPlanTable(t *testing.T) {
 	}
 	var fixed []string
 	for line := range strings.Lines(out) {
-		if !strings.Contains(line, "jitter") && !strings.Contains(line, "±") && !strings.Contains(line, "Adaptive") && !strings.Contains(line, "best exponential") {
+		if !strings.Contains(line, "doubling up to 2m") && !strings.Contains(line, "LRO") && !strings.Contains(line, "cenkalti") && !strings.Contains(line, "CLI") &&
+			!strings.Contains(line, "Adaptive") && !strings.Contains(line, "best growing") {
 			fixed = append(fixed, strings.TrimRight(line, "\n"))
 		}
 	}
 	want := `3 jobs from standard input, 40.00 s on average; a request is worth 2s
 
-strategy                                            requests/job  delay/job  waiting cost  ÷ optimum
-constant 1s                                                40.00        0 s       80.00 s      30.00
-Azure: constant 30s                                         2.00    20.00 s       24.00 s       9.00
-vtclient.Exponential{}: 500ms ×2 ≤ 1m                       7.00    12.00 s       26.00 s       9.75
-best constant: 10s                                          4.00        0 s        8.00 s       3.00
-optimum: these very durations known                         1.33        0 s        2.67 s       1.00
+way of polling                          requests    late by       cost  ÷ least
+every 1s                                   40.00        0 s    80.00 s    30.00
+Azure SDK: every 30s                        2.00    20.00 s    24.00 s     9.00
+Exponential: 500ms, doubling up to 1m       7.00    12.00 s    26.00 s     9.75
+best fixed interval: 10s                    4.00        0 s     8.00 s     3.00
+least possible for these very jobs          1.33        0 s     2.67 s     1.00
 
-Means over the jobs, from each job's start, with nothing asked at age 0.
-Waiting cost: requests × worth + delay. The second half is compared with the
-optimum on the same jobs.`
+All figures are a job's average. Late by: from its end to the request that finds
+it over. Cost: requests × 2s, what one is worth, + late by. Least: the cost
+of asking at the best ages, if all durations were known but not which job takes
+which.
+
+best fixed interval there could have been.`
 	if got := strings.Join(fixed, "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	for _, name := range []string{"Transcribe waiter", "Google LRO", "cenkalti/backoff", "HeyGen", "best exponential", "Adaptive, learning", "Adaptive, second half"} {
+	for _, name := range []string{"AWS waiter", "Google LRO", "cenkalti/backoff", "HeyGen", "best growing", "Adaptive, learning", "Adaptive, second half", "With Adaptive, waiting for a job costs "} {
 		if !strings.Contains(out, name) {
 			t.Errorf("no row for %s", name)
 		}
+	}
+}
+
+func TestPlanFitsInto80Columns(t *testing.T) {
+	for _, args := range [][]string{
+		{"-simulate", "lognormal:3m,0.5", "-n", "50"}, {"-simulate", "lognormal:100h,2", "-n", "3", "-cost", "1h"},
+	} {
+		out, errs, code := runPlan(t, "", args...)
+		if code != exitOK {
+			t.Fatal(errs)
+		}
+		for line := range strings.Lines(out) {
+			line = strings.ReplaceAll(strings.TrimSuffix(line, "\n"), "\t", "        ")
+			if n := cells(line); n > 80 {
+				t.Errorf("%q: %d cells: %s", args, n, line)
+			}
+		}
+	}
+}
+
+// What vt wait has written, to a file of -learn or as JSON, is read back: each job that was
+// over counts with a time between the two requests that it was over between.
+func TestPlanReadsWhatWaitWrote(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "learnt")
+	var written string
+	synctest.Test(t, func(t *testing.T) {
+		args := []string{"wait", "-json", "-cost", "1s", "-learn", file, "-duration", "uniform:50s-70s", "-fail-rate", "20%"}
+		for i := range 40 {
+			args = append(args, fmt.Sprint("job-", i))
+		}
+		written = vt(args...).stdout
+	})
+	learnt, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"JSON": written, "learnt": string(learnt)} {
+		s, err := readDurations(strings.NewReader(text), 0)
+		if err != nil || s.read < 30 || s.read > 40 || !s.drawn {
+			t.Errorf("%s: %d durations, %v, from\n%s", name, s.read, err, text)
+			continue
+		}
+		if mean := (&plan{sample: s}).mean(); mean < 55 || mean > 70 {
+			t.Errorf("%s: their mean is %.1f s, of jobs of 50 to 70 s", name, mean)
+		}
+	}
+	for _, tt := range []struct{ in, want string }{
+		{"vtclient-adaptive 1\nhints 0 0\np 5 x\n", "line 3: is no line of vt wait -learn"},
+		{"vtclient-adaptive 1\np 9 5\n", "line 2: 9 to 5 s is no duration"},
+		{"vtclient-adaptive 1\nhints 0 0\nr 1 2\np 5 -\n", "holds no durations"},
+		{`{"event":"done"` + "\n", "line 1: is no line of vt wait -json"},
+		{`{"event":"done","outcome":"completed","done_by":-4}` + "\n", "line 1: 0 to -4 s is no duration"},
+		{`{"event":"progress"}` + "\n" + `{"event":"done","outcome":"timeout","done_by":4}` + "\n", "holds no durations"},
+	} {
+		if _, err := readDurations(strings.NewReader(tt.in), 0); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q: %v, want %q", tt.in, err, tt.want)
+		}
+	}
+}
+
+func TestPlanAsksForInputOnATerminal(t *testing.T) {
+	var errs bytes.Buffer
+	code := run(t.Context(), []string{"plan"}, struct {
+		io.Reader
+		*fakeTerminal
+	}{strings.NewReader("60\n"), &fakeTerminal{}}, io.Discard, &errs, os.Getenv)
+	if code != exitOK || !strings.Contains(errs.String(), "type durations, one a line") {
+		t.Errorf("code %d: %q", code, errs.String())
 	}
 }
 
@@ -345,7 +422,7 @@ func TestPlanSimulate(t *testing.T) {
 		}
 	}
 	var ratio float64
-	fields := strings.Fields(a["vtclient.Adaptive, second half of the jobs"])
+	fields := strings.Fields(a["Adaptive, second half of the jobs"])
 	if _, err := fmt.Sscan(fields[len(fields)-1], &ratio); err != nil || ratio > 1.2 {
 		t.Errorf("Adaptive, once learnt: %v (%v)", fields, err)
 	}
@@ -391,7 +468,7 @@ func wellFormed(t *testing.T, text []byte) {
 
 // The drawing follows from the figures alone, and its labels keep apart.
 func TestPlanChartLayout(t *testing.T) {
-	p := plan{source: "x", command: "vt plan", read: 300, cost: time.Second, durations: drawDurations(mustDistribution(t, "lognormal:3m,0.5"), 300, 0, 1)}
+	p := plan{source: "x", command: "vt plan", cost: time.Second, sample: sample{read: 300, durations: drawDurations(mustDistribution(t, "lognormal:3m,0.5"), 300, 0, 1)}}
 	results, err := p.compare(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -403,14 +480,25 @@ func TestPlanChartLayout(t *testing.T) {
 	if a, b := c.svg(), c.svg(); !bytes.Equal(a, b) {
 		t.Error("two drawings of the same figures differ")
 	}
-	var l layout
-	for range 40 {
-		l.place([]point{{400, 300}}, 100)
+	labels := regexp.MustCompile(`<text class="label (\w+)" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([^<]*)<`).FindAllStringSubmatch(string(c.svg()), -1)
+	var boxes []box
+	for _, m := range labels {
+		x, _ := strconv.ParseFloat(m[2], 64)
+		y, _ := strconv.ParseFloat(m[3], 64)
+		width := textWidth(html.UnescapeString(m[5]), m[1] == "adaptive" || m[1] == "optimum")
+		left := x - width*map[string]float64{"start": 0, "middle": 0.5, "end": 1}[m[4]]
+		boxes = append(boxes, box{left, y - 11, left + width, y + 3})
 	}
-	for i, a := range l.taken[:12] {
-		for _, b := range l.taken[:i] {
-			if a.overlap(b) > 60 {
-				t.Errorf("labels %v and %v overlap", a, b)
+	if len(boxes) < 12 {
+		t.Errorf("%d labels", len(boxes))
+	}
+	for i, a := range boxes {
+		if a.x0 < 0 || a.x1 > chartWidth {
+			t.Errorf("%q sticks out", labels[i][5])
+		}
+		for k, b := range boxes[:i] {
+			if a.overlap(b) > 0 {
+				t.Errorf("%q and %q overlap", labels[i][5], labels[k][5])
 			}
 		}
 	}
@@ -424,7 +512,7 @@ func mustDistribution(t *testing.T, text string) (d distribution) {
 	return d
 }
 
-// An interrupt ends it, also while it waits for somebody to type.
+// An interrupt ends it, also while it waits for input.
 func TestPlanInterrupted(t *testing.T) {
 	r, w := io.Pipe()
 	defer w.Close()

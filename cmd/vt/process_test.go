@@ -133,14 +133,14 @@ func (p *process) until(part string) string {
 		select {
 		case line, ok := <-p.lines:
 			if !ok {
-				p.t.Fatalf("%s ended without saying %q; it said\n%s", p.name, part, strings.Join(p.seen, "\n"))
+				p.t.Fatalf("%s ended without %q; it wrote\n%s", p.name, part, strings.Join(p.seen, "\n"))
 			}
 			p.take(line)
 			if strings.Contains(line, part) {
 				return line
 			}
 		case <-limit:
-			p.t.Fatalf("%s has not said %q; it said\n%s", p.name, part, strings.Join(p.seen, "\n"))
+			p.t.Fatalf("%s has not written %q but\n%s", p.name, part, strings.Join(p.seen, "\n"))
 		}
 	}
 }
@@ -174,7 +174,7 @@ func (p *process) wantExit(code int, parts ...string) {
 	out := strings.Join(p.seen, "\n")
 	for _, part := range parts {
 		if !strings.Contains(out, part) {
-			p.t.Errorf("%s has not said %q", p.name, part)
+			p.t.Errorf("%s has not written %q", p.name, part)
 		}
 	}
 }
@@ -237,7 +237,7 @@ func TestProcessCompletedAndFailed(t *testing.T) {
 	if err, ok := results["good"]; err != nil || !ok {
 		t.Errorf("good: %v", err)
 	}
-	cli.wantExit(exitJobFailed, "good: completed, ", "bad: failed, ", "the backend says: no speech found", "1 completed, 1 failed")
+	cli.wantExit(exitJobFailed, "good: completed, ", "bad: failed, ", "the backend's reason: no speech found", "1 completed, 1 failed")
 
 	good := start(t, "vt wait", "wait", "-url", url, "good")
 	good.wantExit(exitOK, "1 job in ", ": 1 completed")
@@ -261,7 +261,7 @@ func TestProcessTimedOut(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &w) || w.Requests < 3 || st.State != vtclient.StatePending {
 		t.Errorf("got %+v, %v", st, err)
 	}
-	cli.wantExit(exitError, "slow: timeout, ", "last answer: pending")
+	cli.wantExit(exitStillRunning, "slow: still running, ", "last answer: pending")
 }
 
 func TestProcessUnreachable(t *testing.T) {
@@ -270,13 +270,13 @@ func TestProcessUnreachable(t *testing.T) {
 	server.signal(syscall.SIGINT)
 	server.wantExit(exitOK, "stopped after 0 requests")
 	cli := start(t, "vt wait", "wait", "-url", url, "-outage", "700ms", "job")
-	cli.wantExit(exitError, "job: error, ", "connection refused", "the outage lasted longer than the tolerance")
+	cli.wantExit(exitError, "job: error, ", "connection refused", "the outage lasted longer than -outage")
 }
 
 func TestProcessServerKilledAndRestarted(t *testing.T) {
 	t.Parallel()
 	binary(t) // before the clock of the job starts
-	// The same seed and epoch: the second server tells the same story about the job.
+	// The same seed and epoch: the second server gives the job the same fate.
 	began := time.Now()
 	args := []string{"-auto-create", "-seed", "7", "-epoch", began.UTC().Format(time.RFC3339Nano), "-duration", "3s", "-addr"}
 	server, url := serve(t, append(args, "127.0.0.1:0")...)

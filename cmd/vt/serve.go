@@ -23,32 +23,49 @@ vt serve [flags]
 
 Runs a simulated translation backend until it is interrupted. The first line
 of its output is "listening on http://ADDRESS", the last one counts what it
-served. Jobs are created with POST /jobs or, with -auto-create, by asking for them:
+served. At / it has a page that shows each job and request as they happen. Jobs
+are created with POST /jobs or, with -auto-create, by asking for them:
 
 	vt serve -auto-create -duration lognormal:20s,0.5 -fault 503:5%,drop:5%
 	vt wait -url http://127.0.0.1:8088 holiday wedding
 
 Jobs can be asked for by the plain API and by HeyGen's, version 3, whatever -api
-says. With -api heygen it prints how to submit jobs and ask for them with curl, the
-key comes from HEYGEN_API_KEY, and -webhook says where to tell of jobs that end, signed
-with HEYGEN_WEBHOOK_SECRET. A job submitted with a callback_url is told of there:
+is; it picks the commands that are printed, for creating jobs and for asking.
+With -api heygen the key comes from HEYGEN_API_KEY, and -webhook is where the
+ends of jobs are announced, signed with HEYGEN_WEBHOOK_SECRET. A job submitted
+with a callback_url is announced there:
 
 	export HEYGEN_WEBHOOK_SECRET=for-this-test
-	vt serve -api heygen -auto-create -webhook http://127.0.0.1:8089/ -webhook-loss 10%
-	vt wait -api heygen -url http://127.0.0.1:8088 -listen 127.0.0.1:8089 holiday wedding
+	vt serve -api heygen -auto-create -webhook http://127.0.0.1:8089/ \
+	    -webhook-loss 10%
+	vt wait -api heygen -url http://127.0.0.1:8088 -listen 127.0.0.1:8089 \
+	    holiday wedding
 `
 
-func (e *env) serve(ctx context.Context, args []string) int {
+type serveFlags struct {
+	api     apiFlag
+	addr    string
+	webhook string
+	verbose bool
+	sim     simulation
+}
+
+func (f *serveFlags) set() *flag.FlagSet {
 	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
-	sim, chosen := simulation{}, apiFlag{plainAPI}
-	_ = sim.duration.Set("10s")
-	addr := fs.String("addr", "127.0.0.1:8088", "the `address` to listen on; port 0 takes a free one")
-	verbose := fs.Bool("v", false, "log each request on standard error")
-	fs.Var(&chosen, "api", "the API to show the use of: a `name`, plain or heygen")
-	webhook := fs.String("webhook", "", "tell this `URL` of each job that ends; with -api heygen")
-	sim.addFlags(fs, "")
-	fs.BoolVar(&sim.autoCreate, "auto-create", false, "create a job when it is first asked for, in place of a 404")
-	fs.Var(&sim.epoch, "epoch", "when the default job and those of -auto-create began: a `time` like\n2026-01-02T15:04:05Z (default: when the server starts, and when they are\nfirst asked for). With the same seed and epoch a server that is started\nagain goes on where the last one ended")
+	fs.StringVar(&f.addr, "addr", "127.0.0.1:8088", "the `address` to listen on; port 0 takes a free one")
+	fs.BoolVar(&f.verbose, "v", false, "log each request on standard error")
+	fs.Var(&f.api, "api", "the API to show the use of: a `name`, plain or heygen")
+	fs.StringVar(&f.webhook, "webhook", "", "announce each job that ends at this `URL`; with -api heygen")
+	f.sim.addFlags(fs, "")
+	fs.BoolVar(&f.sim.autoCreate, "auto-create", false, "create a job when it is first asked for, in place of a 404")
+	fs.Var(&f.sim.epoch, "epoch", "when the default job and those of -auto-create began: a `time` like 2026-01-02T15:04:05Z (default: when the server starts, and when they are first asked for). With the same seed and epoch a server that is started again goes on where the last one ended")
+	return fs
+}
+
+func (e *env) serve(ctx context.Context, args []string) int {
+	f := &serveFlags{api: apiFlag{plainAPI}}
+	_ = f.sim.duration.Set("10s")
+	fs := f.set()
 	rest, code, ok := e.parse(fs, serveSynopsis, args)
 	if !ok {
 		return code
@@ -56,72 +73,102 @@ func (e *env) serve(ctx context.Context, args []string) int {
 	if len(rest) > 0 {
 		return e.errorf("serve: %q: takes no arguments", rest[0])
 	}
-	given := make(map[string]bool)
-	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	if name := misplaced(given, chosen.api, "webhook"); name != "" {
-		return e.errorf("serve: -%s is for -api heygen", name)
-	}
-	if given["webhook-loss"] && *webhook == "" {
-		return e.errorf("serve: -webhook-loss says how many webhooks get lost, and without -webhook there are none")
-	}
-	key := e.getenv(chosen.keyVar)
-	opts, err := sim.options(key)
+	opts, err := f.options(given(fs), e.getenv)
 	if err != nil {
 		return e.errorf("serve: %v", err)
 	}
-	if *webhook != "" {
-		hook := simserver.Webhook{URL: *webhook, Secret: e.getenv(heygenSecretVar), Loss: float64(sim.loss)}
-		if hook.Secret == "" {
-			return e.errorf("serve: -webhook: %s", noSecret)
-		}
-		if u, err := url.Parse(hook.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return e.errorf("serve: -webhook %q is not a URL like http://127.0.0.1:8089/", hook.URL)
-		}
-		opts = append(opts, simserver.WithWebhook(hook))
-	}
-	if *verbose {
-		opts = append(opts, simserver.WithOnExchange(e.logExchange()))
-	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *addr)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", f.addr)
 	if err != nil {
 		return e.errorf("serve: %v", err)
 	}
-	backend := simserver.New(opts...)
-	server := &http.Server{Handler: backend, ErrorLog: log.New(cleanWriter{e}, "", 0), ReadHeaderTimeout: 10 * time.Second}
+	if err := e.serveOn(ctx, listener, f, opts); err != nil {
+		return e.errorf("serve: %v", err)
+	}
+	return exitOK
+}
+
+// options checks the flags and turns them into those of the backend.
+func (f *serveFlags) options(given map[string]bool, getenv func(string) string) ([]simserver.Option, error) {
+	if name := misplaced(given, f.api.api, "webhook"); name != "" {
+		return nil, fmt.Errorf("-%s is for -api heygen", name)
+	}
+	if given["webhook-loss"] && f.webhook == "" {
+		return nil, errors.New("-webhook-loss is the share of webhooks that get lost, and without -webhook there are none")
+	}
+	opts, err := f.sim.options(getenv(f.api.keyVar))
+	if err != nil || f.webhook == "" {
+		return opts, err
+	}
+	hook := simserver.Webhook{URL: f.webhook, Secret: getenv(heygenSecretVar), Loss: float64(f.sim.loss)}
+	if hook.Secret == "" {
+		return nil, fmt.Errorf("-webhook: %w", unset(heygenSecretVar, whatSecret))
+	}
+	if u, err := url.Parse(hook.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("-webhook %q is not a URL like http://127.0.0.1:8089/", hook.URL)
+	}
+	return append(opts, simserver.WithWebhook(hook)), nil
+}
+
+// serveOn serves the backend and its page until ctx is done.
+func (e *env) serveOn(ctx context.Context, listener net.Listener, f *serveFlags, opts []simserver.Option) error {
+	var backend *simserver.Server
+	page := &timeline{}
+	also := func(simserver.Exchange) {}
+	if f.verbose {
+		also = e.logExchange()
+	}
+	backend = simserver.New(append(opts, page.watch(func() *simserver.Server { return backend }, also)...)...)
+	// An http.ServeMux would redirect to cleaned paths, which change ids.
+	either := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.EscapedPath(); p == "/" || p == "/events" {
+			page.ServeHTTP(w, r)
+			return
+		}
+		backend.ServeHTTP(w, r)
+	})
+	server := &http.Server{Handler: either, ErrorLog: log.New(cleanWriter{e}, "", 0), ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() {
 		backend.Close() // first, so that requests held in silence end
 		server.Close()
 	})
 	defer stop()
-	fmt.Fprintf(e.stdout, "listening on http://%s\n", listener.Addr())
-	if chosen.api == heygenAPI {
-		fmt.Fprint(e.stdout, heygenExamples("http://"+listener.Addr().String(), key != "", sim.autoCreate))
-	}
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		backend.Close()
-		return e.errorf("serve: %v", err)
-	}
+	base := "http://" + listener.Addr().String()
+	fmt.Fprintf(e.stdout, "listening on %s\npage:   %s/\n", base, base)
+	fmt.Fprint(e.stdout, f.api.examples(base, e.getenv(f.api.keyVar) != "", f.sim.autoCreate))
+	err := server.Serve(listener)
 	backend.Close() // waits until nothing is served any more
+	if !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
 	fmt.Fprintln(e.stdout, served(backend.Stats()))
-	return exitOK
+	return nil
 }
 
-// heygenExamples are commands that show the use of HeyGen's API at a URL. The key stays
-// in the environment, and off curl's command line.
-func heygenExamples(base string, withKey, anyID bool) string {
+// examples are commands that show the use of the API at a URL. The key stays in the
+// environment, and off curl's command line.
+func (a *api) examples(base string, withKey, anyID bool) string {
 	curl := "curl -s"
 	if withKey {
-		curl = `printf 'x-api-key: %s\n' "$` + heygenAPI.keyVar + `" | curl -s -H @-`
+		header := "x-api-key: %s"
+		if a == plainAPI {
+			header = "Authorization: Bearer %s"
+		}
+		curl = `printf '` + header + `\n' "$` + a.keyVar + `" | curl -s -H @-`
 	}
 	id, also := "job-1", "job-2"
 	if anyID {
 		id, also = "holiday", "wedding"
 	}
+	wait := "wait:   vt wait -url " + base + " " + id + " " + also + "\n"
+	if a == plainAPI {
+		return "create: " + curl + ` -d '{"duration":"20s"}' ` + base + "/jobs\n" +
+			"status: " + curl + " " + base + "/status/" + id + "\n" + wait
+	}
 	at := base + submitPath
 	return "submit: " + curl + ` -H 'Content-Type: application/json' -d '{"video":{"type":"url","url":"https://example.com/film.mp4"},"output_languages":["German","French"]}' ` + at + "\n" +
 		"status: " + curl + " " + at + "/" + id + "\n" +
 		"bulk:   " + curl + " '" + at + "/statuses?video_translation_ids=" + id + "," + also + "'\n" +
-		"wait:   vt wait -api heygen -url " + base + " " + id + " " + also + "\n"
+		strings.Replace(wait, "vt wait", "vt wait -api heygen", 1)
 }
 
 // logExchange returns a function that logs one request a line.
@@ -142,7 +189,7 @@ func (e *env) logExchange() func(simserver.Exchange) {
 	}
 }
 
-// served says in one line what a backend has done.
+// served is one line about what a backend has done.
 func served(s simserver.Stats) string {
 	line := fmt.Sprintf("stopped after %s: %d pending, %d completed, %d failed, %d jobs created",
 		count(s.Requests, "request"), s.Pending, s.Completed, s.Failed, s.Created)

@@ -18,12 +18,12 @@ type simulation struct {
 	failRate   rate
 	faults     faultList
 	seed       uint64
-	retryAfter time.Duration
+	retryAfter span
 	autoCreate bool
 	epoch      instant
 
 	loss       rate
-	lateResult time.Duration
+	lateResult span
 }
 
 // names of the flags that simulation adds.
@@ -33,22 +33,16 @@ var simulationFlags = []string{"duration", "fail-rate", "fault", "seed", "retry-
 var heygenFlags = []string{"webhook-loss", "late-result"}
 
 func (s *simulation) addFlags(fs *flag.FlagSet, where string) {
-	fs.Var(&s.duration, "duration", "how long jobs take: a `distribution`, one of 45s, uniform:5s-30s and\nlognormal:3m,0.5 (median, sigma)"+where)
+	fs.Var(&s.duration, "duration", "how long jobs take: a `distribution`, one of 45s, uniform:5s-30s and lognormal:3m,0.5 (half of the jobs take less than 3m; with a second number of 0.5, two jobs of three take 0.6 to 1.65 times that)"+where)
 	fs.Var(&s.failRate, "fail-rate", "the share of jobs that fail: a `rate`, 0.1 or 10%"+where+" (default 0)")
-	fs.Var(&s.faults, "fault", "what goes wrong: a `list` such as 503:0.1,drop:5%,latency=200ms. Rates for a\nstatus code, drop, reset, cut, silence, drip, garbage; and retry-after=2s\n(of 429 and 503), latency=, jitter=, drip-every=, limit=3 (faults in all).\nMay be repeated, and none ends what was said before"+where)
+	fs.Var(&s.faults, "fault", "what goes wrong: a `list` such as 503:0.1,drop:5%,latency=200ms. Rates for a status code, drop, reset, cut, silence, drip, garbage; and retry-after=2s (of 429 and 503), latency=, jitter=, drip-every=, limit=3 (faults in all). May be repeated, and none removes the earlier ones"+where)
 	fs.Uint64Var(&s.seed, "seed", s.seed, "what all chance follows from: a `number`"+where)
-	fs.DurationVar(&s.retryAfter, "retry-after", 0, "the Retry-After of answers about pending jobs, in whole seconds"+where+" (default none)")
-	fs.Var(&s.loss, "webhook-loss", "the share of webhook deliveries that get lost: a `rate`, 0.1 or 10%;\nwith -api heygen"+where+" (default 0)")
-	fs.DurationVar(&s.lateResult, "late-result", 0, "how long a completed job lacks its video_url; with -api heygen"+where+" (default 0)")
+	fs.Var(&s.retryAfter, "retry-after", "the Retry-After of answers about pending jobs: a `time`, in whole seconds"+where+" (default none)")
+	fs.Var(&s.loss, "webhook-loss", "the share of webhook deliveries that get lost: a `rate`, 0.1 or 10%; with -api heygen"+where+" (default 0)")
+	fs.Var(&s.lateResult, "late-result", "the `time` for which a completed job lacks its video_url; with -api heygen"+where+" (default 0)")
 }
 
 func (s *simulation) options(token string) ([]simserver.Option, error) {
-	if s.retryAfter < 0 {
-		return nil, fmt.Errorf("-retry-after %v is negative", s.retryAfter)
-	}
-	if s.lateResult < 0 {
-		return nil, fmt.Errorf("-late-result %v is negative", s.lateResult)
-	}
 	if err := s.faults.Validate(); err != nil {
 		return nil, fmt.Errorf("-fault: %v", strings.TrimPrefix(err.Error(), "simserver: "))
 	}
@@ -57,10 +51,10 @@ func (s *simulation) options(token string) ([]simserver.Option, error) {
 		simserver.WithDurations(s.duration.draw),
 		simserver.WithFailureRate(float64(s.failRate)),
 		simserver.WithFaults(s.faults.Faults),
-		simserver.WithRetryAfter(s.retryAfter),
+		simserver.WithRetryAfter(time.Duration(s.retryAfter)),
 		simserver.WithEpoch(s.epoch.Time),
 		simserver.WithToken(token),
-		simserver.WithLateResult(s.lateResult),
+		simserver.WithLateResult(time.Duration(s.lateResult)),
 	}
 	if s.autoCreate {
 		opts = append(opts, simserver.WithAutoCreate())
@@ -120,21 +114,10 @@ func (d *distribution) Set(text string) error {
 		}
 		d.draw = simserver.LogNormal(m, sigma)
 	default:
-		return fmt.Errorf("no distribution %q: know fixed, uniform, lognormal", kind)
+		return fmt.Errorf("no distribution %q: there are fixed, uniform, lognormal", kind)
 	}
 	d.text = text
 	return nil
-}
-
-func positive(s string) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		return 0, fmt.Errorf("%q is not a duration like 45s or 1h30m", s)
-	}
-	if d <= 0 {
-		return 0, fmt.Errorf("%v is not positive", d)
-	}
-	return d, nil
 }
 
 // A rate is a flag.Value from 0 to 1.
@@ -199,7 +182,7 @@ func (f *faultList) Set(text string) error {
 		}
 		code, err := strconv.Atoi(name)
 		if err != nil {
-			return fmt.Errorf("no fault %q: know drop, reset, cut, silence, drip, garbage and status codes", name)
+			return fmt.Errorf("no fault %q: there are drop, reset, cut, silence, drip, garbage and status codes", name)
 		}
 		if f.Status == nil {
 			f.Status = make(map[int]float64)
@@ -223,28 +206,9 @@ func (f *faultList) setting(name, value string) error {
 		"latency": &f.Latency, "jitter": &f.Jitter, "drip-every": &f.DripEvery, "retry-after": &f.RetryAfter,
 	}[name]
 	if at == nil {
-		return errors.New("know latency, jitter, drip-every, retry-after, limit")
+		return errors.New("there are latency, jitter, drip-every, retry-after, limit")
 	}
 	d, err := positive(value)
 	*at = d
 	return err
-}
-
-// An instant is a flag.Value: a time of day in RFC 3339.
-type instant struct{ time.Time }
-
-func (i *instant) String() string {
-	if i.IsZero() {
-		return ""
-	}
-	return i.Format(time.RFC3339Nano)
-}
-
-func (i *instant) Set(text string) error {
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return fmt.Errorf("%q is not a time like 2026-01-02T15:04:05Z", text)
-	}
-	i.Time = t
-	return nil
 }

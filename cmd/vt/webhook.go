@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,12 +16,11 @@ import (
 	"github.com/vtclient/vtclient/simserver"
 )
 
-// receive makes a handler reachable for webhook deliveries until stop is called. The
-// hook holds the URL for them.
-func receive(ctx context.Context, addr string, h http.Handler) (hook simserver.Webhook, stop func(), err error) {
+// listen makes a handler reachable at an address until stop is called.
+func listen(ctx context.Context, addr string, h http.Handler) (site, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
-		return hook, nil, err
+		return site{}, err
 	}
 	server := &http.Server{
 		Handler:           h,
@@ -35,13 +35,44 @@ func receive(ctx context.Context, addr string, h http.Handler) (hook simserver.W
 		server.Serve(listener) // returns http.ErrServerClosed
 	}()
 	transport := &http.Transport{}
-	stop = func() {
+	stop := func() {
 		server.Close()
-		listener.Close() // the server does not know it yet if Serve has not begun
+		listener.Close() // the server does not have it yet if Serve has not begun
 		<-gone
 		transport.CloseIdleConnections()
 	}
-	return simserver.Webhook{URL: "http://" + listener.Addr().String() + "/webhooks/heygen", Transport: transport}, stop, nil
+	return site{url: "http://" + listener.Addr().String(), transport: transport, stop: stop}, nil
+}
+
+// webhookPath is where vt wait takes webhooks; it takes them at any other path, too.
+const webhookPath = "/webhooks/heygen"
+
+// receiveWebhooks starts to receive webhooks for a wait. Those of a simulated backend are
+// signed with a secret of this run's own.
+func (w *waitRun) receiveWebhooks(ctx context.Context) error {
+	addr, secret := w.f.listen, w.getenv(heygenSecretVar)
+	if w.sim != nil {
+		secret = rand.Text()
+		if addr == "" {
+			addr = "127.0.0.1:0"
+		}
+	}
+	handler, err := w.board.webhook(secret, w.client.Hint)
+	if err != nil {
+		return err
+	}
+	at, err := w.listen(ctx, addr, handler)
+	if err != nil {
+		return err
+	}
+	w.cleanup = append(w.cleanup, at.stop)
+	url := at.url + webhookPath
+	if w.sim != nil {
+		w.board.hooks.lost = func() int { return w.sim.Stats().WebhooksLost }
+		w.sim.SetWebhook(simserver.Webhook{URL: url, Transport: at.transport, Secret: secret, Loss: float64(w.f.sim.loss)})
+	}
+	w.board.note(note{event: "listening", text: "receiving webhooks at " + url, url: url})
+	return nil
 }
 
 // languages are what the demonstration has its video translated into, a job each.
@@ -88,7 +119,7 @@ func submit(ctx context.Context, sim *simserver.Server, a *api, key string) ([]s
 const submitPath = "/v3/video-translations"
 
 // webhook returns the handler that takes the deliveries for a wait: it hints the client
-// and tells the board.
+// and marks the job.
 func (b *board) webhook(secret string, hint func(id string)) (http.Handler, error) {
 	verify, err := vtclient.VerifyHeyGen(secret)
 	if err != nil {
@@ -98,56 +129,57 @@ func (b *board) webhook(secret string, hint func(id string)) (http.Handler, erro
 	return &vtclient.Webhook{
 		Verify: verify,
 		Hint: func(id string) {
-			b.told(id)
+			b.hinted(id)
 			hint(id)
 		},
 		OnError: func(_ *http.Request, err error) { b.refused(err) },
 	}, nil
 }
 
-// Hooks is what is known about the webhooks of a wait.
+// Hooks are the webhooks of a wait, counted.
 type hooks struct {
 	arrived int // for jobs that are waited for
 	refused int
 	inARow  int // refused since the last that arrived
 
-	lost func() int // on the way to us; nil: nobody knows
+	lost func() int // on the way to us; nil: that is not known
 }
 
-// told notes that a delivery has said that a job is over.
-func (b *board) told(id string) {
+// hinted marks a job whose end a delivery has announced.
+func (b *board) hinted(id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	j := b.byID[id]
-	if j == nil || b.over { // a webhook tells of all jobs of an account
+	if j == nil || b.finalized { // webhooks announce all jobs of an account
 		return
 	}
 	b.hooks.arrived++
 	b.hooks.inARow = 0
+	b.page.mark(id, time.Now(), markArrived)
 	if j.ended.IsZero() {
-		j.told = true
-		b.out.told(j)
+		j.hinted = true
+		b.out.hinted(j)
 	}
 }
 
-// refused notes a delivery that was not believed.
+// refused counts a delivery that was refused.
 func (b *board) refused(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.over {
+	if b.finalized {
 		return
 	}
 	b.hooks.refused++
 	b.hooks.inARow++
 	if b.verbose || b.hooks.inARow == 1 {
-		b.out.note(note{event: "refused", text: "webhook refused: " + causeText("", err), err: err.Error()})
+		b.out.note(note{event: "refused", text: "webhook refused: " + b.causeText("", err), err: b.errorText(err)})
 	}
 }
 
-// webhookCounts is what a summary says of webhooks.
+// webhookCounts are the webhooks in a summary.
 type webhookCounts struct {
 	Arrived int `json:"arrived"` // for jobs that were waited for
-	Refused int `json:"refused"` // by a wrong signature, say
+	Refused int `json:"refused"` // for a wrong signature, mostly
 	Lost    int `json:"lost"`    // on purpose, by the simulated backend in this process
 }
 

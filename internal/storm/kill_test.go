@@ -19,7 +19,8 @@ type clientConfig struct {
 	URL, Token string
 	IDs        []string
 	StartedAt  time.Time
-	Halt       int // after so many results it takes no more, and waits to be killed; 0: never
+	Halt       int           // after so many results it takes no more, and waits to be killed; 0: never
+	Tolerance  time.Duration // of outages; 0: the default
 }
 
 // A result is what a client process says of a job that has ended.
@@ -35,7 +36,11 @@ func waitFor(cfg clientConfig) error {
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(1)
 	}()
+	if cfg.Tolerance == 0 {
+		cfg.Tolerance = 5 * time.Minute
+	}
 	client, err := vtclient.New(cfg.URL,
+		vtclient.WithOutageTolerance(cfg.Tolerance),
 		vtclient.WithHeader("X-Api-Key", cfg.Token),
 		vtclient.WithTimeout(time.Second),
 		vtclient.WithPolling(vtclient.NewAdaptive(50*time.Millisecond)),

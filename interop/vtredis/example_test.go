@@ -2,9 +2,12 @@ package vtredis_test
 
 import (
 	"context"
+	"errors"
 	"log"
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -51,3 +54,48 @@ func Example() {
 	})
 	// ... client.Wait as usual
 }
+
+// A replica of a service whose waits outlive it. Where a job was submitted, the service
+// calls Add.
+func ExampleQueue_Run() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) // leaves its jobs to others
+	defer stop()
+	rdb := redis.NewClient(&redis.Options{Addr: os.Getenv("REDIS_ADDR"), ContextTimeoutEnabled: true})
+	hostname, _ := os.Hostname()
+	learnt, err := vtredis.Load(ctx, rdb, "heygen:learnt", hostname, time.Second)
+	if err != nil {
+		log.Print(err) // it starts with what could be read
+	}
+	pause := vtredis.NewPause(rdb, "heygen:pause", nil)
+	client, err := vtclient.New("https://api.heygen.com",
+		vtclient.WithEndpoint(vtclient.HeyGenV3()),
+		vtclient.WithHeader("X-Api-Key", os.Getenv("HEYGEN_API_KEY")),
+		vtclient.WithPolling(learnt),
+		vtclient.WithLimiter(pause),
+		vtclient.WithTrace(pause.Trace()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	queue, err := vtredis.NewQueue(rdb, "heygen", vtredis.QueueOptions{
+		Learnt:  learnt,
+		OnError: func(err error) { log.Print(err) },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := queue.Add(ctx, vtclient.Job{ID: "tr_42", StartedAt: time.Now()}); err != nil {
+		log.Print(err)
+	}
+	err = queue.Run(ctx, client, func(ctx context.Context, st vtclient.Status, err error) error {
+		if errors.Is(err, vtclient.ErrOutage) {
+			return err // nothing is known of the job's end: wait again
+		}
+		return store(ctx, st, err)
+	})
+	if ctx.Err() == nil {
+		log.Fatal(err)
+	}
+}
+
+// store stands for a service's database. It does nothing where the end is known already.
+func store(context.Context, vtclient.Status, error) error { return nil }

@@ -1,15 +1,16 @@
 // Package vtredis lets the replicas of a service share, through Redis, what their
-// vtclients know: the ends of jobs ([Cache]), how long jobs take ([Learnt]), and
-// hints that a job has ended ([Publish], [Subscribe]).
+// vtclients know: the ends of jobs ([Cache]), how long jobs take ([Learnt]), the pauses
+// that the backend asks for ([Pause]), and hints that a job has ended ([Publish], [Subscribe]).
+// A [Queue] is the set of jobs to wait for itself, which outlives the replicas.
 //
 // The Redis client must have ContextTimeoutEnabled, so that a server that hangs
 // costs no more than the short time that vtclient gives to a cache:
 //
 //	rdb := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 //
-// Nothing here is needed for the right answer: where Redis is down or hangs, each
-// replica asks the backend itself, and the Cached callback of a
-// [vtclient.Trace] tells of it.
+// But for a Queue, nothing here is needed for the right answer: where Redis is down or
+// hangs, each replica asks the backend itself, and the Cached callback of a
+// [vtclient.Trace] tells of it. docs/scaling.md says when to take what.
 package vtredis
 
 import (
@@ -80,64 +81,6 @@ func (c *Cache) Set(ctx context.Context, key string, st vtclient.Status, ttl tim
 		return err
 	}
 	return c.rdb.Set(ctx, c.prefix+key, text, ttl).Err()
-}
-
-// A Learnt is a [vtclient.Adaptive] that knows what all replicas have learnt about
-// the durations of jobs. Make it the polling of one client:
-//
-//	learnt, err := vtredis.Load(ctx, rdb, "heygen:acme:learnt", hostname, time.Second)
-//	client, err := vtclient.New(url, vtclient.WithPolling(learnt))
-//	...
-//	defer learnt.Save(context.Background())
-type Learnt struct {
-	*vtclient.Adaptive
-	own           *vtclient.Adaptive // what this replica has seen itself, so that nothing counts twice
-	rdb           redis.Cmdable
-	hash, replica string
-}
-
-// Load returns what the replicas have saved in a Redis hash, one field for each, the
-// one named replica being the caller's own. requestCost is as for
-// [vtclient.NewAdaptive]. If Redis fails, or a field is unreadable, Load returns
-// the error and, all the same, a Learnt that knows what could be read.
-func Load(ctx context.Context, rdb redis.Cmdable, hash, replica string, requestCost time.Duration) (*Learnt, error) {
-	l := &Learnt{
-		Adaptive: vtclient.NewAdaptive(requestCost), own: vtclient.NewAdaptive(requestCost),
-		rdb: rdb, hash: hash, replica: replica,
-	}
-	fields, err := rdb.HGetAll(ctx, hash).Result()
-	if err != nil {
-		return l, err
-	}
-	var errs []error
-	for name, text := range fields {
-		theirs := vtclient.NewAdaptive(requestCost)
-		if name == replica {
-			theirs = l.own
-		}
-		if err := theirs.UnmarshalText([]byte(text)); err != nil {
-			errs = append(errs, fmt.Errorf("vtredis: field %q of %q: %w", name, hash, err))
-			continue
-		}
-		l.Merge(theirs)
-	}
-	return l, errors.Join(errs...)
-}
-
-// Learn implements [vtclient.Learner].
-func (l *Learnt) Learn(c vtclient.Completion) {
-	l.Adaptive.Learn(c)
-	l.own.Learn(c)
-}
-
-// Save stores what this replica has learnt. Call it before the process ends, and
-// from time to time.
-func (l *Learnt) Save(ctx context.Context) error {
-	text, err := l.own.MarshalText()
-	if err != nil {
-		return err
-	}
-	return l.rdb.HSet(ctx, l.hash, l.replica, text).Err()
 }
 
 // Publish tells all replicas that a job has ended. It is for the Hint of the one

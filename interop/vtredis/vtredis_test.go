@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"math"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,8 +19,10 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/leak"
 	"github.com/vtclient/vtclient/interop/vtredis"
 	"github.com/vtclient/vtclient/simserver"
 )
@@ -40,16 +40,26 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	if text := os.Getenv(roleEnv); text != "" {
+		if err := playRole(text); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	logging.Disable() // of what the Redis client logs while a server is away
+	leak.Main(m)
 }
 
 // A server is a redis-server on a port of its own.
 type server struct {
-	addr string
-	cmd  *exec.Cmd
+	addr, path string
+	args       []string
+	cmd        *exec.Cmd
+	ended      chan struct{}
 }
 
-func startRedis(t testing.TB) *server {
+// startRedis starts a server with further arguments. What it keeps on disk is in a folder of its own.
+func startRedis(t testing.TB, args ...string) *server {
 	t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -65,33 +75,51 @@ func startRedis(t testing.TB) *server {
 		}
 		addr := l.Addr().String()
 		l.Close()
-		s := &server{addr, exec.Command(path, "--port", strings.TrimPrefix(addr, "127.0.0.1:"), "--bind", "127.0.0.1",
-			"--save", "", "--appendonly", "no", "--dir", t.TempDir())}
-		if err := s.cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan struct{})
-		go func() { s.cmd.Wait(); close(ended) }()
+		s := &server{addr: addr, path: path, args: append([]string{"--port", strings.TrimPrefix(addr, "127.0.0.1:"), "--bind", "127.0.0.1",
+			"--save", "", "--dir", t.TempDir()}, args...)}
 		t.Cleanup(func() {
-			s.cmd.Process.Signal(syscall.SIGCONT)
-			s.cmd.Process.Kill()
-			<-ended
+			if s.cmd != nil {
+				s.cmd.Process.Signal(syscall.SIGCONT)
+				s.cmd.Process.Kill()
+				<-s.ended
+			}
 		})
-		rdb := redis.NewClient(&redis.Options{Addr: addr})
-		defer rdb.Close()
-		for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-			if rdb.Ping(t.Context()).Err() == nil {
-				return s
-			}
-			select {
-			case <-ended:
-				deadline = time.Time{}
-			default:
-			}
+		if s.start(t) {
+			return s
 		}
 	}
 	t.Fatal("redis-server does not start")
 	return nil
+}
+
+// start starts the server, anew if it has ended, and reports whether it answers.
+func (s *server) start(t testing.TB) bool {
+	t.Helper()
+	cmd, ended := exec.Command(s.path, s.args...), make(chan struct{})
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { cmd.Wait(); close(ended) }()
+	s.cmd, s.ended = cmd, ended
+	rdb := redis.NewClient(&redis.Options{Addr: s.addr})
+	defer rdb.Close()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if rdb.Ping(t.Context()).Err() == nil {
+			return true
+		}
+		select {
+		case <-ended:
+			return false
+		default:
+		}
+	}
+	return false
+}
+
+// stop ends the server as an operator does, and returns once it has ended.
+func (s *server) stop() {
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	<-s.ended
 }
 
 func (s *server) client(t testing.TB) *redis.Client {
@@ -263,42 +291,6 @@ func TestTwoProcessesShareWhatTheyKnow(t *testing.T) {
 		if r := runReplica(t, cfg); r.Jobs != len(ids) {
 			t.Errorf("replica %s knows %d jobs, want %d", name, r.Jobs, len(ids))
 		}
-	}
-}
-
-// What replicas have learnt adds up, and what is unreadable is named and left out.
-func TestLearntAddsUp(t *testing.T) {
-	s := startRedis(t)
-	rdb := s.client(t)
-	ctx := t.Context()
-	r := rand.New(rand.NewPCG(1, 1))
-	for _, name := range []string{"a", "b"} {
-		l, err := vtredis.Load(ctx, rdb, "h", name, time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 40 {
-			d := time.Duration(60e9 * math.Exp(0.2*r.NormFloat64()))
-			l.Learn(vtclient.Completion{PendingAt: d - time.Second, DoneBy: d})
-		}
-		if err := l.Save(ctx); err != nil {
-			t.Fatal(err)
-		}
-	}
-	rdb.HSet(ctx, "h", "bad", "garbage")
-	l, err := vtredis.Load(ctx, rdb, "h", "c", time.Second)
-	if err == nil || !strings.Contains(err.Error(), `"bad"`) {
-		t.Error(err)
-	}
-	if f := l.Explain(vtclient.Attempt{}); f.Jobs != 80 || f.Median < 50*time.Second || f.Median > 70*time.Second {
-		t.Errorf("%+v", f)
-	}
-	rdb.Close()
-	if l, err = vtredis.Load(ctx, rdb, "h", "c", time.Second); err == nil || l == nil {
-		t.Error(l, err)
-	}
-	if d, ok := l.Next(vtclient.Attempt{}); !ok || d <= 0 {
-		t.Error(d, ok)
 	}
 }
 
