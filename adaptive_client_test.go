@@ -46,15 +46,15 @@ func (m *meter) add(job int, x float64, requests int, delay float64) {
 	if job >= 200 {
 		w = 1
 	}
-	m.diff[w] += float64(requests)*m.c + delay - m.opt.of(x, m.c)
+	m.diff[w] += float64(requests)*m.c + delay - m.opt.Of(x, m.c)
 	m.jobs[w]++
 }
 
 func (m *meter) means() means {
 	return means{
 		m.requests / m.n, m.wait / m.n,
-		1 + (m.diff[0]+m.diff[1])/m.n/m.opt.cost,
-		1 + m.diff[1]/max(m.jobs[1], 1)/m.opt.cost,
+		1 + (m.diff[0]+m.diff[1])/m.n/m.opt.Cost,
+		1 + m.diff[1]/max(m.jobs[1], 1)/m.opt.Cost,
 	}
 }
 
@@ -131,7 +131,7 @@ func TestAdaptiveThroughClient(t *testing.T) {
 		xs := make([]time.Duration, *clientJobs)
 		mean := 0.0
 		for i := range xs {
-			xs[i] = time.Duration(test.d.draw(r) * 1e9)
+			xs[i] = time.Duration(test.d.Draw(r) * 1e9)
 			mean += xs[i].Seconds() / float64(len(xs))
 		}
 		// Those that wait overlap: about eight at a time.
@@ -142,7 +142,7 @@ func TestAdaptiveThroughClient(t *testing.T) {
 			follow(m)
 			f := m.means()
 			t.Logf("%-32s c=%gs %-26s %6.2f requests %7.2f s delay; ratio %.3f, from job 200 on %.3f (%v)",
-				test.d.name, test.c, how, f.requests, f.delay, f.ratio, f.late, time.Since(begin).Round(time.Millisecond))
+				test.d.Name, test.c, how, f.requests, f.delay, f.ratio, f.late, time.Since(begin).Round(time.Millisecond))
 			return f
 		}
 		loop := show("plain loop", func(m *meter) { byStrategy(m, xs) })
@@ -156,15 +156,15 @@ func TestAdaptiveThroughClient(t *testing.T) {
 		const noise = 0.09
 		agree := func(what string, got, want float64) {
 			if math.Abs(got-want) > noise {
-				t.Errorf("%s: %s: ratio %.3f, the plain loop's is %.3f", test.d.name, what, got, want)
+				t.Errorf("%s: %s: ratio %.3f, the plain loop's is %.3f", test.d.Name, what, got, want)
 			}
 		}
 		agree("StartedAt", whole.late, loop.late)
 		agree("StartedAt, overlapping", overlap.late, loop.late)
-		agree("plain Wait, less its first check", first.late-test.c/opt.cost, loop.late)
+		agree("plain Wait, less its first check", first.late-test.c/opt.Cost, loop.late)
 		for _, f := range []means{loop, whole, overlap} {
 			if f.late > 1.05+noise {
-				t.Errorf("%s: after 200 jobs the waiting cost is %.3f times the optimum", test.d.name, f.late)
+				t.Errorf("%s: after 200 jobs the waiting cost is %.3f times the optimum", test.d.Name, f.late)
 			}
 		}
 	}

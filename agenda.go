@@ -1,9 +1,6 @@
 package vtclient
 
-import (
-	"container/heap"
-	"time"
-)
+import "container/heap"
 
 // A lane is a class of polls that are due.
 type lane uint8
@@ -209,22 +206,6 @@ func (a *agenda) take() *entry {
 	}
 	return nil
 }
-
-// A pacer gives out the moments for requests that would otherwise come all at
-// once: burst of them at once, then one each gap (the virtual scheduling form of
-// the leaky bucket, as in ITU-T I.371's GCRA).
-type pacer struct{ tat int64 }
-
-func (p *pacer) next(now int64, burst int, gap int64) int64 {
-	p.tat = max(p.tat, now) + gap
-	return max(now, p.tat-int64(burst)*gap)
-}
-
-// firstPace is the gap between the first checks that one WaitAll makes once it
-// has made those that may be in flight at once: 500 a second. Polls that would
-// otherwise come back together after a pause come at the same pace, and last
-// polls before a deadline that many share at twice that.
-const firstPace = 2 * time.Millisecond
 
 // A pollHeap has the poll with the earliest key first.
 type pollHeap []*entry

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A Bulk says how a backend is asked for many jobs in one request. With it in
+// A Bulk describes how a backend is asked for many jobs in one request. With it in
 // an [Endpoint], the polls of Wait, Watch and WaitAll share requests: when one
 // is due, others ride along, those that are due next before the rest, and count
 // as polled. First checks wait 10 ms for others to join them. Status asks for one
@@ -18,7 +18,9 @@ import (
 // After a final error, such as a 404 of the bulk path, and after an answer that
 // Decode cannot read, the jobs are asked for one by one; the bulk path is tried
 // again after 15 s, and each time that it fails again after twice as long, up to
-// 10 min. Any other fault is one of all jobs of the request, which are asked for
+// 10 min. An answer larger than [WithMaxBody] allows makes the next requests ask for half
+// as many jobs, for 10 min. A page of an answer that settles no job is the last one
+// asked for. Any other fault is one of all jobs of the request, which are asked for
 // together again: it never turns one request into many.
 type Bulk struct {
 	// Path is the path below the base URL with {ids} in its query in the place
@@ -39,8 +41,8 @@ type Bulk struct {
 	// what it knows of Message and Progress. Body is for a job that has ended,
 	// the part of the answer that is to be its result; where Body is empty, or
 	// ResultMissing set, one single request brings it. A State other than the three known ones means
-	// that the answer does not settle this job, and is what to return of a job
-	// that the backend says it does not know. next is the token of the next page,
+	// that the answer does not settle this job, and is what to return for a job
+	// that the backend does not have. next is the token of the next page,
 	// empty on the last. As for [Endpoint].Decode, an error means that the answer
 	// is unreadable, and a.Body is reused.
 	Decode func(a Answer) (jobs []Status, next string, err error)

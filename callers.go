@@ -34,6 +34,13 @@ func (e *engine) awaitRoom(in *inbox) bool {
 	}
 }
 
+// open reports whether the caller of an inbox has not left.
+func (e *engine) open(in *inbox) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !in.closed
+}
+
 // take returns the inbox's next event, or nil if there is none. An inbox that
 // has room again gets back its turns, so that all of its polls go on.
 func (e *engine) take(in *inbox) *event {
@@ -141,20 +148,24 @@ func (e *engine) dropSome(in *inbox) (more bool) {
 }
 
 // conclude records what the end of a poll teaches. doneBy is the age at which
-// the job was seen to be over; 0: it was not. A wait that ends for any other
+// the job was seen to be over, well or failed; 0: it was not. A wait that ends for any other
 // reason is learnt as given up, and so as lasting longer than that. A caller
 // that waits for one job again and again, each time for a short while and
-// without StartedAt, so teaches many jobs where there is one: the client cannot
-// tell them apart.
+// without StartedAt, so teaches many jobs where there is one: to the client they
+// look alike.
 //
 // Only the first call for a poll counts: a completed job whose result is missing
 // was over when it was first seen so, and not when the result came.
-func (e *engine) conclude(en *entry, doneBy time.Duration, now int64) {
+func (e *engine) conclude(en *entry, doneBy time.Duration, failed bool, now int64) {
 	if e.learner == nil || en.taught {
 		return
 	}
 	en.taught = true
-	e.completions.end(en.ticket, en.completion(doneBy), doneBy > 0 && en.seen, now)
+	c := en.completion(doneBy)
+	if c != nil {
+		c.Failed = failed
+	}
+	e.completions.end(en.ticket, c, doneBy > 0 && en.seen, now)
 }
 
 // teach calls the Learner with at most limit completions, and reports whether

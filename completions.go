@@ -2,11 +2,11 @@ package vtclient
 
 import "time"
 
-// completions hold what a Learner is to be told, in the order in which the jobs
+// completions hold what a Learner is to learn, in the order in which the jobs
 // began to be waited for, and not in that in which they ended. Of jobs that run
-// at the same time the short ones end first: a Learner that is told of the ends
-// as they come takes all for short at first, and for long in the end, and one
-// that forgets remembers only the long.
+// at the same time the short ones end first: a Learner that gets the ends as they
+// come takes all for short at first, and for long in the end, and one that forgets
+// remembers only the long.
 //
 // A job holds up those after it until it has been waited for overdue times as
 // long as any job that has ended, or holds up maxHeld of them. It is then
@@ -38,8 +38,8 @@ func (o *completions) begin(p *poll, now int64) (number uint32) {
 	return o.first + uint32(len(o.order)-1)
 }
 
-// end records the end of the poll with that number. c is nil where nothing is
-// to be learnt from it, and done says that the job was seen to end.
+// end records the end of the poll with that number. c is nil where nothing is to be
+// learnt from it, and done is true if the job was seen pending and then seen to end.
 func (o *completions) end(number uint32, c *Completion, done bool, now int64) {
 	if i := number - o.first; i < uint32(len(o.order)) {
 		if done {
@@ -86,4 +86,15 @@ func (o *completions) next() (c Completion, ok bool) {
 		o.ready = nil
 	}
 	return c, true
+}
+
+// completion returns what the end of the job teaches, or nil. doneBy is the age
+// at which the job was seen to be over; 0: it was not. Nothing is learnt from a
+// job that was over at the first look with no start known: that is no measure
+// of how long it took.
+func (p *poll) completion(doneBy time.Duration) *Completion {
+	if p.seen || doneBy > 0 && p.known {
+		return &Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}
+	}
+	return nil
 }

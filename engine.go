@@ -2,7 +2,6 @@ package vtclient
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -13,7 +12,6 @@ import (
 // poll and is gone with the last; between exchanges it has no goroutine.
 type engine struct {
 	c       *Client
-	most    int // exchanges under way
 	bounds  bounds
 	foreign bool // the caller's own code runs between exchanges
 
@@ -24,8 +22,7 @@ type engine struct {
 	starting bool // a goroutine that has not begun an exchange yet
 	timer    *time.Timer
 	armed    int64 // when the timer fires
-	single   class
-	bulk     class
+	pace     pacing
 	sharing  sharing
 
 	learner     Learner // nil: the polling does not learn
@@ -44,16 +41,9 @@ type entry struct {
 	lane      lane               // while queued
 }
 
-// A class is what the polls of single waits share, and those of WaitAlls: a
-// single wait is not held to the pace of those in bulk.
-type class struct {
-	deadlines crowd // of which the last polls are yet to be made
-	returns   crowd // of the polls that come back after a refusal or a pause
-	last      pacer // of last polls
-}
-
 func (e *engine) init(c *Client, most int) {
-	e.c, e.most = c, most
+	e.c = c
+	e.pace = pacing{most: most, timeout: c.timeout, latency: &c.latency}
 	e.bounds = bounds{c.outageTolerance, c.maxRetryAfter, c.timeout}
 	e.learner, _ = c.polling.(Learner)
 	e.foreign = len(c.traces) > 0 || !quick(c.polling) || !quick(c.retry)
@@ -72,14 +62,6 @@ func quick(b Backoff) bool {
 		return true
 	}
 	return false
-}
-
-// classOf returns the class of a poll: single if one of its subscribers is.
-func (e *engine) classOf(en *entry) *class {
-	if en.hasSingle() {
-		return &e.single
-	}
-	return &e.bulk
 }
 
 func (en *entry) hasSingle() bool {
@@ -187,9 +169,9 @@ func (e *engine) subscribe(en *entry, in *inbox, now, at int64, own bool) {
 	if en.deadlines == nil {
 		en.deadlines = new(deadlines)
 	}
-	crowd := &e.bulk.deadlines
+	crowd := &e.pace.bulk.deadlines
 	if in.single {
-		crowd = &e.single.deadlines
+		crowd = &e.pace.single.deadlines
 	}
 	s.deadline = &deadline{at: at, crowd: crowd, sub: s}
 	en.deadlines.add(now, s.deadline, own)
@@ -211,7 +193,7 @@ func (e *engine) unsubscribe(s *subscription) {
 func (e *engine) drop(s *subscription, now int64) {
 	en := s.entry
 	if e.unsubscribe(s); en.subs == nil {
-		e.conclude(en, 0, now)
+		e.conclude(en, 0, false, now)
 		e.end(en)
 		return
 	}
@@ -232,7 +214,7 @@ func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration
 // deliver ends a poll with an event. doneBy is the age at which the job was seen to
 // be over; 0: it was not.
 func (e *engine) deliver(en *entry, ev *event, doneBy time.Duration, now int64) {
-	e.conclude(en, doneBy, now)
+	e.conclude(en, doneBy, ev.status.State == StateFailed, now)
 	for s := range en.subscriptions {
 		e.unsubscribe(s)
 		s.to.put(ev)
@@ -255,7 +237,7 @@ func (e *engine) end(en *entry) {
 			e.timer = nil
 		}
 		e.agenda.heap = nil
-		e.single.returns, e.bulk.returns = nil, nil
+		e.pace.single.returns, e.pace.bulk.returns = nil, nil
 	}
 }
 
@@ -282,42 +264,7 @@ func (e *engine) lastPoll(en *entry, now, next int64) int64 {
 	if en.deadlines == nil {
 		return never
 	}
-	return en.deadlines.lastPoll(now, next, &en.poll, e.lead(), e.lastPace(now))
-}
-
-// lead is the time that an answer takes, as far as that is known.
-func (e *engine) lead() time.Duration {
-	lead := firstLead
-	if d, ok := e.c.latency.bound(); ok {
-		lead = d + lastLead
-	}
-	return min(lead, e.c.timeout)
-}
-
-func (e *engine) lastPace(now int64) lastPace {
-	typical, _ := e.c.latency.bound()
-	share := int64(e.share(now))
-	return lastPace{
-		usual: max(1, int64(firstPace)/share),
-		least: max(1, max(int64(firstPace)/2, int64(typical)/int64(e.most))/share),
-	}
-}
-
-// returnAt returns what to add to a time at which a poll comes back, so that those
-// that come back at about the same time come at the pace of first checks. counted
-// reports that the poll is among them already.
-func (e *engine) returnAt(en *entry, now, t int64, counted bool) (spread int64) {
-	r := &e.classOf(en).returns
-	if len(*r) > 64 {
-		r.forget(now)
-	}
-	n := int64(0)
-	if counted {
-		n = rand.Int64N(int64(max(1, r.add(t, 0))))
-	} else {
-		n = int64(r.add(t, 1))
-	}
-	return n * int64(firstPace) / int64(e.share(now))
+	return en.deadlines.lastPoll(now, next, &en.poll, e.pace.lead(), e.pace.lastPace(e.share(now)))
 }
 
 // atOnce bounds the polls that are looked at while the lock is held.
@@ -334,7 +281,7 @@ func (e *engine) dispatch(now int64) {
 		}
 		e.attend(en, now)
 	}
-	if !e.starting && e.underWay < e.most && e.agenda.due() {
+	if !e.starting && e.underWay < e.pace.most && e.agenda.due() {
 		e.starting = true
 		go (&trip{e: e}).work()
 	}
@@ -380,7 +327,7 @@ func (e *engine) attend(en *entry, now int64) {
 			s.to.put(ev)
 		}
 		if en.subs == nil {
-			e.conclude(en, 0, now)
+			e.conclude(en, 0, false, now)
 			e.end(en)
 			return
 		}
@@ -425,43 +372,16 @@ func (e *engine) next(now int64, budget *int) *entry {
 		case wait > 0:
 			// More slowly than otherwise: the server has just had too much.
 			until := e.c.holdUntil.Load()
-			spread := 4 * e.returnAt(en, now, until, en.floor == until) % (int64(wait) + 1)
+			spread := 4 * e.pace.returnAt(en, now, until, en.floor == until, e.share(now)) % (int64(wait) + 1)
 			en.postpone(now, until, later(until, time.Duration(spread)))
 		default:
-			if e.place(en, now) {
+			if e.pace.place(en, now, e.share(now)) {
 				return en
 			}
 		}
 		e.plan(en, now)
 	}
 	return nil
-}
-
-// place reports whether a poll whose turn has come may begin now, by the pace of first
-// checks and that of last polls. If not, it is due later.
-func (e *engine) place(en *entry, now int64) bool {
-	at := now
-	switch in := en.subs.to; {
-	case en.placed:
-	case en.lane == laneRest && in.pace != nil && en.untried():
-		at = e.firstCheck(in, now)
-	case en.lane == laneLast:
-		if dl := en.deadlines.unserved.first(); dl != nil {
-			at = e.classOf(en).last.next(now, 1, dl.gap(now, dl.at-int64(e.lead()), e.lastPace(now)))
-		}
-	}
-	if en.placed = true; at > now {
-		en.next = at
-		return false
-	}
-	return true
-}
-
-// firstCheck takes a place in the pace of a WaitAll's first checks. It is requests
-// that are paced: where jobs share one, as many times more jobs.
-func (e *engine) firstCheck(in *inbox, now int64) int64 {
-	share := e.share(now)
-	return in.pace.next(now, e.most*share, max(1, int64(firstPace)/int64(share)))
 }
 
 // hint makes a poll due whose exchange begins after now.

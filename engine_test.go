@@ -600,6 +600,28 @@ func TestASlowCacheDoesNotSlowDownTheFeeding(t *testing.T) {
 	})
 }
 
+// A sequence hears at its next yield that the loop was left, with a slow cache, too.
+func TestASequenceWithASlowCacheIsEndedAtItsNextYield(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for range 20 {
+			c, _ := startFake(t, always(completed), WithCache(slowCache{5 * time.Millisecond}))
+			yields := 0
+			for range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+				for yield(Job{ID: "a"}) {
+					yields++
+					time.Sleep(time.Second)
+				}
+			}) {
+				break
+			}
+			time.Sleep(10 * time.Second)
+			if yields > 2 {
+				t.Fatalf("%d jobs were taken", yields)
+			}
+		}
+	})
+}
+
 // Refusals of the limiter end a wait by its name, and not as an outage of the backend.
 func TestALimiterThatRefusesIsNamed(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -133,9 +133,6 @@ func (p *poll) faults() int {
 // just not settled it, or cannot bring what it lacks.
 func (p *poll) solo() bool { return p.soloPolls > 0 || p.missing != nil }
 
-// idle reports whether the next exchange is yet to become due.
-func (p *poll) idle() bool { return p.phase == waiting }
-
 // learn takes in what a caller knows of the job. start is never if that is not
 // known.
 func (p *poll) learn(start int64, expected time.Duration) {
@@ -354,37 +351,6 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 	}
 }
 
-// askSolo plans a single exchange for a job that a shared one did not settle.
-// at is the place of the poll in the pace of such exchanges; pause is what the
-// server asked for.
-func (p *poll) askSolo(now, at int64, requests, made int, pause time.Duration, answers uint8) {
-	p.phase = waiting
-	p.requests += int32(requests)
-	p.number += int32(made)
-	p.hinted, p.hintedNew = p.hinted || p.hintedNew, false
-	p.soloPolls = answers
-	p.floor = 0
-	p.next = max(at, p.started+int64(pollFloor))
-	if pause > 0 {
-		p.floor = later(now, pause)
-		p.next = max(p.next, p.floor)
-	}
-	if p.trouble != nil {
-		p.trouble.resume(max(now, p.floor), p.next, never)
-	}
-}
-
-// completion returns what the end of the job teaches, or nil. doneBy is the age
-// at which the job was seen to be over; 0: it was not. Nothing is learnt from a
-// job that was over at the first look with no start known: that is no measure
-// of how long it took.
-func (p *poll) completion(doneBy time.Duration) *Completion {
-	if p.seen || doneBy > 0 && p.known {
-		return &Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}
-	}
-	return nil
-}
-
 // event returns what the subscribers get when the wait ends for a reason. out is
 // the outcome that brought it, or nil; cause is that of timeUp; pause is how
 // long the client is held, for heldTooLong.
@@ -442,16 +408,4 @@ func (p *poll) last(w wall) Status {
 		JobID: p.id, State: StatePending, Message: p.message, Progress: p.progress,
 		CheckedAt: w.at(p.checkedAt), ResultMissing: p.missing != nil,
 	}
-}
-
-// errHeld reports that a 429 holds the client for longer than WithMaxRetryAfter
-// allows.
-func errHeld(left, bound time.Duration) error {
-	return fmt.Errorf("%w: a 429 holds all requests of this client for another %v, and the bound is %v",
-		ErrRetryAfter, left.Round(time.Second), bound)
-}
-
-// errTooLong reports that the server asks for a longer pause than WithMaxRetryAfter allows.
-func errTooLong(bound time.Duration) error {
-	return fmt.Errorf("%w: the bound is %v", ErrRetryAfter, bound)
 }

@@ -1344,7 +1344,7 @@ func TestLearnerIsTold(t *testing.T) {
 		want   []Completion
 	}{
 		{"the interval in which the job ended", doneAt(25 * s), 0, 0, nil, []Completion{{PendingAt: 20 * s, DoneBy: 30 * s}}},
-		{"that of a failed job alike", inTurn(pending, fakeReply{state: "error"}), 0, 0, nil, []Completion{{DoneBy: 10 * s}}},
+		{"that of a failed job alike", inTurn(pending, fakeReply{state: "error"}), 0, 0, nil, []Completion{{DoneBy: 10 * s, Failed: true}}},
 		{"ages, where the start is known", doneAt(9 * s), 0, 0, []WaitOption{StartedAt(time.Date(1999, 12, 31, 23, 59, 56, 0, time.UTC)), Expect(time.Minute)},
 			[]Completion{{PendingAt: 10 * s, DoneBy: 20 * s, Expected: time.Minute}}},
 		{"times at which a pending answer was asked for and the last one came", func(_ string, n int, _ time.Duration) fakeReply {

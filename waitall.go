@@ -37,7 +37,7 @@ const (
 // each job that has not ended is yielded with a *WaitError, in the order in
 // which they were given; a sequence that then gives no further job for 100 ms,
 // or has been waited for during 1 s in all, is not waited for. Leaving the loop
-// stops everything that it started; the sequence is told so at its next yield.
+// stops everything that it started; the sequence ends at its next yield.
 //
 // Of the options, StartedAt and Expect hold for jobs that bring none of their
 // own, and the callbacks are called for all jobs, one at a time.
@@ -67,8 +67,8 @@ func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOp
 	}
 }
 
-// A feedEnd says how the reading of a sequence ended: what it did there that
-// ends a goroutine is done again on the caller's, as iter.Pull does.
+// A feedEnd is how the reading of a sequence ended: a panic of it, or an end of the
+// goroutine within it, is done again on the caller's goroutine, as iter.Pull does.
 type feedEnd struct {
 	panicked any
 	goexit   bool // also where it panicked
@@ -161,6 +161,9 @@ type lookups struct {
 
 // begin begins to look up a job. It reports false if the inbox is closed.
 func (ls *lookups) begin(l *lookup, in *inbox) bool {
+	if !l.c.engine.open(in) {
+		return false
+	}
 	l.done = make(chan struct{})
 	go func() {
 		defer close(l.done)

@@ -2,6 +2,7 @@ package vtclient_test
 
 import (
 	"math/rand/v2"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,7 +52,7 @@ func followHinted(t *testing.T, d dist, c float64, seed uint64, teach, measure, 
 				told.Loss = 1
 				sim.SetWebhook(told)
 			}
-			x := time.Duration(d.draw(r) * 1e9)
+			x := time.Duration(d.Draw(r) * 1e9)
 			hinted = false
 			start := time.Now()
 			id := sim.Create(simserver.Job{Duration: x})
@@ -70,12 +71,12 @@ func followHinted(t *testing.T, d dist, c float64, seed uint64, teach, measure, 
 				t.Error("a delivery has arrived that was to be lost")
 			default:
 				w := min((k+50)/100, 2)
-				diff[w] += float64(n)*c + delay.Seconds() - opt.of(x.Seconds(), c)
+				diff[w] += float64(n)*c + delay.Seconds() - opt.Of(x.Seconds(), c)
 				jobs[w]++
 			}
 		}
 		for w := range diff {
-			f.after[w] = 1 + diff[w]/float64(max(jobs[w], 1))/opt.cost
+			f.after[w] = 1 + diff[w]/float64(max(jobs[w], 1))/opt.Cost
 		}
 	})
 	return f
@@ -92,7 +93,7 @@ func followHinted(t *testing.T, d dist, c float64, seed uint64, teach, measure, 
 func TestWebhookFigures(t *testing.T) {
 	noRace(t)
 	replicas := uint64(3)
-	if long {
+	if os.Getenv("VTCLIENT_FIGURES") != "" {
 		replicas = 20
 	}
 	d := lognormal("log-normal, median 3 min, σ 0.3", 180, .3)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // contextCause describes why ctx is done: it matches ctx.Err() and, where the
@@ -73,3 +74,15 @@ func (e *foreignError) Is(target error) bool {
 }
 
 func (e *foreignError) As(target any) bool { return e.typed && errors.As(e.err, target) }
+
+// errHeld reports that a 429 holds the client for longer than WithMaxRetryAfter
+// allows.
+func errHeld(left, bound time.Duration) error {
+	return fmt.Errorf("%w: a 429 holds all requests of this client for another %v, and the bound is %v",
+		ErrRetryAfter, left.Round(time.Second), bound)
+}
+
+// errTooLong reports that the server asks for a longer pause than WithMaxRetryAfter allows.
+func errTooLong(bound time.Duration) error {
+	return fmt.Errorf("%w: the bound is %v", ErrRetryAfter, bound)
+}

@@ -107,6 +107,7 @@ func TestLearnReadsWhatAnEditorLeaves(t *testing.T) {
 		"CRLF":            strings.ReplaceAll(learntState, "\n", "\r\n"),
 		"byte order mark": "\ufeff" + learntState,
 		"both":            "\ufeff" + strings.ReplaceAll(learntState, "\n", "\r\n"),
+		"a damaged line":  learntState + "p one two three\n",
 	} {
 		file := filepath.Join(t.TempDir(), "learnt")
 		if err := os.WriteFile(file, []byte(content), 0o640); err != nil {
@@ -115,6 +116,9 @@ func TestLearnReadsWhatAnEditorLeaves(t *testing.T) {
 		r := waitLearning(t, file)
 		wantCode(t, r, exitOK)
 		text, err := os.ReadFile(file)
+		if left := strings.Contains(r.stderr, "left out"); left != (name == "a damaged line") {
+			t.Errorf("%s: said %q", name, r.stderr)
+		}
 		if want := min(1, len(strings.TrimSpace(content)))*2 + 1; err != nil || strings.Count(string(text), "\np ") != want {
 			t.Errorf("%s: %d jobs, want %d: %v, %s", name, strings.Count(string(text), "\np "), want, err, text)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -145,6 +146,10 @@ func (w *waitRun) polling(ctx context.Context) ([]vtclient.Option, error) {
 		if err == nil {
 			w.cleanup = append(w.cleanup, file.discard)
 			err = file.teach(w.cadence, content)
+		}
+		if errors.Is(err, vtclient.ErrStateIncomplete) { // the rest of it serves
+			w.errorf("wait: -learn: %v", err)
+			err = nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("-learn: %w", err)

@@ -60,7 +60,9 @@ func (l *Learnt) merge(to *vtclient.Adaptive, fields map[string]string) error {
 		theirs := vtclient.NewAdaptive(l.requestCost)
 		if err := theirs.UnmarshalText([]byte(text)); err != nil {
 			errs = append(errs, l.unreadable(name, err))
-			continue
+			if !errors.Is(err, vtclient.ErrStateIncomplete) {
+				continue
+			}
 		}
 		to.Merge(theirs)
 	}

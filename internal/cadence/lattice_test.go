@@ -1,0 +1,128 @@
+package cadence
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/vtclient/vtclient/internal/yardstick"
+)
+
+// taught returns a player that has waited for n jobs.
+func taught(d yardstick.Dist, c float64, n int, seed uint64) *player {
+	p, r := newPlayer(c, seed), rand.New(rand.NewPCG(seed, 3))
+	for range n {
+		p.run(d.Draw(r), polled, r)
+	}
+	return p
+}
+
+// Where jobs end on ticks only, polls come just behind them after some tens of jobs.
+func TestLatticesAreFound(t *testing.T) {
+	noRace(t)
+	for _, d := range []yardstick.Dist{
+		yardstick.Lattice("multiples of 5 s, found", 5, .05, yardstick.LogNormal("", 60, .5)),
+		yardstick.Lattice("multiples of 60 s, found", 60, .3, yardstick.LogNormal("", 300, .5)),
+		yardstick.Lattice("multiples of 30 s, found", 30, .1, yardstick.Weibull("", 1, 200)),
+	} {
+		const c, replicas, jobs = .5, 3, 100
+		opt, excess, blind := yardstick.Solve(d, c), 0.0, 0.0
+		for k := range uint64(replicas) {
+			for _, sees := range []bool{true, false} {
+				p, r := taught(d, c, 150, k), rand.New(rand.NewPCG(k, 4))
+				if !sees {
+					p.learner.models[Plain].lattices = nil
+					p.schedule = nil
+				}
+				for range jobs {
+					x := d.Draw(r)
+					v := (p.run(x, polled, r) - opt.Of(x, c)) / jobs / replicas / opt.Cost
+					if sees {
+						excess += v
+					} else {
+						blind += v
+					}
+				}
+			}
+		}
+		if excess > .6 || excess > .8*blind {
+			t.Errorf("%s: %.2f above the optimum, and %.2f if the lattice is not seen", d.Name, excess, blind)
+		}
+	}
+}
+
+func TestNoLatticeIsFoundWhereThereIsNone(t *testing.T) {
+	for _, d := range []yardstick.Dist{yardstick.LogNormal("", 180, .3), yardstick.Weibull("", 1, 600), yardstick.Uniform("", 5, 30)} {
+		for _, l := range taught(d, .5, 300, 2).learner.models[Plain].lattices.likely() {
+			t.Errorf("multiples of %v s have the probability %.3f", l.period, l.weight)
+		}
+	}
+}
+
+// Durations that leave a lattice are followed, though polls behind the ticks show little.
+func TestLatticesAreGivenUp(t *testing.T) {
+	noRace(t)
+	d := yardstick.LogNormal("log-normal 3 min .5", 180, .5)
+	table := &table{}
+	table.add("", regime(yardstick.Lattice("", 30, .1, d), d, .5, 4))
+	for w, most := range []float64{1.8, 1.25, 1.12} {
+		if m, _ := table.mean(w); m > most {
+			t.Errorf("span %d after the change: %.3f times the optimum, more than %v", w, m, most)
+		}
+	}
+}
+
+// With a lattice a distribution has all of its mass between a tick and late after it,
+// as much as it had nearer to that tick than to others.
+func TestTicksHaveTheMassAroundThem(t *testing.T) {
+	cdf := func(age float64) float64 { return 1 - math.Exp(-age/40) }
+	at := func(age float64) float64 { return tickAt(10, age, cdf).cdf(.5) }
+	for _, tt := range []struct {
+		rule      string
+		age, want float64
+	}{
+		{"nothing before the first tick", 9.9, 0},
+		{"half of the first at half the time", 10.25, cdf(13.5) / 2},
+		{"all of the first", 10.5, cdf(13.5)},
+		{"nothing between ticks", 19.9, cdf(13.5)},
+		{"a later one", 30.5, cdf(33.5)},
+		{"half of it", 30.25, (cdf(23.5) + cdf(33.5)) / 2},
+		{"all in the end", math.Inf(1), 1},
+	} {
+		near(t, tt.rule, at(tt.age), tt.want, 1e-12)
+	}
+	ages, p := withLattices([]lattice{{10, .5, .75}}, []float64{0, 1, 7, 100, 2000}, cdf)
+	sum := 0.0
+	for j, v := range p {
+		sum += v
+		near(t, "the mixture", sum, .25*cdf(ages[j+1])+.75*at(ages[j+1]), 1e-9)
+	}
+}
+
+// The weights are those of Bayes' rule, a little flowing back.
+func TestLatticesAreWeighedByBayesRule(t *testing.T) {
+	cdf := func(age float64) float64 { return 1 - math.Exp(-age/40) }
+	l, r := newLattices(), rand.New(rand.NewPCG(5, 5))
+	for range 30 {
+		s := sampleOf(40*r.Float64(), 0, 1)
+		s.Hi = s.Lo + 20*r.Float64()
+		before, total, none := *l, 0.0, 1.0
+		var want lattices
+		for i, period := range periods {
+			for j, late := range lates {
+				late = 0.02 + late*period
+				given := tickAt(period, s.Hi, cdf).cdf(late) - tickAt(period, s.Lo, cdf).cdf(late)
+				want[i][j] = before[i][j] * (.99*given + .01*(cdf(s.Hi)-cdf(s.Lo)))
+				total += want[i][j]
+				none -= before[i][j]
+			}
+		}
+		total += none * (cdf(s.Hi) - cdf(s.Lo))
+		l.judge(s, cdf)
+		for i := range want {
+			for j := range want[i] {
+				near(t, "a weight", l[i][j], .999*want[i][j]/total+.001*.1/float64(numLattices), 1e-12)
+			}
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package cadence
+
+import "math"
+
+const (
+	// sharedUntil is how many jobs without an estimate it takes until those
+	// with one no longer teach the plain distribution; sharedWeight is what
+	// they count until then.
+	sharedUntil  = 20
+	sharedWeight = 0.25
+	// failedWeight is what a failed job counts: as much as others, but failures in a
+	// row are no evidence that jobs have become shorter.
+	failedWeight = 0.99
+	// exactShare of the age is how late a hint is at most, and how exact a duration
+	// counts for that the backend reports.
+	exactShare = 1e-3
+	// maxAge bounds finite ages and ratios. 292 years, the longest time.Duration,
+	// are less in seconds.
+	maxAge = 1e10
+)
+
+// A Job is a completion in seconds: the duration lies in (Pending, Done].
+type Job struct {
+	Pending, Done float64 // Done is +Inf for a wait that was given up
+	Expected      float64 // the caller's estimate; 0: none
+	Hinted        bool    // Done is close to the truth
+	Exact         bool    // Done is the duration itself
+	Failed        bool
+}
+
+// sample returns what a job teaches, its ages being in units of unit seconds.
+func (j Job) sample(unit float64) Sample {
+	s := Sample{Lo: j.Pending, Hi: j.Done, Weight: 1}
+	switch {
+	case math.IsInf(j.Done, 1):
+	case j.Exact: // it may have been seen pending after its end
+		s.Lo = s.Hi * (1 - exactShare)
+	case j.Hinted:
+		s.Lo = max(s.Lo, s.Hi*(1-exactShare))
+	}
+	if j.Failed {
+		s.Weight = failedWeight
+	}
+	s.Lo /= unit
+	s.Hi /= unit
+	s.clamp()
+	return s
+}
+
+// clamp brings a sample into the domain in which all operations stay: 0 ≤ Lo ≤ Hi, the
+// finite ones up to maxAge.
+func (s *Sample) clamp() {
+	s.Lo = min(s.Lo, maxAge)
+	if s.Hi > maxAge {
+		s.Hi = math.Inf(1)
+	}
+}
+
+// A Kind is what a model is about.
+type Kind int
+
+const (
+	Plain Kind = iota // durations in seconds, of jobs without an estimate
+	Ratio             // ratios of durations to estimates
+)
+
+// A Learner holds what is known of the jobs of one backend: a model of each kind, and
+// how well hints come. Its zero value has learnt nothing; its methods are not safe for
+// concurrent use.
+type Learner struct {
+	models [2]*Model // nil: not needed so far
+	hints  Hints
+	own    int     // jobs without an estimate, up to sharedUntil
+	priced float64 // Worth when CountHint last reported a change
+}
+
+// Worth returns how much dearer hints make a request.
+func (l *Learner) Worth() float64 { return l.hints.Worth() }
+
+// ExpectHints makes hints count in full: they come to a client.
+func (l *Learner) ExpectHints() { l.hints.Live = true }
+
+// Model returns the model of a kind.
+func (l *Learner) Model(k Kind) *Model {
+	if l.models[k] == nil {
+		l.models[k] = NewModel(k)
+	}
+	return l.models[k]
+}
+
+// CountHint learns whether a hint came for a job that has ended. It reports
+// whether the price of a request has changed by so much that all schedules are out
+// of date: that must not wait for the next estimate, as each job counts when
+// hints cease.
+func (l *Learner) CountHint(hinted bool) bool {
+	l.hints.Count(hinted)
+	w := l.Worth()
+	if w <= 1.2*l.priced && l.priced <= 1.2*w {
+		return false
+	}
+	l.priced = w
+	return true
+}
+
+// Learn takes the duration of one job into account. It reports of which kinds the
+// schedules are out of date. A job that failed at the first look teaches nothing: it
+// never began.
+func (l *Learner) Learn(j Job) (changed [2]bool) {
+	if j.Failed && j.Pending == 0 {
+		return changed
+	}
+	s := j.sample(1)
+	if j.Expected <= 0 {
+		l.own = min(l.own+1, sharedUntil)
+		changed[Plain] = l.Model(Plain).Learn(s)
+		return changed
+	}
+	// Until there are enough jobs without an estimate, those with one are the
+	// best there is to learn from about durations as such.
+	if l.own < sharedUntil {
+		s.Weight = sharedWeight
+		if lo := min(j.Expected*l.Model(Ratio).Surely(), maxAge); lo < s.Hi {
+			s.Lo = max(s.Lo, lo)
+		}
+		changed[Plain] = l.Model(Plain).Learn(s)
+	}
+	changed[Ratio] = l.Model(Ratio).Learn(j.sample(j.Expected))
+	return changed
+}
+
+// State returns what l has learnt; the samples are l's own.
+func (l *Learner) State() State {
+	st := State{Hints: l.hints}
+	for k, m := range l.models {
+		if m != nil {
+			st.Samples[k] = m.samples
+		}
+	}
+	return st
+}
+
+// Restore replaces what l has learnt.
+func (l *Learner) Restore(st State) {
+	*l = Learner{hints: st.Hints}
+	l.priced = l.Worth()
+	for k, samples := range st.Samples {
+		if len(samples) > 0 {
+			l.models[k] = RestoreModel(Kind(k), samples)
+		}
+	}
+	for _, s := range st.Samples[Plain] {
+		if s.Weight > sharedWeight && l.own < sharedUntil {
+			l.own++
+		}
+	}
+}

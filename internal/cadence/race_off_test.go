@@ -1,0 +1,5 @@
+//go:build !race
+
+package cadence
+
+const raceEnabled = false

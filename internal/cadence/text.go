@@ -1,0 +1,181 @@
+package cadence
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	stateHeader = "vtclient-adaptive 1"
+	// MaxText bounds what ParseState reads; Text stays below it.
+	MaxText = 128 << 10
+)
+
+// A State is what a Learner has learnt, without what follows from it.
+type State struct {
+	Samples [2][]Sample // of each Kind, oldest first
+	Hints   Hints
+}
+
+// Clone returns a State with samples of its own.
+func (st State) Clone() State {
+	for k, samples := range st.Samples {
+		st.Samples[k] = slices.Clone(samples)
+	}
+	return st
+}
+
+// Merge returns what both states hold. The order in which states are merged makes no
+// difference.
+func (st State) Merge(o State) State {
+	for k, samples := range o.Samples {
+		st.Samples[k] = mergeSamples(st.Samples[k], samples)
+	}
+	st.Hints = st.Hints.merge(o.Hints)
+	return st
+}
+
+// mergeSamples aligns the ends of two sequences and keeps the newest maxSamples. The last
+// turn of what it returns is 0. Samples of one turn are in the order of their values.
+func mergeSamples(a, b []Sample) []Sample {
+	var r []Sample
+	for _, list := range [][]Sample{a, b} {
+		for _, s := range list {
+			s.Turn -= list[len(list)-1].Turn
+			r = append(r, s)
+		}
+	}
+	slices.SortFunc(r, func(x, y Sample) int {
+		return cmp.Or(cmp.Compare(x.Turn, y.Turn), cmp.Compare(x.Lo, y.Lo), cmp.Compare(x.Hi, y.Hi), cmp.Compare(x.Weight, y.Weight))
+	})
+	return r[max(0, len(r)-maxSamples):]
+}
+
+// Text returns the text form of a state, a line for hints and one for each sample:
+//
+//	vtclient-adaptive 1
+//	hints <hinted> <polled>
+//	p <lo> <hi> [<weight>]
+//	r <lo> <hi> [<weight>]
+//
+// p is a job without an estimate, in seconds, and r one with an estimate, in
+// units of it. P and R are the same, in the turn of the line before. The hi of a wait
+// that was given up is "-".
+func (st State) Text() []byte {
+	b := make([]byte, 0, 64+24*(len(st.Samples[Plain])+len(st.Samples[Ratio])))
+	num := func(v float64) {
+		b = append(b, ' ')
+		if math.IsInf(v, 1) {
+			b = append(b, '-')
+			return
+		}
+		b = strconv.AppendFloat(b, v, 'g', 9, 64)
+	}
+	b = append(b, stateHeader+"\nhints"...)
+	num(st.Hints.Hinted)
+	num(st.Hints.Polled)
+	b = append(b, '\n')
+	for k, samples := range st.Samples {
+		for i, s := range samples {
+			letter := "pr"[k]
+			if i > 0 && s.Turn == samples[i-1].Turn {
+				letter = "PR"[k]
+			}
+			b = append(b, letter)
+			num(s.Lo)
+			num(s.Hi)
+			if s.Weight != 1 {
+				num(s.Weight)
+			}
+			b = append(b, '\n')
+		}
+	}
+	return b
+}
+
+// A SkippedError reports the lines of a state that could not be read.
+type SkippedError struct {
+	Lines int   // how many were left out
+	First int   // the number of the first of them, from 1
+	Err   error // what is wrong with it
+}
+
+func (e *SkippedError) Error() string {
+	return fmt.Sprintf("line %d: %v (lines left out: %d)", e.First, e.Err, e.Lines)
+}
+
+// ParseState reads what Text returned. Lines that cannot be read are left out, and
+// reported by a *SkippedError beside the state; with any other error there is no state.
+func ParseState(text []byte) (State, error) {
+	var st State
+	if len(text) > MaxText {
+		return st, fmt.Errorf("%d bytes are more than the %d allowed", len(text), MaxText)
+	}
+	head, rest, _ := bytes.Cut(text, []byte("\n"))
+	if string(head) != stateHeader {
+		return st, fmt.Errorf("no %q in the first line: not a state, or of another version", stateHeader)
+	}
+	var skipped SkippedError
+	for n := 2; len(rest) > 0; n++ {
+		var line []byte
+		line, rest, _ = bytes.Cut(rest, []byte("\n"))
+		if err := st.parseLine(line); err != nil {
+			if skipped.Lines++; skipped.Lines == 1 {
+				skipped.First, skipped.Err = n, err
+			}
+		}
+	}
+	st = st.Merge(State{}) // bounded, and in the order of Merge
+	if skipped.Lines > 0 {
+		return st, &skipped
+	}
+	return st, nil
+}
+
+var errStateLine = errors.New("not a line of a state")
+
+func (st *State) parseLine(line []byte) error {
+	f := bytes.Fields(line)
+	if len(f) < 3 || len(f) > 4 {
+		return errStateLine
+	}
+	v := [3]float64{2: 1}
+	for i, s := range f[1:] {
+		if i == 1 && string(s) == "-" {
+			v[i] = math.Inf(1)
+			continue
+		}
+		x, err := strconv.ParseFloat(string(s), 64)
+		if err != nil || !(x >= 0 && x <= maxAge) {
+			return fmt.Errorf("not a number from 0 to %g", maxAge)
+		}
+		v[i] = x
+	}
+	kind := strings.Index("prPR", string(f[0]))
+	switch {
+	case string(f[0]) == "hints" && len(f) == 3 && !math.IsInf(v[1], 1):
+		st.Hints = Hints{}.merge(Hints{Hinted: v[0], Polled: v[1], Live: v[1] > 0})
+		return nil
+	case len(f[0]) != 1 || kind < 0:
+		return errStateLine
+	}
+	s := Sample{Lo: v[0], Hi: v[1], Weight: v[2]}
+	switch {
+	case s.Lo > s.Hi || s.Hi == 0:
+		return errors.New("not an interval")
+	case !(s.Weight > 0 && s.Weight <= 1):
+		return errors.New("the weight is not above 0 and up to 1")
+	}
+	to := &st.Samples[kind%2]
+	if n := len(*to); n > 0 {
+		s.Turn = (*to)[n-1].Turn + 1 - kind/2
+	}
+	*to = append(*to, s)
+	return nil
+}

@@ -1,0 +1,211 @@
+package vtclient
+
+import "time"
+
+// A step is what a trip does about one poll.
+type step struct {
+	entry  *entry
+	out    outcome
+	d      decision
+	goesOn bool
+	wanted bool // a subscriber still waits
+	delay  time.Duration
+	next   time.Duration // until the next exchange
+	traced bool
+	seen   Status // to be put into a foreign cache; of a batch only
+}
+
+// conclude observes outcomes, asks for the delays of the polls that go on, and
+// plans their next exchanges. All polls are dealt with before code of the
+// caller's is called for one of them.
+func (t *trip) conclude(steps []step) {
+	e := t.e
+	for i := range steps {
+		s := &steps[i]
+		if s.wanted = true; s.out.verdict == left {
+			s.wanted = e.wanted(s.entry)
+		}
+		if s.out.verdict == refused {
+			r := s.out.err.(*RefusedError)
+			s.out.refusal, s.out.pause = asSaid(r.Err), r.RetryAfter()
+		}
+	}
+	e.mu.Lock()
+	for i := range steps {
+		steps[i].goesOn = t.observe(&steps[i])
+	}
+	e.mu.Unlock()
+	t.decide(steps)
+}
+
+// decide asks for the delays of the polls that go on and plans their next exchanges.
+func (t *trip) decide(steps []step) {
+	e := t.e
+	for i := range steps {
+		if s := &steps[i]; s.goesOn {
+			t.guard(s, func() { s.goesOn = t.backoff(s) })
+		}
+	}
+	e.mu.Lock()
+	for i := range steps {
+		if steps[i].goesOn {
+			t.commit(&steps[i])
+		}
+	}
+	if t.batch != nil || e.foreign { // else the trip is about to go on
+		e.dispatch(e.c.now())
+	}
+	e.mu.Unlock()
+}
+
+// announce calls the traces for the next exchanges.
+func (t *trip) announce(steps []step) {
+	e := t.e
+	if len(e.c.traces) == 0 {
+		return
+	}
+	for i := range steps {
+		if s := &steps[i]; s.traced {
+			t.guard(s, func() {
+				e.c.emit(t.ctx, traceScheduled, TraceInfo{
+					JobID: s.entry.id, Attempt: s.out.number + 1, Delay: s.next, Retry: s.out.verdict != answered, Err: s.out.err,
+				})
+			})
+		}
+	}
+}
+
+// guard calls code of the caller's for one poll. A panic ends the wait for that
+// poll alone.
+func (t *trip) guard(s *step, f func()) {
+	if t.batch == nil {
+		f()
+		return
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			s.goesOn = false
+			t.fail(s.entry, r)
+		}
+	}()
+	f()
+}
+
+// observe takes an outcome into a poll, and reports whether the wait goes on.
+func (t *trip) observe(s *step) bool {
+	e := t.e
+	en, out := s.entry, &s.out
+	if en.phase == over {
+		return false
+	}
+	now := e.c.now()
+	if out.verdict == answered && out.jobs == 0 && en.faults() >= trialAfter {
+		e.sharing.trialOK = now
+	}
+	complete := en.missing != nil
+	s.d = en.poll.observe(now, out, &e.bounds, e.c.outageSince.Load())
+	if !complete && en.missing != nil {
+		e.conclude(en, max(1, time.Duration(now-en.began)), false, now)
+	}
+	if s.d.polling {
+		s.d.attempt.Number -= int(en.subs.joinedAt)
+	}
+	if s.d.end != goesOn {
+		e.finish(en, s.d.end, out, 0)
+		return false
+	}
+	return true
+}
+
+// backoff asks the strategies for the delay until the next exchange, and reports
+// whether the wait goes on.
+func (t *trip) backoff(s *step) bool {
+	e := t.e
+	s.delay = s.d.delay
+	for ok := false; s.d.asks && !ok; {
+		if s.d.polling {
+			s.delay, ok = e.c.polling.Next(s.d.attempt)
+			if !ok && !t.stop(s) {
+				return false
+			}
+			continue
+		}
+		// Only the outage tolerance ends a wait that meets faults.
+		if s.delay, ok = e.c.retry.Next(s.d.attempt); !ok && s.delay <= 0 {
+			s.delay, _ = defaultRetry.Next(s.d.attempt)
+		}
+		ok = true
+	}
+	return true
+}
+
+// stop ends the waits that the polling Backoff has just ended: those that began
+// together with the eldest. A wait that joined later is given up after as many
+// requests of its own. It reports whether there is one.
+func (t *trip) stop(s *step) bool {
+	e := t.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	en := s.entry
+	if en.phase == over {
+		return false
+	}
+	ended := en.subs.joinedAt
+	if youngest := en.subs.prev.joinedAt; youngest == ended {
+		e.finish(en, stopped, &s.out, 0)
+		return false
+	}
+	ev := en.event(stopped, e.c.wall(), &e.bounds, &s.out, nil, 0)
+	for sub := range en.subscriptions {
+		if sub.joinedAt == ended {
+			e.unsubscribe(sub)
+			sub.to.put(ev)
+		}
+	}
+	s.d.attempt.Number = int(en.requests - en.subs.joinedAt)
+	return true
+}
+
+// commit plans the next exchange of a poll and publishes the outcome.
+func (t *trip) commit(s *step) {
+	e := t.e
+	en, out := s.entry, &s.out
+	if en.phase == over {
+		return
+	}
+	if en.cancel != nil {
+		en.cancel() // releases the exchange's context
+		en.cancel = nil
+	}
+	now := e.c.now()
+	spread := int64(0)
+	switch hint := min(out.hint, e.bounds.maxRetryAfter); {
+	case out.verdict == refused, out.verdict == fault && hint > s.delay:
+		spread = e.pace.returnAt(en, now, later(now, max(s.delay, hint)), false, e.share(now))
+	}
+	en.reschedule(now, out, s.delay, spread, s.wanted, &e.bounds)
+	due := e.plan(en, now)
+	s.next = time.Duration(max(0, due-now))
+	fits := due < en.lastDeadline()
+	s.traced = fits && out.verdict != left
+	switch out.verdict {
+	case answered:
+		en.publish(&event{status: out.status})
+	case fault:
+		if d := details(out.err); fits {
+			d.Next = max(1, s.next)
+		} else {
+			d.then = "no further request fits before the deadline"
+		}
+		en.publish(&event{fault: out.err})
+	}
+}
+
+// publish puts an observation or a fault into the inboxes that take it.
+func (en *entry) publish(ev *event) {
+	for s := range en.subscriptions {
+		if ev.fault != nil && s.to.wantFaults || ev.fault == nil && s.to.wantPending {
+			s.to.put(ev)
+		}
+	}
+}
