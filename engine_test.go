@@ -219,24 +219,26 @@ func TestSingleWaitsComeBackFromARefusalAtTheirOwnPace(t *testing.T) {
 			}
 			return func(error) {}, nil
 		})
-		c, f := startFake(t, always(pending), WithPolling(Constant(time.Hour)), WithBreaker(refuse), WithMaxInFlight(10_000))
+		// All second polls of the WaitAll come at 2 min, and are refused.
+		c, f := startFake(t, always(pending), WithPolling(Constant(2*time.Minute)), WithBreaker(refuse), WithMaxInFlight(10_000))
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			for range c.WaitAll(ctx, Jobs(ids(50_000)...)) {
+			for range c.WaitAll(ctx, Jobs(ids(10_000)...)) {
 			}
 		})
-		time.Sleep(2 * time.Minute)
+		time.Sleep(2*time.Minute - time.Millisecond)
 		open.Store(true)
+		time.Sleep(2 * time.Millisecond)
 		for i := range 20 {
 			wg.Go(func() { c.Wait(ctx, fmt.Sprint("single", i)) })
 		}
 		time.Sleep(time.Second)
 		open.Store(false)
-		time.Sleep(5 * time.Second)
+		time.Sleep(time.Minute)
 		for i := range 20 {
-			if at := f.at(fmt.Sprint("single", i)); len(at) != 1 || at[0] > 2*time.Minute+4*time.Second {
+			if at := f.at(fmt.Sprint("single", i)); len(at) != 1 || at[0] > 2*time.Minute+3*time.Second {
 				t.Errorf("wait %d is asked about at %v", i, at)
 			}
 		}
@@ -510,6 +512,7 @@ func TestTimeInWhichNothingWasAskedIsNoOutage(t *testing.T) {
 	}{
 		{"a pause that was asked for", []fakeReply{pending, {code: 503, retryAfter: 6 * time.Minute}, unwell, completed}, nil, false},
 		{"pauses, again and again", []fakeReply{pending, {code: 503, retryAfter: 6 * time.Minute}, {code: 503, retryAfter: 6 * time.Minute}, {code: 503, retryAfter: 6 * time.Minute}, completed}, nil, false},
+		{"pauses shorter than the tolerance, again and again", []fakeReply{pending, {code: 503, retryAfter: 4 * time.Minute}, {code: 503, retryAfter: 4 * time.Minute}, {code: 503, retryAfter: 4 * time.Minute}, completed}, nil, false},
 		{"a gap of the caller's own backoff", []fakeReply{pending, unwell, unwell, unwell, completed}, []Option{WithRetry(Constant(6 * time.Minute))}, false},
 		{"gaps shorter than the tolerance are asked time", []fakeReply{pending, unwell, unwell, unwell, unwell, completed}, []Option{WithRetry(Constant(2 * time.Minute))}, true},
 		{"a hold of a 429", []fakeReply{pending, {code: 429, retryAfter: 6 * time.Minute}, unwell, completed}, nil, false},
