@@ -150,11 +150,10 @@ func (e *engine) dropSome(in *inbox) (more bool) {
 // Only the first call for a poll counts: a completed job whose result is missing
 // was over when it was first seen so, and not when the result came.
 func (e *engine) conclude(en *entry, doneBy time.Duration, now int64) {
-	if e.learner == nil || en.taught {
-		return
+	if en.ticket != 0 {
+		e.completions.end(en.ticket, en.completion(doneBy), doneBy > 0 && en.seen, now)
+		en.ticket = 0
 	}
-	en.taught = true
-	e.completions.end(en.ticket, en.completion(doneBy), doneBy > 0 && en.seen, now)
 }
 
 // teach calls the Learner with at most limit completions, and reports whether

@@ -13,7 +13,7 @@ import "time"
 // learnt as given up, and learnt once more in the unlikely case that it ends.
 type completions struct {
 	order   []ticket
-	first   uint32        // the number of order[0]
+	first   uint32        // the number before that of order[0]
 	held    int           // how many in order are over
 	longest time.Duration // that any job was waited for to its end
 	ready   []Completion  // to be delivered
@@ -35,13 +35,13 @@ const (
 // begin gives a poll its place.
 func (o *completions) begin(p *poll, now int64) (number uint32) {
 	o.order = append(o.order, ticket{p: p, since: now})
-	return o.first + uint32(len(o.order)-1)
+	return o.first + uint32(len(o.order))
 }
 
 // end records the end of the poll with that number. c is nil where nothing is
 // to be learnt from it, and done says that the job was seen to end.
 func (o *completions) end(number uint32, c *Completion, done bool, now int64) {
-	if i := number - o.first; i < uint32(len(o.order)) {
+	if i := number - o.first - 1; i < uint32(len(o.order)) {
 		if done {
 			o.longest = max(o.longest, time.Duration(now-o.order[i].since))
 		}

@@ -40,8 +40,7 @@ type entry struct {
 	cancel    context.CancelFunc // of the exchange under way; nil: none is
 	key       int64              // when the engine has to look at the poll
 	index     int32              // in the agenda's heap; -1: not there
-	ticket    uint32             // in completions
-	lane      lane               // while queued
+	ticket    uint32             // in completions; 0: nothing is to be recorded any more
 }
 
 // A class is what the polls of single waits share, and those of WaitAlls: a
