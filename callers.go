@@ -52,9 +52,25 @@ func (e *engine) take(in *inbox) *event {
 	learns := len(e.completions.ready) > 0 || e.completions.panic != nil
 	e.mu.Unlock()
 	if learns {
-		e.teach(lessonsAtOnce)
+		e.teachBefore(in)
 	}
 	return ev
+}
+
+// teachBefore calls the Learner before an event of an inbox is handed over. If that
+// panics or ends the goroutine, the caller has left.
+func (e *engine) teachBefore(in *inbox) {
+	taught := false
+	defer func() {
+		if !taught {
+			e.mu.Lock()
+			in.close()
+			e.mu.Unlock()
+			go e.leaveRest(in)
+		}
+	}()
+	e.teach(lessonsAtOnce)
+	taught = true
 }
 
 // refill lets the polls and the feeding of an inbox go on if it has room.
@@ -166,15 +182,15 @@ func (e *engine) dropSome(in *inbox) (more bool) {
 // Only the first call for a poll counts: a completed job whose result is missing
 // was over when it was first seen so, and not when the result came.
 func (e *engine) conclude(en *entry, doneBy time.Duration, failed bool, now int64) {
-	if e.learner == nil || en.taught {
+	if en.ticket == 0 {
 		return
 	}
-	en.taught = true
 	c := en.completion(doneBy)
 	if c != nil {
 		c.Failed = failed
 	}
 	e.completions.end(en.ticket, c, doneBy > 0 && en.seen, now)
+	en.ticket = 0
 }
 
 // teach calls the Learner with at most limit completions, and reports whether

@@ -13,11 +13,11 @@ import "time"
 // learnt as given up, and learnt once more in the unlikely case that it ends.
 type completions struct {
 	order   []ticket
-	first   uint32        // the number of order[0]
-	held    int           // how many in order are over
-	longest time.Duration // that any job was waited for to its end
-	ready   []Completion  // to be delivered
-	panic   any           // of a delivery in the background
+	first   uint32         // the number before that of order[0]
+	held    int            // how many in order are over
+	longest time.Duration  // that any job was waited for to its end
+	ready   [][]Completion // to be delivered, in parts: to copy a million at once would take 40 ms
+	panic   any            // of a delivery in the background
 }
 
 // A ticket keeps a job's place in the order.
@@ -35,20 +35,20 @@ const (
 // begin gives a poll its place.
 func (o *completions) begin(p *poll, now int64) (number uint32) {
 	o.order = append(o.order, ticket{p: p, since: now})
-	return o.first + uint32(len(o.order)-1)
+	return o.first + uint32(len(o.order))
 }
 
 // end records the end of the poll with that number. c is nil where nothing is to be
 // learnt from it, and done is true if the job was seen pending and then seen to end.
 func (o *completions) end(number uint32, c *Completion, done bool, now int64) {
-	if i := number - o.first; i < uint32(len(o.order)) {
+	if i := number - o.first - 1; i < uint32(len(o.order)) {
 		if done {
 			o.longest = max(o.longest, time.Duration(now-o.order[i].since))
 		}
 		o.order[i] = ticket{c: c}
 		o.held++
 	} else if c != nil {
-		o.ready = append(o.ready, *c)
+		o.deliver(*c)
 	}
 	o.release(now)
 }
@@ -59,12 +59,12 @@ func (o *completions) release(now int64) {
 		t := &o.order[0]
 		switch {
 		case t.c != nil:
-			o.ready = append(o.ready, *t.c)
+			o.deliver(*t.c)
 		case t.p == nil:
 		case o.held < maxHeld && (o.longest == 0 || time.Duration(now-t.since)/overdue <= o.longest):
 			return
 		case t.p.seen:
-			o.ready = append(o.ready, Completion{PendingAt: t.p.pendingAt, Expected: t.p.expected})
+			o.deliver(Completion{PendingAt: t.p.pendingAt, Expected: t.p.expected})
 		}
 		if t.p == nil {
 			o.held--
@@ -76,13 +76,31 @@ func (o *completions) release(now int64) {
 	o.order = nil
 }
 
+// readyPart is the number of completions in a part of ready.
+const readyPart = 256
+
+// deliver makes a completion ready.
+func (o *completions) deliver(c Completion) {
+	last := len(o.ready) - 1
+	if last < 0 || cap(o.ready[last]) >= readyPart && len(o.ready[last]) == cap(o.ready[last]) {
+		o.ready = append(o.ready, nil)
+		last++
+	}
+	o.ready[last] = append(o.ready[last], c)
+}
+
 // next takes out the completion to be delivered next.
 func (o *completions) next() (c Completion, ok bool) {
 	if len(o.ready) == 0 {
 		return c, false
 	}
-	c = o.ready[0]
-	if o.ready = o.ready[1:]; len(o.ready) == 0 {
+	part := &o.ready[0]
+	c = (*part)[0]
+	if *part = (*part)[1:]; len(*part) == 0 {
+		*part = nil
+		o.ready = o.ready[1:]
+	}
+	if len(o.ready) == 0 {
 		o.ready = nil
 	}
 	return c, true

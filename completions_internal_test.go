@@ -34,7 +34,7 @@ func TestAJobHoldsUpABoundedNumberOfCompletions(t *testing.T) {
 			}
 			o.end(holder, tt.ends, tt.ends != nil, 0)
 			want = append(append(slices.Clone(tt.want), want...), tt.last...)
-			if !slices.Equal(o.ready, want) {
+			if !slices.Equal(slices.Concat(o.ready...), want) {
 				t.Fatalf("%s: %d completions, want %d, or others", tt.rule, len(o.ready), len(want))
 			}
 			if o.held != 0 || o.order != nil {
@@ -42,5 +42,27 @@ func TestAJobHoldsUpABoundedNumberOfCompletions(t *testing.T) {
 			}
 			o.ready, o.longest = nil, 0
 		}
+	}
+}
+
+// A million completions in one piece would be copied under the engine's lock.
+func TestCompletionsWaitInSmallParts(t *testing.T) {
+	var o completions
+	const n = 10 * readyPart
+	for i := range n {
+		o.deliver(Completion{DoneBy: time.Duration(i)})
+	}
+	for _, part := range o.ready {
+		if cap(part) >= 2*readyPart {
+			t.Fatalf("a part has room for %d", cap(part))
+		}
+	}
+	for i := range n {
+		if c, ok := o.next(); !ok || c.DoneBy != time.Duration(i) {
+			t.Fatalf("%v, %v, want %d", c.DoneBy, ok, i)
+		}
+	}
+	if _, ok := o.next(); ok || o.ready != nil {
+		t.Error("something is left")
 	}
 }

@@ -37,8 +37,7 @@ type entry struct {
 	cancel    context.CancelFunc // of the exchange under way; nil: none is
 	key       int64              // when the engine has to look at the poll
 	index     int32              // in the agenda's heap; -1: not there
-	ticket    uint32             // in completions
-	lane      lane               // while queued
+	ticket    uint32             // in completions; 0: nothing is to be recorded any more
 }
 
 func (e *engine) init(c *Client, most int) {
@@ -99,19 +98,23 @@ func (en *entry) hasRoom() bool {
 // if the inbox is closed.
 func (e *engine) join(in *inbox, id string, job *Job, due int64) bool {
 	start, deadline := e.times(job)
-	own := deadline < in.deadline
-	deadline = min(deadline, in.deadline)
-
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if in.closed {
-		return false
+	open := !in.closed
+	if open {
+		now := e.c.now()
+		en := e.entryOf(id, now, due)
+		en.learn(start, job.Expect)
+		e.subscribe(en, in, now, deadline)
+		en.request(due)
+		e.expedite(en, now)
 	}
-	now := e.c.now()
-	en := e.entryOf(id, now, due)
-	en.learn(start, job.Expect)
-	e.subscribe(en, in, now, deadline, own)
-	if en.request(due); in.single && en.untried() {
+	e.mu.Unlock()
+	return open
+}
+
+// expedite plans the next exchange of a poll that a caller has just joined.
+func (e *engine) expedite(en *entry, now int64) {
+	if en.subs.prev.to.single && en.untried() {
 		e.agenda.promote(en, laneUrgent)
 	}
 	if en.next <= now { // spares the heap
@@ -120,7 +123,6 @@ func (e *engine) join(in *inbox, id string, job *Job, due int64) bool {
 		e.plan(en, now)
 	}
 	e.dispatch(now)
-	return true
 }
 
 // times translates the start and the deadline of a job into the client's time; never:
@@ -155,14 +157,15 @@ func (e *engine) entryOf(id string, now, due int64) *entry {
 	return en
 }
 
-// subscribe enters an inbox's interest in a poll, up to a deadline, which is the
-// job's own or that of the inbox.
-func (e *engine) subscribe(en *entry, in *inbox, now, at int64, own bool) {
+// subscribe enters an inbox's interest in a poll, up to a deadline of the job
+// or that of the inbox.
+func (e *engine) subscribe(en *entry, in *inbox, now, until int64) {
 	s := &subscription{entry: en, to: in, joinedAt: en.requests}
 	s.link()
 	if en.phase == queued {
 		e.agenda.add(s)
 	}
+	at := min(until, in.deadline)
 	if at == never {
 		return
 	}
@@ -174,7 +177,7 @@ func (e *engine) subscribe(en *entry, in *inbox, now, at int64, own bool) {
 		crowd = &e.pace.single.deadlines
 	}
 	s.deadline = &deadline{at: at, crowd: crowd, sub: s}
-	en.deadlines.add(now, s.deadline, own)
+	en.deadlines.add(now, s.deadline, until < in.deadline)
 }
 
 // unsubscribe ends a subscription. The poll may have none then.

@@ -690,3 +690,32 @@ func TestLeavingIsLeftToTheBackground(t *testing.T) {
 		}
 	})
 }
+
+// A Learner that panics ends the wait on whose goroutine it was called, and the polling for it.
+func TestALearnerThatPanicsLeavesNoWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
+			if id == "x" {
+				return completed
+			}
+			return pending
+		}, WithPolling(countingLearner{Constant(10 * time.Second), func() { panic("oops") }}))
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range c.WaitAll(t.Context(), slices.Values([]Job{{ID: "x"}, {ID: "a", Deadline: time.Now().Add(5 * time.Second)}})) {
+				time.Sleep(time.Hour) // the end of a is learnt on another goroutine
+				break
+			}
+		})
+		func() {
+			defer func() {
+				if r := recover(); r != "oops" {
+					t.Errorf("recovered %v", r)
+				}
+			}()
+			c.Wait(t.Context(), "b", OnProgress(func(Status) {}))
+		}()
+		wg.Wait()
+		wantTimes(t, f.at("b"), 0, 10)
+	})
+}

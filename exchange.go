@@ -26,7 +26,7 @@ type outcome struct {
 	limited  bool // the limiter let no request through: nothing was sent
 	status   Status
 	err      error
-	refusal  error         // the breaker's own error, for a poll
+	refusal  *textError    // the breaker's own error, for a poll
 	pause    time.Duration // for which the breaker goes on refusing, for a poll; 0: that is not known
 	hint     time.Duration // the server's Retry-After; 0: none
 	requests int           // sent

@@ -329,16 +329,17 @@ func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.job.St
 // plainWait is the config of a wait without options. It is never written to.
 var plainWait waitConfig
 
-func newWaitConfig(opts []WaitOption) (*waitConfig, error) {
+func newWaitConfig(opts []WaitOption) *waitConfig {
 	if len(opts) == 0 {
-		return &plainWait, nil
+		return &plainWait
 	}
 	wc := new(waitConfig)
 	for i, opt := range opts {
 		if opt == nil {
-			return wc, badArgument("wait options", words(fmt.Sprintf("nil as option %d", i+1)), "a WaitOption")
+			wc.err = badArgument("wait options", words(fmt.Sprintf("nil as option %d", i+1)), "a WaitOption")
+			return wc
 		}
 		opt(wc)
 	}
-	return wc, wc.err
+	return wc
 }

@@ -39,8 +39,8 @@ type poll struct {
 	seen      bool  // the job has been seen pending
 	hinted    bool  // the next exchange answers a hint, or the one under way does
 	hintedNew bool  // a hint came while an exchange was under way
-	taught    bool  // the end of the job has been recorded for the Learner
 	placed    bool  // the poll has its place in the pace of first checks or last polls
+	lane      lane  // of the agenda, while queued; here it takes no room
 }
 
 // A phase is where a poll stands.
@@ -249,7 +249,7 @@ func (p *poll) observe(now int64, out *outcome, b *bounds, outage int64) (d deci
 			d.asks, d.attempt = true, p.trouble.attempt(now, p.trouble.tries)
 		}
 	case fault: // the refusals of a breaker do not stretch the delay after a fault
-		d.asks, d.attempt = true, p.trouble.attempt(now, p.trouble.faults)
+		d.asks, d.attempt = true, p.trouble.attempt(now, int32(p.trouble.faults))
 	}
 	return d
 }

@@ -1,6 +1,9 @@
 package vtclient
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // A trouble counts what a poll has met since the last answer. An outage is time
 // in which the backend was asked and did not answer: the duration of requests
@@ -10,18 +13,19 @@ import "time"
 // planned. Most polls behind an open breaker meet nothing but refusals, so what
 // counts for them, too, is that no job of the client was answered.
 type trouble struct {
-	fault   error // the last one met; an answer does not clear it
-	refusal error // of the breaker, if nothing was sent since
-	since   int64 // the first fault or refusal since the last answer; 0: none
-	outage  int64 // the first fault since any job of the client was answered, when asked began
+	fault   error      // the last one met; an answer does not clear it
+	refusal *textError // of the breaker, if nothing was sent since
+	since   int64      // the first fault or refusal since the last answer; 0: none
+	outage  int64      // the first fault since any job of the client was answered, when asked began
 
 	asked time.Duration // outage of the client, as far as this poll has seen it
 	own   time.Duration // outage of this job, whatever other jobs are answered
 	from  int64         // the gap from here …
 	to    int64         // … to here counts, unless the next exchange comes sooner
 
-	faults, tries int32 // faults; faults and refusals
-	limited       bool  // all of them were refusals of the limiter
+	tries   int32 // faults and refusals
+	faults  int16 // of them; no more are counted than fit
+	limited bool  // all of them were refusals of the limiter
 }
 
 // suffer takes a fault or a refusal into the state of the poll.
@@ -42,7 +46,7 @@ func (p *poll) suffer(now int64, out *outcome, b *bounds, outage int64) {
 		t.refusal = out.refusal
 		return
 	}
-	t.faults++
+	t.faults = min(t.faults, math.MaxInt16-1) + 1
 	t.refusal = nil
 }
 

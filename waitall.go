@@ -43,7 +43,8 @@ const (
 // own, and the callbacks are called for all jobs, one at a time.
 func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOption) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
-		wc, err := newWaitConfig(opts)
+		wc := newWaitConfig(opts)
+		err := wc.err
 		if err == nil && jobs == nil {
 			err = badArgument("WaitAll: jobs", "nil", "a sequence")
 		}

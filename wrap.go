@@ -32,7 +32,7 @@ func (e *refusedUntil) Unwrap() []error { return []error{e.cause, e.refusal} }
 
 // asSaid keeps the text of an error as it is now: that of a breaker has the time that
 // is left.
-func asSaid(err error) error { return &textError{err.Error(), err} }
+func asSaid(err error) *textError { return &textError{err.Error(), err} }
 
 // brief shows the text of an error from outside on one bounded line.
 func brief(err error) error { return &textError{inside(err), err} }

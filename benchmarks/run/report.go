@@ -224,6 +224,10 @@ func show(v float64, unit string) string {
 		return text + " ns"
 	case "allocs/op":
 		return text
+	case "exponent", "exchanges":
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	case "held-ms":
+		return text + " ms"
 	case "hit-%":
 		return strconv.FormatFloat(v, 'f', 1, 64) + " %"
 	case "peak-MiB":

@@ -47,6 +47,9 @@ var groups = []group{
 	{bench: "WaitAllMemory", once: true, rounds: 6},
 	{bench: "WaitAllCPU", once: true, rounds: 6},
 	{bench: "WaitMemory", once: true, rounds: 6, apart: []string{"vtclient", "loop"}},
+	{bench: "Growth", once: true, rounds: 3}, // twenty seconds, half of them idle
+	{bench: "FirstCheck", once: true, rounds: 3},
+	{bench: "Leaving", once: true, rounds: 3},        // ten seconds
 	{bench: "WaitAllMillion", once: true, rounds: 1}, // one and a half minutes
 }
 
@@ -85,10 +88,18 @@ var rows = []row{
 	{bench: "Flight", work: "coalescing, uncontended", unit: "ns/op", refs: []string{"singleflight"}, goal: 1},
 	{bench: "Flight64", work: "coalescing, 64-way", unit: "ns/op", refs: []string{"singleflight"}},
 	{bench: "Flight64", work: "the same beside callers that may leave", unit: "ns/op", refs: []string{"singleflight-ctx"}},
-	{bench: "WaitAllMemory", work: "`WaitAll`, bytes a job of 100,000, polled three times", unit: "B/job", refs: []string{"loop"}, goal: 400, absolute: true},
-	{bench: "WaitAllMemory", work: "the same in an outage", unit: "B/job", ours: "vtclient-outage", refs: []string{"loop"}, goal: 800, absolute: true},
+	{bench: "WaitAllMemory", work: "`WaitAll`, bytes a job of 100,000, polled three times", unit: "B/job", refs: []string{"loop"}, goal: 330, absolute: true},
+	{bench: "WaitAllMemory", work: "the same in an outage", unit: "B/job", ours: "vtclient-outage", refs: []string{"loop"}, goal: 510, absolute: true},
 	{bench: "WaitAllMillion", work: "`WaitAll`, 1,000,000 jobs, most memory of the process", unit: "peak-MiB", goal: 1024, absolute: true},
-	{bench: "WaitAllCPU", work: "`WaitAll`, processor time a poll, 100,000 jobs", unit: "cpu-ns/poll", refs: []string{"loop"}},
+	{bench: "WaitAllCPU", work: "`WaitAll`, processor time a poll, 100,000 jobs", unit: "cpu-ns/poll", refs: []string{"loop"}, goal: .8},
+	{bench: "FirstCheck", work: "first check of a `Wait` beside a saturated `WaitAll`, exchanges until then", unit: "exchanges", goal: 2, absolute: true},
+	{bench: "Growth/join", work: "power of the number of jobs with which the time to join grows", unit: "exponent", goal: 1.15, absolute: true},
+	{bench: "Growth/first-check", work: "… until all have been asked about", unit: "exponent", goal: 1.15, absolute: true},
+	{bench: "Growth/hint", work: "… to hint at all", unit: "exponent", goal: 1.15, absolute: true},
+	{bench: "Growth/end", work: "… until all have ended together", unit: "exponent", goal: 1.15, absolute: true},
+	{bench: "Growth/cancel", work: "… until all are cancelled", unit: "exponent", goal: 1.15, absolute: true},
+	{bench: "Growth/deadlines", work: "… for waits for one job with a deadline each", unit: "exponent", goal: 1.15, absolute: true},
+	{bench: "Leaving", work: "longest hold of the engine's lock, 1,000,000 jobs, `break`", unit: "held-ms", goal: 5, absolute: true},
 	{bench: "WaitMemory", work: "`Wait`, bytes a caller of 100,000", unit: "B/caller", refs: []string{"loop"}, goal: .8},
 	{bench: "WaitMemory", work: "of which stacks", unit: "stack-B/caller", refs: []string{"loop"}},
 }
