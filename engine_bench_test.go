@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"runtime"
 	"sync"
 	"testing"
@@ -96,6 +97,19 @@ func BenchmarkWaitAllBytesPerJob(b *testing.B) {
 				runtime.KeepAlive(jobs)
 			}
 		})
+	}
+}
+
+// The sizes are size classes of Go's allocator: one byte more costs sixteen for each job.
+func TestAJobTakesFewBytes(t *testing.T) {
+	for typ, most := range map[reflect.Type]uintptr{
+		reflect.TypeFor[entry]():        176,
+		reflect.TypeFor[subscription](): 80,
+		reflect.TypeFor[trouble]():      80,
+	} {
+		if typ.Size() > most {
+			t.Errorf("%v takes %d bytes, want at most %d", typ, typ.Size(), most)
+		}
 	}
 }
 
