@@ -42,6 +42,7 @@ type entry struct {
 	index     int32              // in the agenda's heap; -1: not there
 	ticket    uint32             // in completions
 	lane      lane               // while queued
+	joined    bool               // a caller has joined since the last exchange began
 }
 
 // A class is what the polls of single waits share, and those of WaitAlls: a
@@ -178,6 +179,7 @@ func (e *engine) entryOf(id string, now, due int64) *entry {
 func (e *engine) subscribe(en *entry, in *inbox, now, at int64, own bool) {
 	s := &subscription{entry: en, to: in, joinedAt: en.requests}
 	s.link()
+	en.joined = true
 	if en.phase == queued {
 		e.agenda.add(s)
 	}

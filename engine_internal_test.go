@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,6 +156,54 @@ func TestWhichJobsSayThatHintsCome(t *testing.T) {
 		}
 		if c.http != nil {
 			t.Error("a client that asks a function holds a transport")
+		}
+	})
+}
+
+// A joiningContext is done, and lets another caller join in the moment in which it is asked.
+type joiningContext struct {
+	context.Context
+	join func()
+}
+
+func (c joiningContext) Err() error {
+	c.join()
+	return context.Canceled
+}
+
+// A caller that joins after the engine has found that all others are gone is not forgotten.
+func TestJoiningAnExchangeThatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := New("", WithFetch(func(context.Context, string) (Status, error) { return Status{State: StateCompleted}, nil }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &c.engine
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		late := newInbox(t.Context(), never, false, false)
+		joining := joiningContext{done, sync.OnceFunc(func() { e.join(late, "a", &Job{}, c.now()) })}
+		gone := []*inbox{newInbox(done, never, false, false), newInbox(joining, never, false, false)}
+		var steps []step
+		trips := [2]trip{{e: e}, {e: e}}
+		for i, id := range []string{"a", "b"} {
+			e.join(gone[i], id, &Job{}, later(c.now(), time.Hour))
+			e.mu.Lock()
+			trips[i].start(e.polls.get(id), c.now())
+			e.mu.Unlock()
+			steps = append(steps, step{entry: trips[i].entry, out: outcome{verdict: left}})
+		}
+		trips[0].conclude(steps)
+		for i := range trips {
+			e.leave(gone[i])
+			trips[i].work()
+		}
+		time.Sleep(time.Second)
+		if e.take(late) == nil {
+			t.Error("the caller that joined has no answer")
+		}
+		if err := c.Leftovers(); err != nil {
+			t.Error(err)
 		}
 	})
 }

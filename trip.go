@@ -36,6 +36,7 @@ func (t *trip) start(en *entry, now int64) *trip {
 
 // begin notes that an exchange about a job begins.
 func (e *engine) begin(en *entry, now int64) {
+	en.joined = false
 	if en.begin(now); en.deadlines != nil {
 		en.deadlines.begin(now)
 	}
@@ -375,7 +376,7 @@ func (e *engine) commit(s *step) {
 	case out.verdict == refused, out.verdict == fault && hint > s.delay:
 		spread = e.returnAt(en, now, later(now, max(s.delay, hint)), false)
 	}
-	en.reschedule(now, out, s.delay, spread, s.wanted, &e.bounds)
+	en.reschedule(now, out, s.delay, spread, s.wanted || en.joined, &e.bounds)
 	due := e.plan(en, now)
 	s.next = time.Duration(max(0, due-now))
 	fits := due < en.lastDeadline()
