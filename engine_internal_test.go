@@ -215,7 +215,7 @@ func TestJoiningAnExchangeThatIsLeft(t *testing.T) {
 // Whatever callers, backend and time do, and in whatever order: each poll is in exactly
 // one place, and something will wake it.
 func TestTheEngineLosesNoPoll(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(200) {
 		if !t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { newScramble(t, seed).run() })
 		}) {
