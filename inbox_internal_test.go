@@ -96,6 +96,58 @@ func TestWhatMakesRoomInAFullInbox(t *testing.T) {
 	}
 }
 
+// An inbox is full with what it holds and what its caller is busy with.
+func TestWhenAnInboxIsFull(t *testing.T) {
+	pending, end := &event{status: Status{State: StatePending}}, &event{err: errNeutral}
+	for _, tt := range []struct {
+		rule  string
+		do    func(in *inbox)
+		full  bool
+		empty bool
+		ready int
+		left  int // that end no job
+	}{
+		{"new", func(in *inbox) {}, false, true, 0, 0},
+		{"with room", func(in *inbox) { in.put(pending) }, false, false, 1, 1},
+		{"without", func(in *inbox) { in.put(pending); in.put(end) }, true, false, 1, 1},
+		{"busy", func(in *inbox) { in.put(end); in.put(pending); in.take() }, true, false, 1, 1},
+		{"busy with the only one", func(in *inbox) { in.put(pending); in.take() }, false, true, 1, 0},
+		{"not busy any more", func(in *inbox) { in.put(pending); in.put(end); in.take(); in.take(); in.take() }, false, true, 1, 0},
+		{"an end is taken", func(in *inbox) { in.put(pending); in.put(end); in.takeEnd() }, true, false, 1, 1},
+		{"and no second one", func(in *inbox) { in.put(pending); in.put(end); in.takeEnd(); in.takeEnd() }, true, false, 1, 1},
+		{"closed", func(in *inbox) { in.put(pending); in.close() }, true, true, 1, 0},
+	} {
+		in := newBatchInbox(context.Background(), never, true, true)
+		in.limit = 2
+		tt.do(in)
+		if in.full() != tt.full || in.empty() != tt.empty || len(in.ready) != tt.ready || in.droppable != tt.left || in.closed != (len(in.room) > 0) {
+			t.Errorf("%s: full %v, empty %v, %d signals, %d that end no job", tt.rule, in.full(), in.empty(), len(in.ready), in.droppable)
+		}
+	}
+	for _, tt := range []struct {
+		in                          *inbox
+		limit                       int
+		single, room, pending, pace bool
+	}{
+		{newInbox(context.Background(), 7, true, false), 1, true, false, true, false},
+		{newBatchInbox(context.Background(), 7, false, true), batchBacklog, false, true, false, true},
+	} {
+		if in := tt.in; in.limit != tt.limit || in.single != tt.single || in.room != nil != tt.room || in.pace != nil != tt.pace ||
+			in.wantPending != tt.pending || in.wantFaults == tt.pending || in.deadline != 7 || in.ctx == nil {
+			t.Errorf("%+v, want %+v", in, tt)
+		}
+	}
+	in := newInbox(context.Background(), never, true, true)
+	if in.put(pending); in.empty() {
+		t.Error("an inbox with an event is empty")
+	}
+	in.take()
+	(&subscription{entry: new(entry), to: in}).link()
+	if in.empty() {
+		t.Error("an inbox with a job is empty")
+	}
+}
+
 func seq(from, to int) (s []int) {
 	for i := from; i < to; i++ {
 		s = append(s, i)
