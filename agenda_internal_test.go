@@ -3,6 +3,7 @@ package vtclient
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -129,8 +130,13 @@ func TestTurns(t *testing.T) {
 				if got := a.take(); got != want {
 					t.Fatalf("seed %d, step %d: took %v, want %v", seed, step, got, want)
 				}
-				if want != nil && want.phase != waiting {
-					t.Fatalf("seed %d, step %d: taken, in phase %d", seed, step, want.phase)
+				if want == nil {
+					break
+				}
+				for s := range want.subscriptions {
+					if want.phase != waiting || s.nextDue != nil || s.prevDue != nil {
+						t.Fatalf("seed %d, step %d: taken, in phase %d, and still in a queue", seed, step, want.phase)
+					}
 				}
 			}
 			due := slices.ContainsFunc(m.turns[:], func(l []*inbox) bool { return len(l) > 0 })
@@ -182,31 +188,50 @@ func TestTheHeapOfAnAgenda(t *testing.T) {
 	for i := range entries {
 		entries[i] = &entry{index: -1, key: never}
 	}
-	earliest := func() *entry {
-		return slices.MinFunc(entries, func(a, b *entry) int { return int(min(a.key, 1<<40) - min(b.key, 1<<40)) })
+	keys := map[*entry]int64{}
+	file := func(e *entry, key int64) {
+		t.Helper()
+		a.file(e, key)
+		if keys[e] = key; key == never {
+			delete(keys, e)
+		}
+		if e.key != key || (e.index >= 0) != (key != never) || len(a.heap) != len(keys) {
+			t.Fatalf("key %d, index %d, %d polls in the heap, want key %d and %d polls", e.key, e.index, len(a.heap), key, len(keys))
+		}
 	}
-	if a.first() != nil {
+	inOrder := func() {
+		t.Helper()
+		if first := a.first(); len(keys) > 0 && keys[first] != slices.Min(slices.Collect(maps.Values(keys))) {
+			t.Fatalf("the first key is %d", keys[first])
+		}
+	}
+	if inOrder(); a.first() != nil {
 		t.Error("an empty agenda has a first poll")
 	}
 	for i, e := range entries {
-		a.file(e, int64(rnd.IntN(1000)))
-		if i%100 == 0 {
-			other := entries[rnd.IntN(i+1)]
-			a.file(other, int64(rnd.IntN(1000)))
-			if a.first().key != earliest().key {
-				t.Fatalf("the first key is %d, want %d", a.first().key, earliest().key)
-			}
+		file(e, int64(rnd.IntN(1000)))
+		if i%20 == 0 {
+			inOrder()
+			file(a.first(), int64(rnd.IntN(1000)))
+			inOrder()
+			file(entries[rnd.IntN(i+1)], int64(rnd.IntN(1000)))
+			inOrder()
 		}
 	}
+	most := cap(a.heap)
 	for i, e := range entries[1:] {
-		a.file(e, never)
-		a.file(e, never) // is not there
-		if left := len(entries) - 1 - i; e.index != -1 || len(a.heap) != left || left%500 == 1 && a.first().key != earliest().key {
-			t.Fatalf("%d polls in the heap, want %d", len(a.heap), left)
+		file(e, never)
+		file(e, never) // is not there
+		if i%100 == 0 {
+			inOrder()
+		}
+		if n := cap(a.heap); len(a.heap) >= most/4 && n != most || n > 1024 && len(a.heap) < n/4 || len(a.heap) > 512 && n < 2*len(a.heap) && n < most {
+			t.Fatalf("%d polls in a heap for %d, which was one for %d", len(a.heap), n, most)
 		}
 	}
-	if n := cap(a.heap); n > 1024 || a.first() != entries[0] {
-		t.Errorf("one poll is left in a heap for %d", n)
+	file(entries[0], 7)
+	if inOrder(); a.first() != entries[0] {
+		t.Error("one poll is left, and is not the first")
 	}
 }
 

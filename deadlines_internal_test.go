@@ -43,6 +43,7 @@ func TestWhenTheLastPollIsDue(t *testing.T) {
 		{rule: "none once it has been made", ats: []int64{100 * sec}, next: never, started: 99 * sec, want: never},
 		{rule: "one where the last exchange was before", ats: []int64{100 * sec}, next: never, started: 99*sec - 1, want: 99*sec - 1 + testFloor, left: 1},
 		{rule: "one for all of which it falls into the last tenth", ats: []int64{100 * sec, 101 * sec}, next: never, started: 99 * sec, madeAt: 99 * sec, want: never},
+		{rule: "from its beginning", ats: []int64{100 * sec}, next: never, started: 90 * sec, madeAt: 90 * sec, want: never},
 		{rule: "and not for the others", ats: []int64{100 * sec, 111 * sec}, next: never, started: 99 * sec, madeAt: 99 * sec, want: 110 * sec, left: 1},
 		{rule: "an exchange of the schedule's serves no others", ats: []int64{101 * sec}, next: never, started: 99 * sec, want: 100 * sec, left: 1},
 		{rule: "not before the server allows it", ats: []int64{100 * sec}, next: never, floor: 99*sec + 7, want: 99*sec + 7, left: 1},
@@ -153,9 +154,10 @@ func TestCrowd(t *testing.T) {
 		{"nothing", nil, 100 * sec, 10, 0},
 		{"one", crowd{100: 1}, 100 * sec, 10, 0},
 		{"those of one second", crowd{100: 5}, 100*sec + sec/2, sec / 10, 4 * sec / 10},
-		{"a second that is full overflows into the one before", crowd{99: 3, 100: 11}, 100 * sec, sec / 10, 13 * sec / 10},
+		{"a second that is full overflows into the one before", crowd{97: 5, 99: 3, 100: 11}, 100 * sec, sec / 10, 13 * sec / 10},
 		{"and one that is not does not", crowd{99: 3, 100: 11}, 101 * sec, sec / 10, 0},
 		{"nor one that is just full", crowd{99: 3, 100: 6}, 100*sec + sec/2, sec / 10, 5 * sec / 10},
+		{"but one that has one more does", crowd{99: 3, 100: 7}, 100*sec + sec/2, sec / 10, 9 * sec / 10},
 		{"up to ten minutes back", crowd{0: 1, 1: 1, 600: 601}, 600 * sec, sec, 601 * sec},
 	} {
 		if got := tt.c.spread(tt.at, tt.gap); got != tt.want {
@@ -187,9 +189,10 @@ func TestOwnDeadlines(t *testing.T) {
 	if d.expired(40) != nil || c != nil || d.own.list != nil || d.unserved.list != nil || d.counted != nil {
 		t.Errorf("what is left: %+v, crowd %v", d, c)
 	}
-	d, all = crowdOf(&c, false, 100)
-	if all[0].opens != 90 || d.nextOwn() != never {
-		t.Errorf("the last tenth begins at %d", all[0].opens)
+	late := &deadline{at: 150, crowd: &c}
+	d.add(50, late, false)
+	if late.opens != 140 || d.nextOwn() != never {
+		t.Errorf("the last tenth begins at %d", late.opens)
 	}
 }
 

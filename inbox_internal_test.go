@@ -3,6 +3,7 @@ package vtclient
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,51 @@ func TestWhatEndsAJob(t *testing.T) {
 		if tt.ev.ends() != tt.ends {
 			t.Errorf("%+v: ends %v", tt.ev, !tt.ends)
 		}
+	}
+}
+
+// The error beside an end is the caller's, or that of a failed job.
+func TestTheVerdictOfAnEvent(t *testing.T) {
+	failed := Status{JobID: "j", State: StateFailed}
+	for _, tt := range []struct {
+		ev   event
+		want error
+	}{
+		{event{status: Status{State: StateCompleted}}, nil},
+		{event{status: failed}, &JobError{Status: failed}},
+		{event{err: errNeutral}, errNeutral},
+		{event{status: failed, err: errNeutral}, errNeutral},
+	} {
+		if got := tt.ev.verdict(); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%+v: %v, want %v", tt.ev, got, tt.want)
+		}
+	}
+}
+
+// Events are taken in their order, or the first end before others.
+func TestWhatIsTakenFromAnInbox(t *testing.T) {
+	p := []*event{{status: Status{State: StatePending}}, {status: Status{State: StatePending}}, {err: errNeutral}, {status: Status{State: StatePending}}}
+	in := newBatchInbox(context.Background(), never, true, true)
+	for _, ev := range p {
+		in.put(ev)
+	}
+	for i, tt := range []struct {
+		take func() *event
+		want *event
+		left int // that end no job
+	}{
+		{in.take, p[0], 2}, {in.takeEnd, p[2], 2}, {in.takeEnd, nil, 2}, {in.take, p[1], 1}, {in.take, p[3], 0}, {in.take, nil, 0},
+	} {
+		if got := tt.take(); got != tt.want || in.droppable != tt.left {
+			t.Errorf("%d: took %p, %d left that end no job, want %p and %d", i, got, in.droppable, tt.want, tt.left)
+		}
+	}
+	if in.events != nil || in.busy {
+		t.Errorf("an inbox from which all was taken: %+v", in)
+	}
+	in.put(p[2])
+	if in.takeEnd() != p[2] {
+		t.Error("an end that is first is not taken")
 	}
 }
 
