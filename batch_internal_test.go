@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// What is learnt of the bulk path says how many jobs a request may ask for.
+// What is learnt of the bulk path sets how many jobs a request may ask for.
 func TestHowManyJobsMayShareARequest(t *testing.T) {
 	long := int64(maxBulkRest)
 	for _, tt := range []struct {

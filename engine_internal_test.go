@@ -529,7 +529,7 @@ func (s *scramble) waitAll(ctx context.Context) {
 	}
 }
 
-// judge compares a result with what the backend knows.
+// judge compares a result with the state of the job at the backend.
 func (s *scramble) judge(id string, st Status, err error) {
 	var w *WaitError
 	switch end := s.state(id); {
@@ -578,7 +578,7 @@ func (s *scramble) place(en *entry, now int64, settled bool) error {
 		return errors.New("it is over, or has no subscriber, and is still there")
 	}
 	if (en.index >= 0) != (en.key != never) || en.index >= 0 && e.agenda.heap[en.index] != en {
-		return errors.New("it is not where its key says")
+		return errors.New("its place in the heap does not fit its key")
 	}
 	expected := false // by a subscriber whose time is not up
 	for sub := range en.subscriptions {
