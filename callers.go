@@ -95,7 +95,9 @@ func (e *engine) abandon(in *inbox) *event {
 		e.refill(in)
 	} else if s := in.first; s != nil {
 		ev = s.entry.event(timeUp, e.c.wall(), &e.bounds, nil, cause, 0)
-		e.drop(s, e.c.now())
+		now := e.c.now()
+		e.drop(s, now)
+		e.dispatch(now)
 	}
 	e.mu.Unlock()
 	e.teach(lessonsAtOnce)
@@ -163,12 +165,10 @@ func (e *engine) leaveRest(in *inbox) {
 // dropSome ends some of an inbox's subscriptions, and reports whether there are more.
 func (e *engine) dropSome(in *inbox) (more bool) {
 	now := e.c.now()
-	for range dropsAtOnce {
-		if in.first == nil {
-			return false
-		}
+	for n := 0; n < dropsAtOnce && in.first != nil; n++ {
 		e.drop(in.first, now)
 	}
+	e.dispatch(now)
 	return in.first != nil
 }
 

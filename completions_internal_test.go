@@ -66,3 +66,53 @@ func TestCompletionsWaitInSmallParts(t *testing.T) {
 		t.Error("something is left")
 	}
 }
+
+// Completions are ready in the order in which the jobs began to be waited for.
+func TestTheOrderOfCompletions(t *testing.T) {
+	const s = testSecond
+	lesson := func(n int) *Completion { return &Completion{DoneBy: time.Duration(n)} }
+	type end struct {
+		job  int
+		at   int64
+		c    *Completion
+		done bool
+	}
+	for _, tt := range []struct {
+		rule string
+		ends []end
+		want []time.Duration // of jobs 0, 1, 2, which begin at 0, 1 s and 2 s
+		left int
+	}{
+		{"in their order", []end{{0, 3 * s, lesson(1), true}, {1, 4 * s, lesson(2), true}}, []time.Duration{1, 2}, 1},
+		{"one that is still waited for holds up the others", []end{{1, 3 * s, lesson(2), true}, {2, 4 * s, lesson(3), true}}, nil, 3},
+		{"until it ends", []end{{1, 3 * s, lesson(2), true}, {0, 4 * s, lesson(1), true}}, []time.Duration{1, 2}, 1},
+		{"one that teaches nothing holds up none", []end{{1, 3 * s, lesson(2), true}, {0, 4 * s, nil, false}}, []time.Duration{2}, 1},
+		{"waited for four times as long as any, it holds up", []end{{1, 3 * s, lesson(2), true}, {2, 8 * s, lesson(3), false}}, nil, 3},
+		{"longer, it does not", []end{{1, 3 * s, lesson(2), true}, {2, 8*s + 4, lesson(3), false}}, []time.Duration{0, 2, 3}, 0},
+		{"given up is no measure of how long a job takes", []end{{1, 3 * s, lesson(2), false}, {2, 100 * s, lesson(3), false}}, nil, 3},
+		{"learnt as given up, it is learnt once more", []end{{1, 3 * s, lesson(2), true}, {2, 9 * s, lesson(3), false}, {0, 20 * s, lesson(1), true}}, []time.Duration{0, 2, 3, 1}, 0},
+		{"or not, where nothing is to be learnt", []end{{1, 3 * s, lesson(2), true}, {2, 9 * s, lesson(3), false}, {0, 20 * s, nil, false}}, []time.Duration{0, 2, 3}, 0},
+	} {
+		var o completions
+		o.first = 1<<32 - 2 // numbers begin anew
+		for i := range 3 {
+			if number := o.begin(&poll{seen: i == 0}, int64(i)*s); number != o.first+uint32(i)+1 {
+				t.Errorf("%s: job %d has number %d", tt.rule, i, number)
+			}
+		}
+		first := o.first
+		for _, e := range tt.ends {
+			o.end(first+uint32(e.job)+1, e.c, e.done, e.at)
+		}
+		if len(o.order) != tt.left {
+			t.Errorf("%s: %d are left in the order, want %d", tt.rule, len(o.order), tt.left)
+		}
+		var got []time.Duration
+		for c, ok := o.next(); ok; c, ok = o.next() {
+			got = append(got, c.DoneBy)
+		}
+		if !slices.Equal(got, tt.want) || o.ready != nil {
+			t.Errorf("%s: %v, want %v", tt.rule, got, tt.want)
+		}
+	}
+}

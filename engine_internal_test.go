@@ -2,10 +2,15 @@ package vtclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
 	"net/http"
 	"runtime"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -157,4 +162,454 @@ func TestWhichJobsSayThatHintsCome(t *testing.T) {
 			t.Error("a client that asks a function holds a transport")
 		}
 	})
+}
+
+// A joiningContext is done, and lets another caller join in the moment in which it is asked.
+type joiningContext struct {
+	context.Context
+	join func()
+}
+
+func (c joiningContext) Err() error {
+	c.join()
+	return context.Canceled
+}
+
+// A caller that joins after the engine has found that all others are gone is not forgotten.
+func TestJoiningAnExchangeThatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := New("", WithFetch(func(context.Context, string) (Status, error) { return Status{State: StateCompleted}, nil }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &c.engine
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		late := newInbox(t.Context(), never, false, false)
+		joining := joiningContext{done, sync.OnceFunc(func() { e.join(late, "a", &Job{}, c.now()) })}
+		gone := []*inbox{newInbox(done, never, false, false), newInbox(joining, never, false, false)}
+		var steps []step
+		trips := [2]trip{{e: e}, {e: e}}
+		for i, id := range []string{"a", "b"} {
+			e.join(gone[i], id, &Job{}, later(c.now(), time.Hour))
+			e.mu.Lock()
+			trips[i].start(e.polls.get(id), c.now())
+			e.mu.Unlock()
+			steps = append(steps, step{entry: trips[i].entry, out: outcome{verdict: left}})
+		}
+		trips[0].conclude(steps)
+		if a, b := e.polls.get("a").next, e.polls.get("b").next; a == never || b != never {
+			t.Errorf("the next exchanges are at %d and %d, want one for the first alone", a, b)
+		}
+		for i := range trips {
+			e.leave(gone[i])
+			trips[i].work()
+		}
+		time.Sleep(time.Second)
+		if e.take(late) == nil {
+			t.Error("the caller that joined has no answer")
+		}
+		if err := c.Leftovers(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Whatever callers, backend and time do, and in whatever order: each poll is in exactly
+// one place, and something will wake it.
+func TestTheEngineLosesNoPoll(t *testing.T) {
+	for seed := range uint64(150) {
+		if !t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { newScramble(t, seed).run() })
+		}) {
+			return
+		}
+	}
+}
+
+// A scramble is one seed's callers and backend, and what is known of them beside the engine.
+type scramble struct {
+	t   *testing.T
+	c   *Client
+	ids []string
+	wg  sync.WaitGroup
+
+	mu       sync.Mutex
+	rnd      *rand.Rand
+	weather  int
+	ended    map[string]State
+	inFlight map[string][]context.Context
+	callers  int // in the caller's code that an exchange or a decision waits for
+	leaves   []context.CancelFunc
+}
+
+// What the backend does with most requests.
+const (
+	fair = iota
+	faulty
+	throttling // 429
+	slow
+	refusing // the breaker
+	limiting // the limiter
+	weathers
+)
+
+func newScramble(t *testing.T, seed uint64) *scramble {
+	s := &scramble{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), ended: map[string]State{}, inFlight: map[string][]context.Context{}}
+	for i := range 3 + s.rnd.IntN(20) {
+		s.ids = append(s.ids, fmt.Sprint("j", i))
+	}
+	var polling Backoff = Constant(time.Duration(1+s.rnd.IntN(5000)) * time.Millisecond)
+	if s.rnd.IntN(2) == 0 {
+		polling = s
+	}
+	endpoint := Endpoint{Path: "/j/{id}", Decode: func(a Answer) (Status, error) {
+		return Status{State: State(a.Body)}, nil
+	}}
+	if s.rnd.IntN(2) == 0 {
+		endpoint.Bulk = Bulk{Path: "/j?ids={ids}", Limit: 5, Decode: func(a Answer) (jobs []Status, next string, err error) {
+			for _, word := range strings.Fields(string(a.Body)) {
+				id, state, _ := strings.Cut(word, "=")
+				jobs = append(jobs, Status{JobID: id, State: State(state), Body: []byte(state)})
+			}
+			return jobs, "", nil
+		}}
+	}
+	c, err := New("http://stub.invalid", WithHTTPClient(&http.Client{Transport: s}), WithEndpoint(endpoint), WithPolling(polling), WithBreaker(s), WithLimiter(s),
+		WithRetry(Constant(time.Second)), WithMaxInFlight(1+s.rnd.IntN(4)), WithOutageTolerance(time.Minute), WithMaxRetryAfter(20*time.Second), WithTimeout(5*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.c = c
+	return s
+}
+
+// chance reports true once in n times.
+func (s *scramble) chance(n int) bool { return s.number(n) == 0 }
+
+func (s *scramble) number(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rnd.IntN(n)
+}
+
+// is reports whether a request meets that weather.
+func (s *scramble) is(weather int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.weather == weather && s.rnd.IntN(5) > 0
+}
+
+// busy lets time pass in code of the caller's.
+func (s *scramble) busy(ctx context.Context, d time.Duration) {
+	s.mu.Lock()
+	s.callers++
+	s.mu.Unlock()
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	s.callers--
+	s.mu.Unlock()
+}
+
+func (s *scramble) Next(a Attempt) (time.Duration, bool) {
+	if s.chance(4) {
+		s.busy(context.Background(), time.Duration(s.number(3000))*time.Millisecond)
+	}
+	return time.Duration(s.number(10_000)) * time.Millisecond, a.Number < 30
+}
+
+func (s *scramble) Allow() (func(error), error) {
+	if s.is(refusing) {
+		return nil, errors.New("refused")
+	}
+	return func(error) {}, nil
+}
+
+func (s *scramble) Wait(ctx context.Context) error {
+	if s.is(limiting) {
+		s.busy(ctx, time.Second)
+		if s.chance(3) {
+			return errors.New("limited")
+		}
+	}
+	return ctx.Err()
+}
+
+func (s *scramble) RoundTrip(r *http.Request) (*http.Response, error) {
+	ids := strings.Split(r.URL.Query().Get("ids"), ",")
+	shared := ids[0] != ""
+	if !shared {
+		ids = []string{strings.TrimPrefix(r.URL.Path, "/j/")}
+	}
+	ctx := r.Context()
+	s.mu.Lock()
+	for _, id := range ids {
+		s.inFlight[id] = slices.DeleteFunc(s.inFlight[id], func(ctx context.Context) bool { return ctx.Err() != nil })
+		s.inFlight[id] = append(s.inFlight[id], ctx)
+	}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		for _, id := range ids {
+			s.inFlight[id] = slices.DeleteFunc(s.inFlight[id], func(other context.Context) bool { return other == ctx })
+		}
+		s.mu.Unlock()
+	}()
+	s.check("a request", false)
+	takes := time.Duration(s.number(200)) * time.Millisecond
+	if s.is(slow) {
+		takes = 6 * time.Second
+	}
+	select {
+	case <-time.After(takes):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	s.check("an answer", false)
+	code, header, body := 200, http.Header{}, ""
+	switch {
+	case s.is(faulty):
+		code = 503
+	case s.is(throttling):
+		code = 429
+		header.Set("Retry-After", fmt.Sprint(1+s.number(25)))
+	case shared && s.chance(10):
+		code = 404
+	default:
+		for _, id := range ids {
+			state := s.state(id)
+			switch {
+			case !shared:
+				body = string(state)
+			case !s.chance(10): // else it does not settle the job
+				body += id + "=" + string(state) + " "
+			}
+		}
+	}
+	return &http.Response{StatusCode: code, Header: header, Request: r, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body))}, nil
+}
+
+func (s *scramble) state(id string) State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st, over := s.ended[id]; over {
+		return st
+	}
+	return StatePending
+}
+
+func (s *scramble) run() {
+	for range 60 {
+		id := s.ids[s.number(len(s.ids))]
+		what := "time"
+		switch s.number(12) {
+		case 0, 1, 2:
+			what = "a Wait"
+			s.caller(func(ctx context.Context) { s.wait(ctx, id) })
+		case 3, 4:
+			what = "a WaitAll"
+			s.caller(s.waitAll)
+		case 5:
+			what = "leaving"
+			if n := len(s.leaves); n > 0 {
+				s.leaves[s.number(n)]()
+			}
+		case 6, 7:
+			what = "a hint"
+			s.c.Hint(id)
+		case 8:
+			what = "a Status"
+			s.caller(func(ctx context.Context) { s.c.Status(ctx, id) })
+		case 9:
+			what = "an end"
+			s.end(id)
+		case 10:
+			what = "weather"
+			s.setWeather(s.number(weathers))
+		}
+		synctest.Wait()
+		s.check(what, true)
+		time.Sleep([]time.Duration{0, time.Millisecond, 100 * time.Millisecond, time.Second, 10 * time.Second}[s.number(5)])
+		synctest.Wait()
+		s.check("the time after "+what, true)
+	}
+	s.setWeather(fair)
+	for _, id := range s.ids {
+		s.end(id)
+	}
+	time.Sleep(time.Hour) // for the slowest callback
+	synctest.Wait()
+	s.check("the end", true)
+	if err := s.c.Leftovers(); err != nil {
+		s.t.Errorf("all jobs are over: %v", err)
+	}
+	for _, leave := range s.leaves {
+		leave()
+	}
+	s.wg.Wait()
+}
+
+func (s *scramble) end(id string) {
+	state := StateCompleted
+	if s.chance(3) {
+		state = StateFailed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended[id] == "" {
+		s.ended[id] = state
+	}
+}
+
+func (s *scramble) setWeather(weather int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.weather = weather
+}
+
+// caller runs f with a context that may have a deadline.
+func (s *scramble) caller(f func(context.Context)) {
+	ctx, leave := context.WithCancel(context.Background())
+	if s.chance(2) {
+		ctx, leave = context.WithTimeout(context.Background(), time.Duration(1+s.number(60_000))*time.Millisecond)
+	}
+	s.leaves = append(s.leaves, leave)
+	s.wg.Go(func() { f(ctx) })
+}
+
+func (s *scramble) options() (opts []WaitOption) {
+	if s.chance(3) {
+		d := time.Duration(s.number(5000)) * time.Millisecond
+		opts = append(opts, OnProgress(func(Status) { time.Sleep(d) }), OnError(func(error) {}))
+	}
+	if s.chance(3) {
+		opts = append(opts, StartedAt(time.Now().Add(-time.Minute)))
+	}
+	return opts
+}
+
+func (s *scramble) wait(ctx context.Context, id string) {
+	st, err := s.c.Wait(ctx, id, s.options()...)
+	s.judge(id, st, err)
+}
+
+func (s *scramble) waitAll(ctx context.Context) {
+	given := map[string]int{}
+	jobs := func(yield func(Job) bool) {
+		for range 1 + s.number(30) {
+			job := Job{ID: s.ids[s.number(len(s.ids))]}
+			if s.chance(4) {
+				job.Deadline = time.Now().Add(time.Duration(s.number(20_000)) * time.Millisecond)
+			}
+			s.mu.Lock()
+			given[job.ID]++
+			s.mu.Unlock()
+			if !yield(job) {
+				return
+			}
+		}
+	}
+	for st, err := range s.c.WaitAll(ctx, jobs, s.options()...) {
+		s.judge(st.JobID, st, err)
+		s.mu.Lock()
+		given[st.JobID]--
+		s.mu.Unlock()
+		if s.chance(50) {
+			return
+		}
+		time.Sleep(time.Duration(s.number(2)*s.number(3000)) * time.Millisecond)
+	}
+	for id, n := range given {
+		if n != 0 && ctx.Err() == nil {
+			s.t.Errorf("%d results of %s are lacking", n, id)
+		}
+	}
+}
+
+// judge compares a result with the state of the job at the backend.
+func (s *scramble) judge(id string, st Status, err error) {
+	var w *WaitError
+	switch end := s.state(id); {
+	case st.JobID != id, err == nil && st.State != StateCompleted, st.State.Terminal() && st.State != end, errors.Is(err, ErrJobFailed) && end != StateFailed:
+		s.t.Errorf("%s is %q for the backend: %+v, %v", id, end, st, err)
+	case err != nil && !errors.Is(err, ErrJobFailed) && !errors.As(err, &w):
+		s.t.Errorf("%s: %v", id, err)
+	}
+}
+
+// check looks whether each poll has its place. settled reports that nothing runs.
+func (s *scramble) check(after string, settled bool) {
+	e := &s.c.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, n, heaped := e.c.now(), 0, 0
+	for en := range e.polls.all {
+		n++
+		if en.index >= 0 {
+			heaped++
+		}
+		if err := s.place(en, now, settled); err != nil {
+			s.t.Errorf("after %s: %s: %v\n%s", after, en.id, err, showPoll(&en.poll))
+		}
+	}
+	first := e.agenda.first()
+	switch {
+	case n != e.polls.n || heaped != len(e.agenda.heap):
+		s.t.Errorf("after %s: %d polls, counted as %d; %d in the heap of %d", after, n, e.polls.n, heaped, len(e.agenda.heap))
+	case e.underWay < 0 || e.underWay > e.pace.most:
+		s.t.Errorf("after %s: %d exchanges of %d", after, e.underWay, e.pace.most)
+	case !settled:
+	case e.starting:
+		s.t.Errorf("after %s: a goroutine has not started", after)
+	case first != nil && (e.timer == nil || e.armed <= now || e.armed > first.key):
+		s.t.Errorf("after %s: the timer fires at %d, the first key is %d, now is %d", after, e.armed, first.key, now)
+	}
+}
+
+// place returns what is wrong with the place of a poll.
+func (s *scramble) place(en *entry, now int64, settled bool) error {
+	e := &s.c.engine
+	if en.phase == over || en.subs == nil {
+		return errors.New("it is over, or has no subscriber, and is still there")
+	}
+	if (en.index >= 0) != (en.key != never) || en.index >= 0 && e.agenda.heap[en.index] != en {
+		return errors.New("its place in the heap does not fit its key")
+	}
+	expected := false // by a subscriber whose time is not up
+	for sub := range en.subscriptions {
+		if (sub.nextDue != nil) != (en.phase == queued) {
+			return fmt.Errorf("in a queue: %v", sub.nextDue != nil)
+		}
+		if q := &sub.to.due[en.lane]; en.phase == queued {
+			switch {
+			case q.next == nil && !sub.to.full():
+				return errors.New("its caller has room and no turn")
+			case settled && !sub.to.full() && e.underWay < e.pace.most:
+				return errors.New("its caller has room, an exchange may begin, and none does")
+			}
+		}
+		if sub.to.ctx.Err() == nil && !sub.to.closed && (sub.deadline == nil || sub.deadline.at > now) {
+			expected = true
+		}
+	}
+	asked := en.phase == asking || en.phase == deciding
+	if asked != (en.cancel != nil) {
+		return fmt.Errorf("an exchange is under way: %v", en.cancel != nil)
+	}
+	switch {
+	case en.phase == waiting && en.key == never && expected:
+		return errors.New("nothing wakes it")
+	case en.phase == waiting && en.key > en.next && expected:
+		return errors.New("it is woken too late")
+	case settled && en.phase == asking && len(s.inFlight[en.id]) == 0 && s.callers == 0 && len(e.c.gate) < cap(e.c.gate):
+		return errors.New("it is being asked about, and no exchange is under way")
+	case settled && en.phase == deciding && s.callers == 0:
+		return errors.New("a decision is under way, and no code of the caller's runs")
+	}
+	return nil
 }

@@ -702,18 +702,22 @@ func TestALearnerThatPanicsLeavesNoWait(t *testing.T) {
 		}, WithPolling(countingLearner{Constant(10 * time.Second), func() { panic("oops") }}))
 		var wg sync.WaitGroup
 		wg.Go(func() {
+			defer func() { recover() }() // from what b's end teaches
 			for range c.WaitAll(t.Context(), slices.Values([]Job{{ID: "x"}, {ID: "a", Deadline: time.Now().Add(5 * time.Second)}})) {
 				time.Sleep(time.Hour) // the end of a is learnt on another goroutine
 				break
 			}
 		})
+		synctest.Wait()
 		func() {
 			defer func() {
 				if r := recover(); r != "oops" {
 					t.Errorf("recovered %v", r)
 				}
 			}()
-			c.Wait(t.Context(), "b", OnProgress(func(Status) {}))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			c.Wait(ctx, "b", OnProgress(func(Status) {}))
 		}()
 		wg.Wait()
 		wantTimes(t, f.at("b"), 0, 10)

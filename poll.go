@@ -68,6 +68,8 @@ const (
 	limited              // nothing but refusals by the limiter for that long
 	stopped              // the polling Backoff says stop
 	timeUp               // the deadline of the job, or the caller's context
+
+	endings // how many there are
 )
 
 // bounds are the client's settings that end a wait.

@@ -4,15 +4,16 @@ import "time"
 
 // A step is what a trip does about one poll.
 type step struct {
-	entry  *entry
-	out    outcome
-	d      decision
-	goesOn bool
-	wanted bool // a subscriber still waits
-	delay  time.Duration
-	next   time.Duration // until the next exchange
-	traced bool
-	seen   Status // to be put into a foreign cache; of a batch only
+	entry    *entry
+	out      outcome
+	d        decision
+	goesOn   bool
+	wanted   bool          // a subscriber still waits
+	youngest *subscription // when that was found out
+	delay    time.Duration
+	next     time.Duration // until the next exchange
+	traced   bool
+	seen     Status // to be put into a foreign cache; of a batch only
 }
 
 // conclude observes outcomes, asks for the delays of the polls that go on, and
@@ -23,6 +24,7 @@ func (t *trip) conclude(steps []step) {
 	for i := range steps {
 		s := &steps[i]
 		if s.wanted = true; s.out.verdict == left {
+			s.youngest = e.youngest(s.entry)
 			s.wanted = e.wanted(s.entry)
 		}
 		if s.out.verdict == refused {
@@ -183,7 +185,7 @@ func (t *trip) commit(s *step) {
 	case out.verdict == refused, out.verdict == fault && hint > s.delay:
 		spread = e.pace.returnAt(en, now, later(now, max(s.delay, hint)), false, e.share(now))
 	}
-	en.reschedule(now, out, s.delay, spread, s.wanted, &e.bounds)
+	en.reschedule(now, out, s.delay, spread, s.wanted || en.subs.prev != s.youngest, &e.bounds)
 	due := e.plan(en, now)
 	s.next = time.Duration(max(0, due-now))
 	fits := due < en.lastDeadline()

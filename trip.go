@@ -66,6 +66,16 @@ func (e *engine) wanted(entries ...*entry) bool {
 	}
 }
 
+// youngest returns the subscription of a poll that was made last, or nil.
+func (e *engine) youngest(en *entry) *subscription {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if en.subs == nil {
+		return nil
+	}
+	return en.subs.prev
+}
+
 // waiting returns the context of a subscriber whose time is not up, leaving out
 // the first skip of them; nil: there is none.
 func (e *engine) waiting(entries []*entry, skip int) (ctx context.Context) {

@@ -1,0 +1,137 @@
+package vtclient
+
+import (
+	"testing"
+	"time"
+)
+
+func TestHowTroubleIsCounted(t *testing.T) {
+	const now = 100 * testSecond
+	suffer := func(out outcome, outage int64) func(*poll) any {
+		return in(func(p *poll) { p.suffer(now, &out, &testBounds, outage) })
+	}
+	set := func(t trouble) func(*poll) { return func(p *poll) { p.trouble = &t } }
+	of := func(t trouble) poll { return poll{trouble: &t} }
+	limit := testBounds.timeout
+	checkPolls(t, []pollRow{
+		{"the first fault", poll{}, suffer(outcome{verdict: fault, took: 5, refusal: errRefusal}, 7), nil,
+			set(trouble{since: now, from: now, to: now, outage: 7, tries: 1, faults: 1})},
+		{"the first after an answer", of(trouble{fault: errFault}), suffer(outcome{verdict: fault, took: 5}, 7), nil,
+			set(trouble{fault: errFault, since: now, from: now, to: now, outage: 7, tries: 1, faults: 1})},
+		{"the first refusal", poll{}, suffer(outcome{verdict: refused, refusal: errRefusal}, 7), nil,
+			set(trouble{since: now, from: now, to: now, outage: 7, tries: 1, refusal: errRefusal})},
+		{"by the limiter", poll{}, suffer(outcome{verdict: fault, limited: true}, 7), nil,
+			set(trouble{since: now, from: now, to: now, outage: 7, tries: 1, faults: 1, limited: true})},
+		{"the time of a request that failed counts", of(trouble{since: 1, from: 2, to: 3, outage: 7, asked: 10, own: 20, tries: 1, faults: 1}),
+			suffer(outcome{verdict: fault, took: 5}, 7), nil,
+			set(trouble{since: 1, from: now, to: now, outage: 7, asked: 15, own: 25, tries: 2, faults: 2})},
+		{"up to its timeout", of(trouble{since: 1, outage: 7}), suffer(outcome{verdict: fault, took: limit + 5}, 7), nil,
+			set(trouble{since: 1, from: now, to: now, outage: 7, asked: limit, own: limit, tries: 1, faults: 1})},
+		{"anew where another job was answered", of(trouble{since: 1, outage: 7, asked: 10, own: 20}), suffer(outcome{verdict: fault}, 8), nil,
+			set(trouble{since: 1, from: now, to: now, outage: 8, own: 20, tries: 1, faults: 1})},
+		{"and where no request has failed since", of(trouble{since: 1, asked: 10, own: 20}), suffer(outcome{verdict: refused}, 0), nil,
+			set(trouble{since: 1, from: now, to: now, own: 20, tries: 1})},
+		{"a fault follows a refusal", of(trouble{since: 1, outage: 7, refusal: errRefusal, tries: 1}), suffer(outcome{verdict: fault}, 7), nil,
+			set(trouble{since: 1, from: now, to: now, outage: 7, tries: 2, faults: 1})},
+		{"still the limiter alone", of(trouble{since: 1, outage: 7, limited: true}), suffer(outcome{verdict: fault, limited: true}, 7), nil,
+			set(trouble{since: 1, from: now, to: now, outage: 7, tries: 1, faults: 1, limited: true})},
+		{"not the limiter alone any more", of(trouble{since: 1, outage: 7, limited: true}), suffer(outcome{verdict: fault}, 7), nil,
+			set(trouble{since: 1, from: now, to: now, outage: 7, tries: 1, faults: 1})},
+		{"not the limiter alone", of(trouble{since: 1, outage: 7}), suffer(outcome{verdict: fault, limited: true}, 7), nil,
+			set(trouble{since: 1, from: now, to: now, outage: 7, tries: 1, faults: 1})},
+	})
+
+	pause := in(func(p *poll) { p.pause(now) })
+	resume := func(from, next, tolerance int64) func(*poll) any {
+		return in(func(p *poll) { p.trouble.resume(from, next, time.Duration(tolerance)) })
+	}
+	checkPolls(t, []pollRow{
+		{"without trouble no gap counts", poll{}, pause, nil, nil},
+		{"nor after an answer", of(trouble{from: 5}), pause, nil, nil},
+		{"a gap counts until now", of(trouble{since: 1, from: now - 5, to: now + 9, asked: 1, own: 2}), pause, nil,
+			set(trouble{since: 1, from: now, to: now, asked: 6, own: 7})},
+		{"or until its planned end", of(trouble{since: 1, from: now - 5, to: now - 2}), pause, nil,
+			set(trouble{since: 1, from: now, to: now, asked: 3, own: 3})},
+		{"one that has not begun does not", of(trouble{since: 1, from: now + 5, to: now + 9}), pause, nil,
+			set(trouble{since: 1, from: now, to: now})},
+
+		{"after an answer there is no gap", of(trouble{}), resume(10, 30, 160), nil, nil},
+		{"a gap reaches to the next exchange", of(trouble{since: 1}), resume(10, 169, 160), nil, set(trouble{since: 1, from: 10, to: 169})},
+		{"one as long as the tolerance counts as a part of it", of(trouble{since: 1}), resume(10, 170, 160), nil, set(trouble{since: 1, from: 10, to: 20})},
+		{"so does one without end", of(trouble{since: 1}), resume(10, never, never), nil,
+			set(trouble{since: 1, from: 10, to: 10 + never/ownFaults})},
+		{"none is negative", of(trouble{since: 1}), resume(10, 5, 160), nil, set(trouble{since: 1, from: 10, to: 10})},
+	})
+}
+
+func TestWhenTroubleEndsAWait(t *testing.T) {
+	const all = 10 * time.Minute
+	for _, tt := range []struct {
+		rule string
+		t    trouble
+		want ending
+	}{
+		{"less than the tolerance", trouble{asked: all - 1, own: all, faults: ownFaults - 1}, goesOn},
+		{"the tolerance", trouble{asked: all}, outageOver},
+		{"of one job alone, with many faults", trouble{own: all, faults: ownFaults}, outageOver},
+		{"with many, but a shorter time", trouble{own: all - 1, faults: ownFaults}, goesOn},
+		{"the limiter's", trouble{asked: all, limited: true}, limited},
+	} {
+		if got := tt.t.ending(all); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.rule, got, tt.want)
+		}
+	}
+	if got, want := (&trouble{since: 3, tries: 5}).attempt(10, 2), (Attempt{Number: 2, Elapsed: 7}); got != want {
+		t.Errorf("the attempt is %+v, want %+v", got, want)
+	}
+}
+
+// The tolerance ends a wait on time, and not only with the exchange after it.
+func TestWhenTheToleranceIsUsedUp(t *testing.T) {
+	const (
+		now  = 100 * testSecond
+		rest = 5 * testSecond
+		much = int64(time.Hour)
+	)
+	asked := testBounds.tolerance - time.Duration(rest)
+	end := func(p *poll) any { return p.outageEnd(&testBounds) }
+	in := func(phase phase, t trouble) poll { return poll{phase: phase, started: now, trouble: &t, next: 9 * now} }
+	lacks := in(waiting, trouble{since: 1, faults: 1, asked: asked, from: now, to: now + much})
+	lacks.missing = new(missing)
+	full := testBounds.tolerance
+	slow := testBounds.tolerance - testBounds.timeout
+	checkPolls(t, []pollRow{
+		{"without trouble", poll{}, end, int64(never), nil},
+		{"after an answer", in(waiting, trouble{fault: errFault, faults: 1, asked: asked, from: now, to: now + much}), end, int64(never), nil},
+		{"while the result is missing", lacks, end, int64(never), nil},
+		{"after a single refusal", in(waiting, trouble{since: 1, tries: 1, asked: asked, from: now, to: now + much}), end, int64(never), nil},
+		{"after two", in(waiting, trouble{since: 1, tries: 2, asked: asked, from: now, to: now + much}), end, now + rest, nil},
+		{"after a fault", in(waiting, trouble{since: 1, tries: 1, faults: 1, asked: asked, from: now, to: now + much}), end, now + rest, nil},
+		{"within the gap alone", in(waiting, trouble{since: 1, faults: 1, asked: asked, from: now, to: now + rest}), end, int64(never), nil},
+		{"of one job alone, with many faults", in(waiting, trouble{since: 1, faults: ownFaults, own: asked, from: now, to: now + much}), end, now + rest, nil},
+		{"whichever is sooner", in(waiting, trouble{since: 1, faults: ownFaults, asked: asked, own: 1, from: now, to: now + much}), end, now + rest, nil},
+		{"with fewer that of all", in(waiting, trouble{since: 1, faults: ownFaults - 1, own: asked, from: now, to: now + much}), end, now + int64(full), nil},
+		{"during an exchange", in(asking, trouble{since: 1, faults: 1, asked: asked}), end, now + rest, nil},
+		{"not where that times out first", in(asking, trouble{since: 1, faults: 1, asked: slow}), end, int64(never), nil},
+		{"not in line", in(queued, trouble{since: 1, faults: 1, asked: asked, to: now + much}), end, int64(never), nil},
+	})
+
+	expire := func(late, outage int64) func(*poll) any {
+		return func(p *poll) any { return p.expire(now+rest+late, &testBounds, outage) }
+	}
+	out := in(waiting, trouble{since: 1, faults: 1, asked: asked, from: now, to: now + much, outage: 7})
+	byLimiter := in(waiting, trouble{since: 1, faults: 1, asked: asked, from: now, to: now + much, outage: 7, limited: true})
+	own := in(waiting, trouble{since: 1, faults: ownFaults, asked: 1, own: full, from: now + rest, to: now + much, outage: 7})
+	stopped := int64(stoppedFor)
+	checkPolls(t, []pollRow{
+		{"before that time it goes on", out, expire(-1, 7), goesOn, nil},
+		{"at that time it ends", out, expire(0, 7), outageOver, nil},
+		{"a busy machine is late", out, expire(stopped, 7), outageOver, nil},
+		{"a stopped process looks before it judges", out, expire(stopped+1, 7), goesOn, func(p *poll) { p.next, p.trouble.to = now+rest+stopped+1, now }},
+		{"another job was answered meanwhile", out, expire(0, 8), goesOn,
+			func(p *poll) { p.trouble.outage, p.trouble.asked, p.trouble.from = 8, 0, now+rest }},
+		{"which does not help a job with faults of its own", own, expire(0, 8), outageOver,
+			func(p *poll) { p.trouble.outage, p.trouble.asked = 8, 0 }},
+		{"the limiter's is named", byLimiter, expire(0, 7), limited, nil},
+	})
+}
