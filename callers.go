@@ -216,3 +216,30 @@ func (e *engine) teach(limit int) (more bool) {
 	}
 	return true
 }
+
+// hint makes a poll due whose exchange begins after now.
+func (e *engine) hint(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.c.now()
+	en := e.polls.get(id)
+	if en == nil {
+		return
+	}
+	if en.hint(now) {
+		e.plan(en, now)
+	} else if en.phase == queued {
+		e.agenda.promote(en, laneUrgent)
+	}
+	e.dispatch(now)
+}
+
+// jobEnded ends the waits for a job whose end a Status has seen.
+func (e *engine) jobEnded(st *Status) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if en := e.polls.get(st.JobID); en != nil {
+		e.finish(en, jobEnded, &outcome{verdict: answered, status: *st}, 0)
+		e.dispatch(e.c.now())
+	}
+}

@@ -339,6 +339,12 @@ func (e *engine) attend(en *entry, now int64) {
 		e.finish(en, why, nil, 0)
 		return
 	}
+	e.enqueue(en, now)
+	e.plan(en, now)
+}
+
+// enqueue puts a poll that is due into the lane that it belongs to.
+func (e *engine) enqueue(en *entry, now int64) {
 	switch {
 	case en.phase == waiting && en.next <= now && (en.hinted || en.untried() && en.hasSingle()):
 		e.agenda.enqueue(en, laneUrgent)
@@ -349,7 +355,6 @@ func (e *engine) attend(en *entry, now int64) {
 	case en.phase == queued && e.lastPoll(en, now, never) <= now:
 		e.agenda.promote(en, laneLast)
 	}
-	e.plan(en, now)
 }
 
 // next takes the poll out of the queues whose exchange may begin now.
@@ -385,31 +390,4 @@ func (e *engine) next(now int64, budget *int) *entry {
 		e.plan(en, now)
 	}
 	return nil
-}
-
-// hint makes a poll due whose exchange begins after now.
-func (e *engine) hint(id string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	now := e.c.now()
-	en := e.polls.get(id)
-	if en == nil {
-		return
-	}
-	if en.hint(now) {
-		e.plan(en, now)
-	} else if en.phase == queued {
-		e.agenda.promote(en, laneUrgent)
-	}
-	e.dispatch(now)
-}
-
-// jobEnded ends the waits for a job whose end a Status has seen.
-func (e *engine) jobEnded(st *Status) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if en := e.polls.get(st.JobID); en != nil {
-		e.finish(en, jobEnded, &outcome{verdict: answered, status: *st}, 0)
-		e.dispatch(e.c.now())
-	}
 }

@@ -31,7 +31,7 @@ import (
 )
 
 // What a hostile backend can cost, at the defaults. The tests below hold the
-// client to these bounds; README and the options' comments name those that can
+// client to these bounds; docs/reliability.md and the options' comments name those that can
 // be set.
 const (
 	// headBound is what is read of one answer's head, informational answers

@@ -384,30 +384,3 @@ func (p *poll) event(why ending, w wall, b *bounds, out *outcome, cause error, p
 	}
 	return p.failure(cause, w)
 }
-
-// failure is the event that ends a wait with an error of the kind WaitError.
-func (p *poll) failure(cause error, w wall) *event {
-	last := Status{JobID: p.id}
-	if p.seen {
-		last = p.last(w)
-	}
-	var met error
-	if t := p.trouble; t != nil {
-		if t.fault != nil {
-			met = snapshot(t.fault)
-			details(met).Next, details(met).then = 0, "" // nothing follows
-		}
-		if t.refusal != nil {
-			cause = &refusedUntil{cause, t.refusal}
-		}
-	}
-	return &event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: met}}
-}
-
-// last is the pending answer that came last.
-func (p *poll) last(w wall) Status {
-	return Status{
-		JobID: p.id, State: StatePending, Message: p.message, Progress: p.progress,
-		CheckedAt: w.at(p.checkedAt), ResultMissing: p.missing != nil,
-	}
-}
