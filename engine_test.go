@@ -535,6 +535,7 @@ func TestAWaitEndsWhenTheToleranceIsUsedUp(t *testing.T) {
 		opts []Option
 	}{
 		{"between two tries", fakeReply{code: 503}, []Option{WithRetry(Exponential{Base: time.Second, Max: 45 * time.Second})}},
+		{"in a gap longer than the tolerance, after shorter ones", fakeReply{code: 503}, []Option{WithRetry(Exponential{Base: time.Second, Max: time.Hour, Multiplier: 10})}},
 		{"during an exchange", fakeReply{code: 503, takes: 9 * time.Second}, []Option{WithRetry(Constant(30 * time.Second))}},
 		{"behind a breaker", fakeReply{code: 503}, []Option{WithBreaker(NewCircuitBreaker(BreakerConfig{}))}},
 	} {

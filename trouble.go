@@ -26,6 +26,7 @@ type trouble struct {
 	tries   int32 // faults and refusals
 	faults  int16 // of them; no more are counted than fit
 	limited bool  // all of them were refusals of the limiter
+	rare    bool  // the gaps are as long as the tolerance from the first one on
 }
 
 // suffer takes a fault or a refusal into the state of the poll.
@@ -68,15 +69,18 @@ func (p *poll) pause(now int64) {
 	}
 }
 
-// resume begins a gap that counts, up to the next exchange. One that is as long
-// as the tolerance is the caller's own choice, and counts as so much of it that
-// ownFaults of them end the wait.
+// resume begins a gap that counts, up to the next exchange. Where the first gap is as
+// long as the tolerance already, the caller has chosen to ask more rarely than that:
+// then such a gap counts as so much of the tolerance that ownFaults of them end the wait.
 func (t *trouble) resume(from, next int64, tolerance time.Duration) {
 	if t.since == 0 {
 		return
 	}
-	t.from, t.to = from, next
-	if next == never || next-from >= int64(tolerance) {
+	long := next == never || next-from >= int64(tolerance)
+	if t.tries == 1 {
+		t.rare = long
+	}
+	if t.from, t.to = from, next; long && t.rare || next == never {
 		t.to = from + int64(tolerance/ownFaults)
 	}
 	t.to = max(t.to, from)
@@ -152,4 +156,31 @@ func (p *poll) expire(now int64, b *bounds, outage int64) ending {
 		return limited
 	}
 	return outageOver
+}
+
+// failure is the event that ends a wait with an error of the kind WaitError.
+func (p *poll) failure(cause error, w wall) *event {
+	last := Status{JobID: p.id}
+	if p.seen {
+		last = p.last(w)
+	}
+	var met error
+	if t := p.trouble; t != nil {
+		if t.fault != nil {
+			met = snapshot(t.fault)
+			details(met).Next, details(met).then = 0, "" // nothing follows
+		}
+		if t.refusal != nil {
+			cause = &refusedUntil{cause, t.refusal}
+		}
+	}
+	return &event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: met}}
+}
+
+// last is the pending answer that came last.
+func (p *poll) last(w wall) Status {
+	return Status{
+		JobID: p.id, State: StatePending, Message: p.message, Progress: p.progress,
+		CheckedAt: w.at(p.checkedAt), ResultMissing: p.missing != nil,
+	}
 }

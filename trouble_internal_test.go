@@ -57,7 +57,10 @@ func TestHowTroubleIsCounted(t *testing.T) {
 
 		{"after an answer there is no gap", of(trouble{}), resume(10, 30, 160), nil, nil},
 		{"a gap reaches to the next exchange", of(trouble{since: 1}), resume(10, 169, 160), nil, set(trouble{since: 1, from: 10, to: 169})},
-		{"one as long as the tolerance counts as a part of it", of(trouble{since: 1}), resume(10, 170, 160), nil, set(trouble{since: 1, from: 10, to: 20})},
+		{"a first one as long as the tolerance counts as a part of it", of(trouble{since: 1, tries: 1}), resume(10, 170, 160), nil, set(trouble{since: 1, tries: 1, from: 10, to: 20, rare: true})},
+		{"so does a later one, after such a first one", of(trouble{since: 1, tries: 2, rare: true}), resume(10, 170, 160), nil, set(trouble{since: 1, tries: 2, from: 10, to: 20, rare: true})},
+		{"a shorter one counts as it is, after such a first one", of(trouble{since: 1, tries: 2, rare: true}), resume(10, 169, 160), nil, set(trouble{since: 1, tries: 2, from: 10, to: 169, rare: true})},
+		{"a later one counts as it is, after a shorter first one", of(trouble{since: 1, tries: 2}), resume(10, 170, 160), nil, set(trouble{since: 1, tries: 2, from: 10, to: 170})},
 		{"so does one without end", of(trouble{since: 1}), resume(10, never, never), nil,
 			set(trouble{since: 1, from: 10, to: 10 + never/ownFaults})},
 		{"none is negative", of(trouble{since: 1}), resume(10, 5, 160), nil, set(trouble{since: 1, from: 10, to: 10})},

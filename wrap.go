@@ -86,30 +86,3 @@ func errHeld(left, bound time.Duration) error {
 func errTooLong(bound time.Duration) error {
 	return fmt.Errorf("%w: the bound is %v", ErrRetryAfter, bound)
 }
-
-// failure is the event that ends a wait with an error of the kind WaitError.
-func (p *poll) failure(cause error, w wall) *event {
-	last := Status{JobID: p.id}
-	if p.seen {
-		last = p.last(w)
-	}
-	var met error
-	if t := p.trouble; t != nil {
-		if t.fault != nil {
-			met = snapshot(t.fault)
-			details(met).Next, details(met).then = 0, "" // nothing follows
-		}
-		if t.refusal != nil {
-			cause = &refusedUntil{cause, t.refusal}
-		}
-	}
-	return &event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: met}}
-}
-
-// last is the pending answer that came last.
-func (p *poll) last(w wall) Status {
-	return Status{
-		JobID: p.id, State: StatePending, Message: p.message, Progress: p.progress,
-		CheckedAt: w.at(p.checkedAt), ResultMissing: p.missing != nil,
-	}
-}
