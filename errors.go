@@ -50,6 +50,7 @@ type Details struct {
 	JobID      string
 	Attempt    int           // 1 for the first request of the wait or Status call; one kept from being sent counts
 	Jobs       int           // that the request asked for together, this one among them; 0: it asked for this one alone
+	Target     string        // what was asked: method, host and path, as in "GET api.example.com/status/{id}", or WithFetch and its function
 	StatusCode int           // of the answer; 0: there was no answer
 	RequestID  string        // the answer's X-Request-Id or the like; may be empty
 	Excerpt    string        // the start of the answer's body on one line, at most 200 bytes
@@ -96,6 +97,9 @@ func (d *Details) text(what string) string {
 	fmt.Fprintf(&b, "vtclient: job %s: request %d", quoteID(d.JobID), d.Attempt)
 	if d.Jobs > 0 {
 		fmt.Fprintf(&b, ", for %d jobs at once", d.Jobs)
+	}
+	if d.Target != "" {
+		b.WriteString(": " + d.Target)
 	}
 	b.WriteString(": " + what)
 	if d.RequestID != "" {

@@ -1,0 +1,165 @@
+package vtclient
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+	"time"
+)
+
+// connections are those of a client. A connection is not the backend: one that has served
+// before and then fails is replaced, the request is made again, and the breaker does not
+// hear of it (outcome.lost).
+//
+// net/http shows neither which connection a request had nor lets one be closed. So all are
+// given up together: later requests go to a new pool, and those under way end where they
+// are. The pool of a caller's transport can only be emptied of its idle connections.
+type connections struct {
+	own    *http.Transport // of which each pool has a copy; nil: the transport is the caller's
+	pool   atomic.Pointer[pool]
+	former atomic.Pointer[pool] // the one before, where requests may still be under way
+}
+
+// A pool is the connections that were made since the ones before were given up.
+type pool struct {
+	client *http.Client
+	since  time.Time
+	served atomic.Bool  // an answer other than a 5xx came
+	bad    atomic.Int32 // answers of 5xx in a row
+	closes atomic.Bool  // the next request takes its connection out of use, as net/http does for one with Close
+}
+
+func newConnections(given *http.Client, n int) (*connections, int) {
+	hc, n := httpClient(given, n)
+	c := new(connections)
+	if given == nil {
+		c.own = hc.Transport.(*http.Transport)
+	}
+	c.pool.Store(c.next(hc))
+	return c, n
+}
+
+func (c *connections) next(hc *http.Client) *pool {
+	p := &pool{client: hc, since: time.Now()}
+	if c.own != nil {
+		fresh := *hc
+		fresh.Transport = c.own.Clone()
+		p.client = &fresh
+	}
+	return p
+}
+
+// giveUp makes later requests go over connections that are not p's.
+func (c *connections) giveUp(p *pool) {
+	if c.pool.Load() != p { // because of another request
+		return
+	}
+	next := c.next(p.client)
+	next.closes.Store(c.own == nil) // where HTTP/2 is spoken, a connection with requests under way is not idle
+	if c.pool.CompareAndSwap(p, next) {
+		if old := c.former.Swap(p); old != nil {
+			old.client.CloseIdleConnections()
+		}
+		p.client.CloseIdleConnections()
+	}
+}
+
+func (c *connections) closeIdle() {
+	c.pool.Load().client.CloseIdleConnections()
+	if old := c.former.Load(); old != nil {
+		old.client.CloseIdleConnections()
+	}
+}
+
+// badInARow is the number of 5xx in a row after which the connections are given up: they
+// may all lead to one replica, while others are well.
+const badInARow = 2
+
+// answered notes the status code of an answer. In an outage, which new connections do not
+// end, they are given up no more than once in each time of patience.
+func (c *connections) answered(p *pool, code int, patience time.Duration) {
+	if code/100 != 5 {
+		if !p.served.Load() { // a load is cheaper than a store that all cores see
+			p.served.Store(true)
+		}
+		if p.bad.Load() != 0 {
+			p.bad.Store(0)
+		}
+	} else if p.bad.Add(1) >= badInARow && (p.served.Load() || time.Since(p.since) >= patience) {
+		c.giveUp(p)
+	}
+}
+
+// A call is one request with its context and its address, in one allocation. Where
+// net/http looks for a trace, it finds one that sees which connection the request gets. A
+// stub does not look, and is spared it.
+type call struct {
+	lazyContext
+	req    http.Request
+	url    url.URL
+	traced bool // writes are counted
+	trace  atomic.Pointer[httptrace.ClientTrace]
+	conn   atomic.Int32 // the last one that the request got
+	wire   atomic.Int32 // how often the request was written
+}
+
+const (
+	noConn int32 = iota
+	newConn
+	keptConn // has had a request before
+)
+
+// traceKey is the key of a trace in a context: package httptrace has it to itself, but
+// asks for it.
+var traceKey = func() (key any) {
+	httptrace.ContextClientTrace(keyFinder{context.Background(), &key})
+	return key
+}()
+
+type keyFinder struct {
+	context.Context
+	key *any
+}
+
+func (f keyFinder) Value(key any) any { *f.key = key; return nil }
+
+// callKey is the key of a call in its context.
+type callKey struct{}
+
+func (c *call) Value(key any) any {
+	switch key {
+	case traceKey:
+		return c.clientTrace()
+	case callKey{}:
+		return c
+	}
+	return c.lazyContext.Value(key)
+}
+
+func (c *call) clientTrace() *httptrace.ClientTrace {
+	if t := c.trace.Load(); t != nil {
+		return t
+	}
+	t := &httptrace.ClientTrace{
+		GetConn: func(string) { c.conn.Store(noConn) },
+		GotConn: func(got httptrace.GotConnInfo) {
+			if got.Reused {
+				c.conn.Store(keptConn)
+			} else {
+				c.conn.Store(newConn)
+			}
+		},
+	}
+	if c.traced {
+		// Counted where net/http writes: it repeats a GET by itself when the
+		// connection it had turns out to be dead.
+		t.WroteHeaders = func() { c.wire.Add(1) }
+	}
+	if httptrace.ContextClientTrace(c.parent) != nil { // the caller's goes on seeing all
+		httptrace.WithClientTrace(c.parent, t)
+	}
+	c.trace.CompareAndSwap(nil, t)
+	return c.trace.Load()
+}
