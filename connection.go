@@ -28,7 +28,8 @@ type pool struct {
 	since  time.Time
 	served atomic.Bool  // an answer other than a 5xx came
 	bad    atomic.Int32 // answers of 5xx in a row
-	closes atomic.Bool  // the next request takes its connection out of use, as net/http does for one with Close
+	http2  atomic.Bool  // an answer came over HTTP/2
+	closes atomic.Bool  // the next request takes its connection out of use, as one with Close does
 }
 
 func newConnections(given *http.Client, n int) (*connections, int) {
@@ -57,7 +58,7 @@ func (c *connections) giveUp(p *pool) {
 		return
 	}
 	next := c.next(p.client)
-	next.closes.Store(c.own == nil) // where HTTP/2 is spoken, a connection with requests under way is not idle
+	next.closes.Store(c.own == nil && p.http2.Load()) // one with requests under way is not idle
 	if c.pool.CompareAndSwap(p, next) {
 		if old := c.former.Swap(p); old != nil {
 			old.client.CloseIdleConnections()
@@ -74,21 +75,28 @@ func (c *connections) closeIdle() {
 }
 
 // badInARow is the number of 5xx in a row after which the connections are given up: they
-// may all lead to one replica, while others are well.
-const badInARow = 2
+// may all lead to one replica, while others are well. Where those that follow have not
+// brought anything else, it is an outage, and they are kept for badFor.
+const (
+	badInARow = 2
+	badFor    = time.Minute
+)
 
-// answered notes the status code of an answer. In an outage, which new connections do not
-// end, they are given up no more than once in each time of patience.
-func (c *connections) answered(p *pool, code int, patience time.Duration) {
-	if code/100 != 5 {
-		if !p.served.Load() { // a load is cheaper than a store that all cores see
-			p.served.Store(true)
+// answered notes an answer.
+func (c *connections) answered(p *pool, resp *http.Response) {
+	if resp.StatusCode/100 == 5 {
+		if p.bad.Add(1) >= badInARow && (p.served.Load() || time.Since(p.since) >= badFor) {
+			c.giveUp(p)
 		}
-		if p.bad.Load() != 0 {
-			p.bad.Store(0)
-		}
-	} else if p.bad.Add(1) >= badInARow && (p.served.Load() || time.Since(p.since) >= patience) {
-		c.giveUp(p)
+		return
+	}
+	// A load is cheaper than a store that all cores see.
+	if !p.served.Load() {
+		p.http2.Store(resp.ProtoMajor == 2)
+		p.served.Store(true)
+	}
+	if p.bad.Load() != 0 {
+		p.bad.Store(0)
 	}
 }
 

@@ -78,7 +78,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 	switch {
 	case err == nil:
 		b.latency.observe(out.took)
-		b.connections.answered(p, resp.StatusCode, b.timeout)
+		b.connections.answered(p, resp)
 		b.classify(reply{resp, req, text, ended}, details, asked.many, &out)
 	case unreadableBody(err):
 		b.unreadable(err, reply{resp, req, text, ended}, details, &out)
