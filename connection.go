@@ -84,6 +84,10 @@ const (
 
 // answered notes an answer.
 func (c *connections) answered(p *pool, resp *http.Response) {
+	if resp.StatusCode == http.StatusMisdirectedRequest { // the connection serves another host
+		c.giveUp(p)
+		return
+	}
 	if resp.StatusCode/100 == 5 {
 		if p.bad.Add(1) >= badInARow && (p.served.Load() || time.Since(p.since) >= badFor) {
 			c.giveUp(p)
@@ -100,10 +104,10 @@ func (c *connections) answered(p *pool, resp *http.Response) {
 	}
 }
 
-// A call is one request with its context and its address, in one allocation. Where
+// An outgoing is one request with its context and its address, in one allocation. Where
 // net/http looks for a trace, it finds one that sees which connection the request gets. A
 // stub does not look, and is spared it.
-type call struct {
+type outgoing struct {
 	lazyContext
 	req    http.Request
 	url    url.URL
@@ -133,20 +137,20 @@ type keyFinder struct {
 
 func (f keyFinder) Value(key any) any { *f.key = key; return nil }
 
-// callKey is the key of a call in its context.
-type callKey struct{}
+// outgoingKey is the key of an outgoing in its context.
+type outgoingKey struct{}
 
-func (c *call) Value(key any) any {
+func (c *outgoing) Value(key any) any {
 	switch key {
 	case traceKey:
 		return c.clientTrace()
-	case callKey{}:
+	case outgoingKey{}:
 		return c
 	}
 	return c.lazyContext.Value(key)
 }
 
-func (c *call) clientTrace() *httptrace.ClientTrace {
+func (c *outgoing) clientTrace() *httptrace.ClientTrace {
 	if t := c.trace.Load(); t != nil {
 		return t
 	}

@@ -48,7 +48,7 @@ func newHTTPBackend(cfg *config, r *route, conns *connections, l *latency) *http
 func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sent *announcement) (out outcome) {
 	began := time.Now()
 	p := b.connections.pool.Load()
-	c := b.newCall(parent, began.Add(b.timeout), asked, p)
+	c := b.newOutgoing(parent, began.Add(b.timeout), asked, p)
 	defer c.end()
 	req := &c.req
 	details := asked.details(number)
@@ -98,13 +98,15 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 }
 
 // blame finds out whether a fault is one of the connection.
-func (b *httpBackend) blame(c *call, p *pool, served bool, asked inquiry, err error, out *outcome) {
+func (b *httpBackend) blame(c *outgoing, p *pool, served bool, asked inquiry, err error, out *outcome) {
 	conn := c.conn.Load()
-	if conn == noConn || errors.Is(err, ErrRedirect) {
+	if conn == noConn || errors.Is(err, errRedirect) {
 		return
 	}
-	if out.lost = conn == keptConn && served; out.lost {
+	if conn == keptConn && served {
 		out.verdict, out.health = fault, errNeutral
+		out.lost = c.req.Method == http.MethodGet // which may be repeated
+		details(out.err).then = ""
 	}
 	// net/http drops a connection that breaks. One that is silent it keeps if it speaks
 	// HTTP/2, and others that it keeps may be as dead.
@@ -138,9 +140,9 @@ func (b *httpBackend) target(asked inquiry) string {
 	}
 }
 
-// newCall returns the request of an inquiry.
-func (b *httpBackend) newCall(parent context.Context, deadline time.Time, asked inquiry, p *pool) *call {
-	c := &call{traced: b.traced}
+// newOutgoing returns the request of an inquiry.
+func (b *httpBackend) newOutgoing(parent context.Context, deadline time.Time, asked inquiry, p *pool) *outgoing {
+	c := &outgoing{traced: b.traced}
 	c.parent, c.deadline = parent, deadline
 	c.req = *b.request.WithContext(c)
 	c.req.URL = &c.url
@@ -157,7 +159,7 @@ func (b *httpBackend) newCall(parent context.Context, deadline time.Time, asked 
 
 // prepared calls the functions given to WithRequest and reports whether the request may
 // be sent. Without them, WithHeader and the base URL have been checked by New.
-func (b *httpBackend) prepared(c *call, d *Details, out *outcome) bool {
+func (b *httpBackend) prepared(c *outgoing, d *Details, out *outcome) bool {
 	out.health = errNeutral
 	req := &c.req
 	before := c.url
@@ -173,7 +175,7 @@ func (b *httpBackend) prepared(c *call, d *Details, out *outcome) bool {
 		}
 	}
 	err := sendable(req)
-	if ctx := req.Context(); err == nil && ctx != context.Context(c) && ctx.Value(callKey{}) != any(c) {
+	if ctx := req.Context(); err == nil && ctx != context.Context(c) && ctx.Value(outgoingKey{}) != any(c) {
 		err = errors.New("the request's context is not made from r.Context()")
 	}
 	if err != nil {

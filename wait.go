@@ -102,6 +102,9 @@ func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (*inbo
 	if err == nil {
 		err = c.route.checkID(jobID)
 	}
+	if err == nil && ctx == nil {
+		err = noContext("Wait and Watch")
+	}
 	if err == nil && expired(ctx) {
 		err = &WaitError{JobID: jobID, Cause: contextCause(ctx)}
 	}

@@ -48,6 +48,9 @@ func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOp
 		if err == nil && jobs == nil {
 			err = badArgument("WaitAll: jobs", "nil", "a sequence")
 		}
+		if err == nil && ctx == nil {
+			err = noContext("WaitAll")
+		}
 		if err != nil {
 			yield(Status{}, err)
 			return
