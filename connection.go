@@ -2,9 +2,11 @@ package vtclient
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -20,6 +22,9 @@ type connections struct {
 	own    *http.Transport // of which each pool has a copy; nil: the transport is the caller's
 	pool   atomic.Pointer[pool]
 	former atomic.Pointer[pool] // the one before, where requests may still be under way
+
+	mu   sync.Mutex
+	made map[net.Conn]bool // of a caller's transport, while the pool has not served: see got
 }
 
 // A pool is the connections that were made since the ones before were given up.
@@ -29,7 +34,10 @@ type pool struct {
 	served atomic.Bool  // an answer other than a 5xx came
 	bad    atomic.Int32 // answers of 5xx in a row
 	http2  atomic.Bool  // an answer came over HTTP/2
-	closes atomic.Bool  // the next request takes its connection out of use, as one with Close does
+
+	// The next request has Close, which takes its connection out of use: over HTTP/2, one of a
+	// caller's transport is not idle while other requests are under way.
+	closes atomic.Bool
 }
 
 func newConnections(given *http.Client, n int) (*connections, int) {
@@ -55,10 +63,13 @@ func (c *connections) next(hc *http.Client) *pool {
 // giveUp makes later requests go over connections that are not p's.
 func (c *connections) giveUp(p *pool) {
 	if c.pool.Load() != p { // because of another request
+		if c.own == nil { // a connection that was in use then may be idle now
+			p.client.CloseIdleConnections()
+		}
 		return
 	}
 	next := c.next(p.client)
-	next.closes.Store(c.own == nil && p.http2.Load()) // one with requests under way is not idle
+	next.closes.Store(c.own == nil && p.http2.Load())
 	if c.pool.CompareAndSwap(p, next) {
 		if old := c.former.Swap(p); old != nil {
 			old.client.CloseIdleConnections()
@@ -72,6 +83,28 @@ func (c *connections) closeIdle() {
 	if old := c.former.Load(); old != nil {
 		old.client.CloseIdleConnections()
 	}
+}
+
+// got takes note of the connection that a request gets, and reports whether it has served
+// before. Over HTTP/2, the second request on a connection may come before the first answer.
+// A caller's transport may have connections from before, which are those that the client
+// has not seen made.
+func (c *connections) got(p *pool, conn net.Conn, reused bool) (kept bool) {
+	switch {
+	case p.served.Load():
+		return reused
+	case c.own != nil:
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !reused {
+		if c.made == nil || len(c.made) > 256 { // in a long outage
+			c.made = make(map[net.Conn]bool)
+		}
+		c.made[conn] = true
+	}
+	return !c.made[conn]
 }
 
 // badInARow is the number of 5xx in a row after which the connections are given up: they
@@ -98,6 +131,9 @@ func (c *connections) answered(p *pool, resp *http.Response) {
 	if !p.served.Load() {
 		p.http2.Store(resp.ProtoMajor == 2)
 		p.served.Store(true)
+		c.mu.Lock()
+		c.made = nil
+		c.mu.Unlock()
 	}
 	if p.bad.Load() != 0 {
 		p.bad.Store(0)
@@ -111,16 +147,19 @@ type outgoing struct {
 	lazyContext
 	req    http.Request
 	url    url.URL
+	all    *connections
+	pool   *pool
 	traced bool // writes are counted
 	trace  atomic.Pointer[httptrace.ClientTrace]
-	conn   atomic.Int32 // the last one that the request got
 	wire   atomic.Int32 // how often the request was written
+
+	conn atomic.Int32 // the one that the request got last
 }
 
 const (
 	noConn int32 = iota
 	newConn
-	keptConn // has had a request before
+	keptConn // it has served before
 )
 
 // traceKey is the key of a trace in a context: package httptrace has it to itself, but
@@ -157,7 +196,7 @@ func (c *outgoing) clientTrace() *httptrace.ClientTrace {
 	t := &httptrace.ClientTrace{
 		GetConn: func(string) { c.conn.Store(noConn) },
 		GotConn: func(got httptrace.GotConnInfo) {
-			if got.Reused {
+			if c.all.got(c.pool, got.Conn, got.Reused) {
 				c.conn.Store(keptConn)
 			} else {
 				c.conn.Store(newConn)

@@ -208,10 +208,16 @@ func (e *UnknownStateError) Error() string {
 type RefusedError struct {
 	JobID string
 	Err   error // the breaker's own
+
+	target string // as in Details
 }
 
 func (e *RefusedError) Error() string {
-	s := fmt.Sprintf("vtclient: job %s: no request made: %s", quoteID(e.JobID), inside(e.Err))
+	s := fmt.Sprintf("vtclient: job %s: no request made: ", quoteID(e.JobID))
+	if e.target != "" {
+		s += e.target + ": "
+	}
+	s += inside(e.Err)
 	// The text of a CircuitBreaker has the time already.
 	if d := e.RetryAfter(); d > 0 && !errors.Is(e.Err, ErrBreakerOpen) {
 		s += fmt.Sprintf("; try again in %v", d.Round(time.Millisecond))
@@ -243,6 +249,8 @@ type WaitError struct {
 	Last     Status // the last answer; its State is empty if there was none
 	Cause    error  // the context's error, ErrOutage, ErrRetryAfter or ErrGaveUp
 	Fault    error  // the last fault met; nil: none
+
+	target string // as in Details, where no fault has it
 }
 
 func (e *WaitError) Error() string {
@@ -250,6 +258,9 @@ func (e *WaitError) Error() string {
 	fmt.Fprintf(&b, "vtclient: job %s: ended without a result after %d request", quoteID(e.JobID), e.Requests)
 	if e.Requests != 1 {
 		b.WriteByte('s')
+	}
+	if e.target != "" {
+		b.WriteString(" (" + e.target + ")")
 	}
 	b.WriteString(": ")
 	b.WriteString(inside(e.Cause))
@@ -262,9 +273,20 @@ func (e *WaitError) Error() string {
 	}
 	if e.Fault != nil {
 		b.WriteString("; last fault: ")
-		b.WriteString(strings.TrimPrefix(e.Fault.Error(), "vtclient: "))
+		fault := strings.TrimPrefix(e.Fault.Error(), "vtclient: ")
+		b.WriteString(strings.TrimPrefix(fault, fmt.Sprintf("job %s: ", quoteID(e.JobID))))
 	}
 	return b.String()
+}
+
+// named adds to an error that ends a call what was asked of what, if no fault has it.
+func (c *Client) named(err error) error {
+	if e, ok := err.(*WaitError); ok && e.Fault == nil {
+		own := *e // several calls may share it
+		own.target = c.backend.target(inquiry{id: e.JobID})
+		return &own
+	}
+	return err
 }
 
 // Unwrap returns the cause and the last fault.

@@ -190,7 +190,7 @@ func (x *exchanger) admitted(ctx context.Context, asked inquiry, number int, out
 	if x.breaker != nil {
 		done, err := x.breaker.Allow()
 		if err != nil {
-			out.verdict, out.err = refused, &RefusedError{JobID: asked.id, Err: err}
+			out.verdict, out.err = refused, &RefusedError{JobID: asked.id, Err: err, target: asked.target}
 			return false
 		}
 		// From a defer, so that a panic or a Goexit in the caller's code gives the permit

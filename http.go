@@ -62,7 +62,6 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 		began = time.Now()
 	}
 	out.requests = 1
-	served := p.served.Load()
 	resp, err := b.do(p.client, req)
 	var body *bodyBuffer
 	var text []byte
@@ -92,25 +91,27 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 			details.RequestID = b.requestID(resp, req)
 		}
 		b.classifyTransport(err, req, details, &out)
-		b.blame(c, p, served, asked, err, &out)
+		b.blame(c, asked, err, &out)
 	}
 	return out
 }
 
 // blame finds out whether a fault is one of the connection.
-func (b *httpBackend) blame(c *outgoing, p *pool, served bool, asked inquiry, err error, out *outcome) {
-	conn := c.conn.Load()
+func (b *httpBackend) blame(c *outgoing, asked inquiry, err error, out *outcome) {
+	conn, p := c.conn.Load(), c.pool
 	if conn == noConn || errors.Is(err, errRedirect) {
 		return
 	}
-	if conn == keptConn && served {
+	kept := conn == keptConn
+	if kept {
 		out.verdict, out.health = fault, errNeutral
 		out.lost = c.req.Method == http.MethodGet // which may be repeated
 		details(out.err).then = ""
 	}
 	// net/http drops a connection that breaks. One that is silent it keeps if it speaks
-	// HTTP/2, and others that it keeps may be as dead.
-	if timedOut(err) || out.lost && asked.again > 0 {
+	// HTTP/2. Others that it keeps may be as dead, and with HTTP/2 there may be some that
+	// it has never used.
+	if timedOut(err) || kept && (p.http2.Load() || asked.again > 0) {
 		b.connections.giveUp(p)
 	}
 }
@@ -142,7 +143,7 @@ func (b *httpBackend) target(asked inquiry) string {
 
 // newOutgoing returns the request of an inquiry.
 func (b *httpBackend) newOutgoing(parent context.Context, deadline time.Time, asked inquiry, p *pool) *outgoing {
-	c := &outgoing{traced: b.traced}
+	c := &outgoing{all: b.connections, pool: p, traced: b.traced}
 	c.parent, c.deadline = parent, deadline
 	c.req = *b.request.WithContext(c)
 	c.req.URL = &c.url

@@ -34,7 +34,7 @@ func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (St
 			ev, more = c.deliver(in, wc, c.next(in))
 		}
 	}
-	return ev.status, ev.verdict()
+	return ev.status, c.named(ev.verdict())
 }
 
 // Watch returns an iterator over the observations of one job: each answer, as
@@ -58,7 +58,7 @@ func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) it
 				}
 			}
 		}
-		yield(ev.status, ev.verdict())
+		yield(ev.status, c.named(ev.verdict()))
 	}
 }
 

@@ -240,7 +240,7 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 			return
 		case wc.dispatch(ev):
 			d.grace = nil
-			if !yield(ev.status, ev.verdict()) {
+			if !yield(ev.status, c.named(ev.verdict())) {
 				return
 			}
 		}
