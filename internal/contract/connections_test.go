@@ -36,7 +36,7 @@ type laneKey struct{}
 
 // patience is the timeout of a request: long for a busy machine to make its connections
 // within it, short for a test to wait for it.
-const patience = 2 * time.Second
+const patience = time.Second
 
 // lanes runs a test for each protocol, with the client's own transport and with a caller's.
 // They mostly wait, and so do so at the same time.
@@ -229,7 +229,7 @@ func TestAFaultOfANewConnectionCounts(t *testing.T) {
 			l.hang(r)
 			return true
 		})
-		for n := 1; n <= 3; n++ {
+		for n := 1; n <= 2; n++ {
 			var te *vtclient.TransportError
 			if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || !te.Timeout() {
 				t.Error(err)
@@ -238,15 +238,14 @@ func TestAFaultOfANewConnectionCounts(t *testing.T) {
 				t.Errorf("the breaker was told %v", told)
 			}
 		}
-		if n := asked.Load(); n != 3 {
-			t.Errorf("%d requests for 3 calls", n)
+		if n := asked.Load(); n != 2 {
+			t.Errorf("%d requests for 2 calls", n)
 		}
 	})
 }
 
 // Property 50: a kept connection that no longer serves costs a wait two faults at most.
 func TestAKeptConnectionThatNoLongerServes(t *testing.T) {
-	const waits = 20
 	for _, tt := range []struct {
 		name string
 		fail func(l *lane)
@@ -293,34 +292,37 @@ func TestAKeptConnectionThatNoLongerServes(t *testing.T) {
 			})
 		}},
 	} {
-		for _, n := range []int{1, waits} {
-			t.Run(fmt.Sprintf("%s, %d waits", tt.name, n), func(t *testing.T) {
-				lanes(t, func(t *testing.T, l *lane) {
-					c := l.client(t, vtclient.WithBreaker(nil), vtclient.WithPolling(vtclient.Constant(20*time.Millisecond)), every(10*time.Millisecond, 1))
-					l.warm(t, c, 41-n) // over HTTP/1.1, as many connections
-					tt.fail(l)
-					var wg sync.WaitGroup
-					for i := range n {
-						wg.Go(func() {
-							faults := 0
-							ctx, cancel := context.WithCancel(t.Context())
-							defer cancel()
-							_, err := c.Wait(ctx, fmt.Sprint("w", i), vtclient.OnProgress(func(vtclient.Status) { cancel() }), vtclient.OnError(func(err error) {
-								if faults++; faults == 3 {
-									t.Errorf("the third fault: %v", err)
-								}
-								if faults == 6 {
-									cancel()
-								}
-							}))
-							if !errors.Is(err, context.Canceled) {
-								t.Error(err)
-							}
-						})
-					}
-					wg.Wait()
-				})
+		t.Run(tt.name, func(t *testing.T) {
+			lanes(t, func(t *testing.T, l *lane) {
+				waits := 20 // over one connection
+				if !l.srv.EnableHTTP2 {
+					waits = 1 // which could meet forty that are dead
+				}
+				c := l.client(t, vtclient.WithBreaker(nil), vtclient.WithPolling(vtclient.Constant(20*time.Millisecond)), every(10*time.Millisecond, 1))
+				l.warm(t, c, 40)
+				tt.fail(l)
+				var wg sync.WaitGroup
+				for i := range waits {
+					wg.Go(func() { l.answered(t, c, fmt.Sprint("w", i)) })
+				}
+				wg.Wait()
 			})
+		})
+	}
+}
+
+// answered waits for the first answer about a job, which may come after two faults.
+func (l *lane) answered(t *testing.T, c *vtclient.Client, id string) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	faults := 0
+	_, err := c.Wait(ctx, id, vtclient.OnProgress(func(vtclient.Status) { cancel() }), vtclient.OnError(func(err error) {
+		if faults++; faults == 3 {
+			t.Errorf("the third fault: %v", err)
+			cancel()
 		}
+	}))
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
