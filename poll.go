@@ -115,13 +115,8 @@ func (p *poll) init(id string, now, due int64) {
 }
 
 // untried reports whether no exchange about the job has been tried yet.
-func (p *poll) untried() bool { return p.requests == 0 && p.tries() == 0 }
-
-func (p *poll) tries() int {
-	if p.trouble == nil {
-		return 0
-	}
-	return int(p.trouble.tries)
+func (p *poll) untried() bool {
+	return p.requests == 0 && (p.trouble == nil || p.trouble.tries == 0)
 }
 
 func (p *poll) faults() int {

@@ -24,8 +24,8 @@ func (t *trip) conclude(steps []step) {
 	for i := range steps {
 		s := &steps[i]
 		if s.wanted = true; s.out.verdict == left {
-			s.youngest = e.youngest(s.entry)
-			s.wanted = e.wanted(s.entry)
+			s.youngest = t.youngest(s.entry)
+			s.wanted = t.wants(s.entry)
 		}
 		if s.out.verdict == refused {
 			r := s.out.err.(*RefusedError)
@@ -107,7 +107,7 @@ func (t *trip) observe(s *step) bool {
 	complete := en.missing != nil
 	s.d = en.poll.observe(now, out, &e.bounds, e.c.outageSince.Load())
 	if !complete && en.missing != nil {
-		e.conclude(en, max(1, time.Duration(now-en.began)), false, now)
+		en.conclude(&e.completions, max(1, time.Duration(now-en.began)), false, now)
 	}
 	if s.d.polling {
 		s.d.attempt.Number -= int(en.subs.joinedAt)

@@ -27,11 +27,11 @@ import (
 // before it. No request is sent after ctx is done.
 func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (Status, error) {
 	wc := newWaitConfig(opts)
-	in, ev := c.begin(ctx, jobID, wc)
+	w, ev := c.begin(ctx, jobID, wc)
 	if ev == nil {
-		c.engine.join(in, jobID, &wc.job, c.firstDue(&wc.job))
+		w.join(jobID, &wc.job, c.firstDue(&wc.job))
 		for more := true; more; {
-			ev, more = c.deliver(in, wc, c.next(in))
+			ev, more = w.deliver(wc, w.next())
 		}
 	}
 	return ev.status, ev.verdict()
@@ -46,13 +46,13 @@ func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (St
 func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
 		wc := newWaitConfig(opts)
-		in, ev := c.begin(ctx, jobID, wc)
+		w, ev := c.begin(ctx, jobID, wc)
 		if ev == nil {
-			in.wantPending = true
-			c.engine.join(in, jobID, &wc.job, c.firstDue(&wc.job))
-			defer c.engine.leave(in) // also when the loop is left
+			w.in.wantPending = true
+			w.join(jobID, &wc.job, c.firstDue(&wc.job))
+			defer w.leave() // also when the loop is left
 			for more := true; more; {
-				ev, more = c.deliver(in, wc, c.next(in))
+				ev, more = w.deliver(wc, w.next())
 				if more && ev.fault == nil && !yield(ev.status, nil) {
 					return
 				}
@@ -64,14 +64,14 @@ func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) it
 
 // deliver calls the callbacks for the next event and reports whether more are to come.
 // If not, or if the caller's code panics or ends the goroutine, the inbox is closed.
-func (c *Client) deliver(in *inbox, wc *waitConfig, next *event) (ev *event, more bool) {
+func (w caller) deliver(wc *waitConfig, next *event) (ev *event, more bool) {
 	defer func() {
 		if !more {
-			c.engine.leave(in)
+			w.leave()
 		}
 	}()
 	if next == nil {
-		next = c.engine.abandon(in)
+		next = w.abandon()
 	}
 	return next, !wc.dispatch(next)
 }
@@ -82,14 +82,14 @@ func (c *Client) deliver(in *inbox, wc *waitConfig, next *event) (ev *event, mor
 // first and grows to 4 kB for good where that is not enough: in 100,000 waits, 5.1 kB
 // each in the place of 3.6. So the frames of Wait, join and next are small: no Status
 // and no defer in them, and no call of one where a function that returns before would do.
-func (c *Client) next(in *inbox) *event {
+func (w caller) next() *event {
 	for {
-		if ev := c.engine.take(in); ev != nil {
+		if ev := w.take(); ev != nil {
 			return ev
 		}
 		select {
-		case <-in.ready:
-		case <-in.ctx.Done():
+		case <-w.in.ready:
+		case <-w.in.ctx.Done():
 			return nil
 		}
 	}
@@ -97,7 +97,7 @@ func (c *Client) next(in *inbox) *event {
 
 // begin makes the inbox of a wait for one job, or returns the event that ends the wait
 // before it has begun.
-func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (*inbox, *event) {
+func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (caller, *event) {
 	err := wc.err
 	if err == nil {
 		err = c.route.checkID(jobID)
@@ -106,14 +106,14 @@ func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (*inbo
 		err = &WaitError{JobID: jobID, Cause: contextCause(ctx)}
 	}
 	if err != nil {
-		return nil, &event{status: Status{JobID: jobID}, err: err}
+		return caller{}, &event{status: Status{JobID: jobID}, err: err}
 	}
 	if st := c.recall(ctx, jobID, false); st != nil {
 		ev := recalled(st)
 		wc.dispatch(ev)
-		return nil, ev
+		return caller{}, ev
 	}
-	return newInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil), nil
+	return caller{&c.engine, newInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil)}, nil
 }
 
 // recalled is the event of a job of which the cache knows the end.
@@ -146,6 +146,23 @@ func (c *Client) deadline(ctx context.Context) int64 {
 		return c.when(t, time.Now())
 	}
 	return never
+}
+
+// times translates the start and the deadline of a job into the client's time; never:
+// it has none.
+func (c *Client) times(job *Job) (start, deadline int64) {
+	start, deadline = never, never
+	if job.StartedAt.IsZero() && job.Deadline.IsZero() {
+		return start, deadline
+	}
+	clock := time.Now()
+	if !job.StartedAt.IsZero() {
+		start = c.began(job.StartedAt, clock)
+	}
+	if !job.Deadline.IsZero() {
+		deadline = c.when(job.Deadline, clock)
+	}
+	return start, deadline
 }
 
 // began translates a job's start into the client's time.
