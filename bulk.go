@@ -38,7 +38,7 @@ type Bulk struct {
 	Page string
 	// Decode reads an answer with a 2xx status code. It returns a Status for
 	// each job that the answer holds, in any order, with JobID and State and
-	// what it knows of Message and Progress. Body is for a job that has ended,
+	// the Message and Progress that the answer has. Body is for a job that has ended,
 	// the part of the answer that is to be its result; where Body is empty, or
 	// ResultMissing set, one single request brings it. A State other than the three known ones means
 	// that the answer does not settle this job, and is what to return for a job

@@ -25,7 +25,7 @@ func (t *trip) conclude(steps []step) {
 		s := &steps[i]
 		if s.wanted = true; s.out.verdict == left {
 			s.youngest = t.youngest(s.entry)
-			s.wanted = t.wants(s.entry)
+			s.wanted = t.awaited(s.entry)
 		}
 		if s.out.verdict == refused {
 			r := s.out.err.(*RefusedError)

@@ -153,7 +153,7 @@ func (b *batch) fallBack(out *outcome) {
 	e := b.trip.e
 	rest := b.rest()
 	en := rest[0]
-	if i := slices.IndexFunc(rest, func(en *entry) bool { return b.trip.wants(en) }); i > 0 {
+	if i := slices.IndexFunc(rest, func(en *entry) bool { return b.trip.awaited(en) }); i > 0 {
 		en = rest[i]
 	}
 	e.mu.Lock()

@@ -51,9 +51,9 @@ func (t *trip) detach(en *entry, deadline int64) (context.Context, context.Cance
 	return context.WithDeadline(ctx, t.e.c.at(deadline))
 }
 
-// wants reports whether a subscriber of one of some polls still waits. Contexts
+// awaited reports whether a subscriber of one of some polls still waits. Contexts
 // are the caller's code, and are asked after unlocking.
-func (t *trip) wants(entries ...*entry) bool {
+func (t *trip) awaited(entries ...*entry) bool {
 	for skip := 0; ; skip++ {
 		ctx := t.waiting(entries, skip)
 		if ctx == nil {
@@ -165,9 +165,9 @@ func (t *trip) freed() {
 // wanted reports whether the answer is wanted by a subscriber.
 func (t *trip) wanted() bool {
 	if t.batch != nil {
-		return t.wants(t.batch.rest()...)
+		return t.awaited(t.batch.rest()...)
 	}
-	return t.wants(t.entry)
+	return t.awaited(t.entry)
 }
 
 // left returns the polls that the trip has not dealt with to the end. The lock is held.

@@ -8,8 +8,8 @@ import (
 
 // Wait waits until the job is over and returns its last Status. It checks at
 // once, so that a wrong id or key fails now and not minutes later (see
-// [StartedAt] for jobs that are known to exist), and then polls as
-// [WithPolling] says. However many wait for one job, it is polled once for all: a
+// [StartedAt] for jobs that are known to exist), and then polls by
+// the schedule of [WithPolling]. However many wait for one job, it is polled once for all: a
 // wait that joins follows the schedule of the one that has lasted longest, and a
 // Limit of the schedule counts from where each of them joined. A [Client.Status] that
 // sees the end of the job ends its waits.
@@ -116,15 +116,15 @@ func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (calle
 	return caller{&c.engine, newInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil)}, nil
 }
 
-// recalled is the event of a job of which the cache knows the end.
+// recalled is the event of a job whose end is in the cache.
 func recalled(st *Status) *event {
 	ev := &event{status: *st}
 	ev.status.Cached = true
 	return ev
 }
 
-// firstDue says when a job is to be polled first: at once, or nearly so where
-// polls share requests, or as the schedule says from the start that is known.
+// firstDue returns when a job is to be polled first: at once, or nearly so where
+// polls share requests, or by the schedule from the start that is known.
 func (c *Client) firstDue(job *Job) int64 {
 	clock := time.Now()
 	now := c.since(clock)
@@ -171,13 +171,13 @@ func (c *Client) began(t, now time.Time) int64 {
 	return min(c.since(now), max(c.when(t, now), -never/2))
 }
 
-// dispatch tells the callbacks of one event and reports whether it ends the job.
+// dispatch calls the callbacks for one event and reports whether it ends the job.
 func (wc *waitConfig) dispatch(ev *event) (end bool) {
 	switch {
 	case ev.panicked != nil:
 		panic(ev.panicked)
 	case ev.fault != nil:
-		wc.onError(ev.fault) // only who has one is told of faults
+		wc.onError(ev.fault) // it is there, since the inbox takes faults
 		return false
 	case ev.err != nil:
 		return true
@@ -188,9 +188,9 @@ func (wc *waitConfig) dispatch(ev *event) (end bool) {
 	return ev.status.State.Terminal()
 }
 
-// Hint says: look at this job now. If anybody waits for the job, a check that
+// Hint asks for a look at this job now. If there is a wait for the job, a check that
 // begins after the hint is made as soon as the server's 429s and a gap of 1 s
 // between hinted checks of one job allow. The truth still comes from the
-// backend, so a forged hint costs a request and nothing else. For a job that
-// nobody waits for, Hint does nothing. It does not block. See [Webhook].
+// backend, so a forged hint costs a request and nothing else. For a job without
+// a wait, Hint does nothing. It does not block. See [Webhook].
 func (c *Client) Hint(jobID string) { c.engine.hint(jobID) }
