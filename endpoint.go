@@ -12,7 +12,7 @@ import (
 
 // An Endpoint describes a backend: where a job's status is asked
 // for and how the answer is read. It is a value; the zero value of each field
-// means that of [PlainAPI].
+// means that of [PlainAPI], unless its comment has it otherwise.
 type Endpoint struct {
 	// Path is the path below the base URL, with {id} in the place of the job
 	// id, as in "/v1/jobs/{id}" or "/job?name={id}". The id is escaped, so
@@ -30,6 +30,9 @@ type Endpoint struct {
 	// the result that makes it worth having, it sets ResultMissing: a wait then
 	// looks again for a while. Decode must be safe for concurrent use and must
 	// not keep a.Body, which is reused.
+	//
+	// Nil means the format of PlainAPI. If Path is set, the error about an answer of
+	// another format gives the missing Decode as the likely reason.
 	Decode func(a Answer) (Status, error)
 	// Bulk describes how the backend is asked for many jobs at once. The zero value
 	// means that it cannot be.
@@ -152,6 +155,9 @@ type target struct {
 func newRoute(baseURL string, e Endpoint) (*route, error) {
 	base, berr := parseBase(baseURL)
 	plain := PlainAPI()
+	if e.Decode == nil && e.Path != "" {
+		e.Decode = decodeAssumedPlain
+	}
 	if e.Path == "" {
 		e.Path = plain.Path
 		if e.EmptyPath == "" {
