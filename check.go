@@ -16,7 +16,7 @@ import (
 // A job that failed is an answer, not an error: look at State, and for some
 // backends at ResultMissing. On an error the Status holds the JobID and nothing
 // else. The errors are *HTTPError, *TransportError, *DecodeError and
-// *StateError for what the backend did, *RefusedError for the breaker's
+// *UnknownStateError for what the backend did, *RefusedError for the breaker's
 // refusal, *ArgumentError for an id that cannot be asked about, and *WaitError
 // when ctx ended first, or is sure to end before the next try may be made.
 func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {

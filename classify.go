@@ -61,7 +61,7 @@ func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
 	default:
 		b.describe(&d, r)
 		d.then = "not retried: the Endpoint has no such state"
-		out.verdict, out.err = final, &StateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
+		out.verdict, out.err = final, &UnknownStateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
 		return
 	}
 	b.accept(&st, d.JobID, r)
@@ -112,7 +112,7 @@ func (b *httpBackend) classifyTransport(err error, req *http.Request, d Details,
 		addr   *net.AddrError
 	)
 	switch {
-	case errors.Is(err, ErrRedirect):
+	case errors.Is(err, errRedirect):
 		t.then = "not retried: the server would redirect again"
 		out.health = nil // the server is well
 	case badCertificate(err):

@@ -56,7 +56,7 @@ func WithHTTPClient(hc *http.Client) Option {
 	}
 }
 
-// WithEndpoint sets what the backend looks like. The default is [PlainAPI].
+// WithEndpoint sets what the backend looks like. The default is the zero Endpoint.
 func WithEndpoint(e Endpoint) Option {
 	return func(cfg *config) { cfg.forHTTP("WithEndpoint"); cfg.endpoint = e }
 }
@@ -202,7 +202,7 @@ func WithMaxRetryAfter(d time.Duration) Option {
 
 // WithMaxBody bounds an answer's body in bytes, after decompression. The
 // default is 1 MiB, far above any status answer. A larger one is a *DecodeError
-// that matches [ErrBodyTooLarge]. Of an answer with a status code other than 2xx
+// that has an [*http.MaxBytesError] as its cause. Of an answer with a status code other than 2xx
 // at most 64 KiB are read, and what goes beyond is left out.
 func WithMaxBody(bytes int64) Option {
 	return func(cfg *config) {

@@ -19,7 +19,7 @@ func decodePlain(a Answer) (Status, error) {
 func decodeAssumedPlain(a Answer) (Status, error) {
 	st, err := decodePlain(a)
 	if err != nil {
-		err = fmt.Errorf("%w; the Endpoint has no Decode, so that the format of PlainAPI is expected", err)
+		err = fmt.Errorf("%w; the Endpoint has no Decode, so the plain format is expected: {\"result\": …}", err)
 	}
 	return st, err
 }

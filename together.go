@@ -158,7 +158,7 @@ func (b *batch) fallBack(out *outcome) {
 	}
 	e.mu.Lock()
 	now, size, then := e.c.now(), 0, ""
-	if errors.Is(out.err, ErrBodyTooLarge) {
+	if tooLarge(out.err) {
 		size = e.sharing.shrink(now, len(b.entries))
 	}
 	if size > 0 {

@@ -30,7 +30,6 @@ type api struct {
 var (
 	plainAPI = &api{
 		name: "plain", keyVar: "VT_TOKEN",
-		endpoint: vtclient.PlainAPI(),
 		header:   func(token string) (string, string) { return "Authorization", "Bearer " + token },
 	}
 	heygenAPI = &api{
