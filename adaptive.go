@@ -121,7 +121,8 @@ const (
 // the waiting that one request is worth: with time.Second, a poll is made when it
 // is expected to end the wait at least a second sooner. Larger values mean
 // fewer requests and later answers; requests and delay each change with the
-// square root of it. A cost that is not positive counts as one second.
+// square root of it. A cost that is not positive counts as one second; New refuses
+// one below a millisecond.
 func NewAdaptive(requestCost time.Duration) *Adaptive {
 	a := &Adaptive{cost: requestCost.Seconds()}
 	if requestCost <= 0 {
@@ -129,6 +130,15 @@ func NewAdaptive(requestCost time.Duration) *Adaptive {
 	}
 	a.explore.Store(rand.Uint32()) // replicas explore at different times
 	return a
+}
+
+// validate returns the reason for which New refuses a.
+func (a *Adaptive) validate() error {
+	if a == nil {
+		return badArgument("Adaptive", words("nil"), "an Adaptive")
+	}
+	cost := time.Duration(math.Round(a.cost * 1e9))
+	return badDuration("NewAdaptive: requestCost", cost, true, "")
 }
 
 // price returns what a request is worth in seconds. Callers hold a.mu.

@@ -66,13 +66,16 @@ func (t *trip) announce(steps []step) {
 	if len(e.c.traces) == 0 {
 		return
 	}
+	first := true // of a request that several jobs share, one has its error
 	for i := range steps {
 		if s := &steps[i]; s.traced {
 			t.guard(s, func() {
 				e.c.emit(t.ctx, traceScheduled, TraceInfo{
 					JobID: s.entry.id, Attempt: s.out.number + 1, Delay: s.next, Retry: s.out.verdict != answered, Err: s.out.err,
+					first: first && !s.out.shown,
 				})
 			})
+			first = first && s.out.shown
 		}
 	}
 }

@@ -119,8 +119,8 @@ type lookup struct {
 
 // check looks at the job, and reports whether it can be waited for.
 func (l *lookup) check(ctx context.Context) bool {
-	if l.err = l.c.route.checkID(l.job.ID); l.err == nil && l.job.Expect < 0 {
-		l.err = badArgument("Job.Expect", l.job.Expect, "a duration of 0 or more")
+	if l.err = l.c.route.checkID(l.job.ID); l.err == nil {
+		l.err = badEstimate("Job.Expect", l.job.Expect)
 	}
 	if l.err == nil && expired(ctx) {
 		l.err = &WaitError{JobID: l.job.ID, Cause: contextCause(ctx)}
