@@ -195,7 +195,11 @@ func NewCircuitBreaker(cfg BreakerConfig) *CircuitBreaker {
 
 // fill puts the default into a field that is zero or bad, and remembers the bad.
 func fill[T int | float64 | time.Duration](b *CircuitBreaker, name string, field *T, byDefault T, good bool, want string) {
-	if v := *field; v == 0 || !good {
+	v := *field
+	if d, ok := any(v).(time.Duration); ok && good {
+		b.err = errors.Join(b.err, badDuration("BreakerConfig."+name, d, true, ""))
+	}
+	if v == 0 || !good {
 		*field = byDefault
 		if v != 0 {
 			b.err = errors.Join(b.err, badArgument("BreakerConfig."+name, v, want))

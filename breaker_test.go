@@ -914,8 +914,8 @@ func TestBreakerConfigExtremesWork(t *testing.T) {
 			ConsecutiveFailures: 1, Window: long, OpenPeriod: long, MaxOpenPeriod: long, Jitter: -1, OpenGrowth: math.MaxFloat64, ProbeTimeout: long,
 		}},
 		{"small", vtclient.BreakerConfig{
-			ConsecutiveFailures: 1, FailureRate: math.SmallestNonzeroFloat64, MinCalls: 1, Window: 1, OpenPeriod: 1, MaxOpenPeriod: 1,
-			OpenGrowth: 1, Jitter: math.SmallestNonzeroFloat64, HalfOpenProbes: 1, HalfOpenSuccesses: 1, ProbeTimeout: 1,
+			ConsecutiveFailures: 1, FailureRate: math.SmallestNonzeroFloat64, MinCalls: 1, Window: time.Millisecond, OpenPeriod: time.Millisecond, MaxOpenPeriod: time.Millisecond,
+			OpenGrowth: 1, Jitter: math.SmallestNonzeroFloat64, HalfOpenProbes: 1, HalfOpenSuccesses: 1, ProbeTimeout: time.Millisecond,
 		}},
 		{"off", vtclient.BreakerConfig{ConsecutiveFailures: math.MinInt, FailureRate: math.Inf(-1), Jitter: math.Inf(-1)}},
 	} {

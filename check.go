@@ -117,7 +117,7 @@ func (c *Client) retryLater(ctx context.Context, jobID string, t *tries, out *ou
 		return nil // sleep ends the call
 	}
 	d.Next = delay
-	c.emit(ctx, traceScheduled, TraceInfo{JobID: jobID, Attempt: t.number + 1, Delay: delay, Retry: true, Err: out.err})
+	c.emit(ctx, traceScheduled, TraceInfo{JobID: jobID, Attempt: t.number + 1, Delay: delay, Retry: true, Err: out.err, first: !out.shown})
 	return nil
 }
 

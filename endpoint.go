@@ -35,6 +35,9 @@ type Endpoint struct {
 	// the result that makes it worth having, it sets ResultMissing: a wait then
 	// looks again for a while. Decode must be safe for concurrent use and must
 	// not keep a.Body, which is reused.
+	//
+	// Nil means the plain format. If Path is set, the error about an answer of another
+	// format gives the missing Decode as the likely reason.
 	Decode func(a Answer) (Status, error)
 	// Bulk describes how the backend is asked for many jobs at once. The zero value
 	// means that it cannot be.
@@ -146,6 +149,9 @@ type target struct {
 
 func newRoute(baseURL string, e Endpoint) (*route, error) {
 	base, berr := parseBase(baseURL)
+	if e.Decode == nil && e.Path != "" {
+		e.Decode = decodeAssumedPlain
+	}
 	if e.Path == "" {
 		e.Path = "/status/{id}"
 		if e.EmptyPath == "" {

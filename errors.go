@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -289,12 +290,9 @@ func (c *Client) named(err error) error {
 	return err
 }
 
-// Unwrap returns the cause and the last fault.
+// Unwrap returns the cause and the last fault, without those that are nil.
 func (e *WaitError) Unwrap() []error {
-	if e.Fault == nil {
-		return []error{e.Cause}
-	}
-	return []error{e.Cause, e.Fault}
+	return slices.DeleteFunc([]error{e.Cause, e.Fault}, func(err error) bool { return err == nil })
 }
 
 // An ArgumentError reports a bad argument to New, to one of its options, or to
@@ -331,8 +329,12 @@ func badArgument(where string, value any, expected string) error {
 }
 
 // inside is the text of an error as it stands inside that of another: on one
-// line, which is all that a log may get of it, and without our prefix.
+// line, which is all that a log may get of it, and without our prefix. err is nil in
+// an error of the caller's own making that lacks its cause.
 func inside(err error) string {
+	if err == nil {
+		return "for an unknown reason"
+	}
 	return oneLine(strings.TrimPrefix(err.Error(), "vtclient: "), 500)
 }
 
