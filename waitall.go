@@ -240,7 +240,7 @@ func (w caller) drain(wc *waitConfig, fed <-chan feedEnd, yield func(Status, err
 			return
 		case wc.dispatch(ev):
 			d.grace = nil
-			if !yield(ev.status, c.named(ev.verdict())) {
+			if !yield(ev.status, w.e.c.named(ev.verdict())) {
 				return
 			}
 		}
