@@ -280,16 +280,6 @@ func (e *WaitError) Error() string {
 	return b.String()
 }
 
-// named adds to an error that ends a call what was asked of what, if no fault has it.
-func (c *Client) named(err error) error {
-	if e, ok := err.(*WaitError); ok && e.Fault == nil {
-		own := *e // several calls may share it
-		own.target = c.backend.target(inquiry{id: e.JobID})
-		return &own
-	}
-	return err
-}
-
 // Unwrap returns the cause and the last fault, without those that are nil.
 func (e *WaitError) Unwrap() []error {
 	return slices.DeleteFunc([]error{e.Cause, e.Fault}, func(err error) bool { return err == nil })

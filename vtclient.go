@@ -135,3 +135,13 @@ func (c *Client) CloseIdleConnections() {
 		c.conns.closeIdle()
 	}
 }
+
+// named adds to an error that ends a call what was asked of what, if no fault has it.
+func (c *Client) named(err error) error {
+	if e, ok := err.(*WaitError); ok && e.Fault == nil {
+		own := *e // several calls may share it
+		own.target = c.backend.target(inquiry{id: e.JobID})
+		return &own
+	}
+	return err
+}

@@ -175,7 +175,7 @@ func TestACancellationWithoutACauseIsSaidOnce(t *testing.T) {
 	cancel()
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, errors.New("sent") })
 	_, err := c.Status(ctx, "j")
-	if want := `vtclient: job "j": ended without a result after 0 requests: context canceled`; err == nil || err.Error() != want {
+	if want := `vtclient: job "j": ended without a result after 0 requests (GET api.test/status/{id}): context canceled`; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
