@@ -352,7 +352,9 @@ func TestHostileAnswers(t *testing.T) {
 		{"a gzip bomb", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: gzip", bomb) }, decode, bodyBound, 0, false, errTooLarge},
 		{"a gzip bomb of a fault", func(t *testing.T, w *wire) { w.body("500 Oops\r\nContent-Encoding: gzip", bomb) }, status, errorBound, 0, false, nil},
 		{"a gzip bomb in gzip", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: gzip", gzipped(bomb)) }, decode, bodyBound, 0, false, nil},
-		{"gzip that is damaged", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: gzip", gzipped(goodBody)[:10]+goodBody) }, decode, lineBound, 0, false, nil},
+		{"gzip that is damaged", func(t *testing.T, w *wire) {
+			w.body("200 OK\r\nContent-Encoding: gzip", gzipped(goodBody)[:10]+goodBody)
+		}, decode, lineBound, 0, false, nil},
 		{"half of gzip", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: gzip", gzipped(goodBody)[:20]) }, decode, lineBound, 0, false, nil},
 		{"an encoding that nobody asked for", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: br", "\x0b\x0a\x80{}\x03") }, decode, lineBound, 0, false, nil},
 		{"gzip declared twice", func(t *testing.T, w *wire) {
