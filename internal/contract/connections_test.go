@@ -41,6 +41,14 @@ const patience = time.Second
 // lanes runs a test for each protocol, with the client's own transport and with a caller's.
 // They mostly wait, and so do so at the same time.
 func lanes(t *testing.T, test func(t *testing.T, l *lane)) {
+	// A client's own transport is made of this one. All servers have one certificate.
+	some := httptest.NewTLSServer(nil)
+	some.Close()
+	old := http.DefaultTransport
+	trusting := old.(*http.Transport).Clone()
+	trusting.TLSClientConfig = &tls.Config{RootCAs: some.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	http.DefaultTransport = trusting
+	t.Cleanup(func() { http.DefaultTransport = old })
 	for _, proto := range []string{"HTTP/1.1", "HTTP/2"} {
 		for _, of := range []string{"own", "caller's"} {
 			t.Run(proto+", "+of, func(t *testing.T) {
@@ -66,22 +74,12 @@ func newLane(t *testing.T, http2, own bool) *lane {
 	return l
 }
 
-// defaultTransport guards http.DefaultTransport, of which a client's own is made.
-var defaultTransport sync.Mutex
-
 func (l *lane) client(t *testing.T, opts ...vtclient.Option) *vtclient.Client {
 	t.Helper()
-	defaultTransport.Lock()
-	defer defaultTransport.Unlock()
-	old := http.DefaultTransport.(*http.Transport)
-	defer func() { http.DefaultTransport = old }()
-	trusting := old.Clone()
-	trusting.TLSClientConfig = &tls.Config{RootCAs: l.srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
-	if l.own {
-		http.DefaultTransport = trusting
-	} else {
-		trusting.MaxIdleConnsPerHost = 64
-		opts = append(opts, vtclient.WithHTTPClient(&http.Client{Transport: trusting}))
+	if !l.own {
+		callers := http.DefaultTransport.(*http.Transport).Clone()
+		callers.MaxIdleConnsPerHost = 64
+		opts = append(opts, vtclient.WithHTTPClient(&http.Client{Transport: callers}))
 	}
 	c, err := vtclient.New("https://"+l.Addr(), append(opts, vtclient.WithCache(nil), vtclient.WithTimeout(patience))...)
 	if err != nil {
