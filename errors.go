@@ -55,6 +55,7 @@ type Details struct {
 	Excerpt    string        // the start of the answer's body on one line, at most 200 bytes
 	RetryAfter time.Duration // the server's hint; 0: none
 	Next       time.Duration // time until the request that follows; 0: none follows
+	GivesUpIn  time.Duration // time until the wait ends for want of the client's first readable answer; 0: that has come
 
 	then string // why none follows, for the text
 }
@@ -80,6 +81,9 @@ func snapshot(err error) error {
 		c := *e
 		return &c
 	case *DecodeError:
+		c := *e
+		return &c
+	case *StateError:
 		c := *e
 		return &c
 	case *RefusedError:
@@ -113,6 +117,9 @@ func (d *Details) text(what string) string {
 	case d.then != "":
 		b.WriteString("; ")
 		b.WriteString(d.then)
+	}
+	if d.GivesUpIn > 0 {
+		fmt.Fprintf(&b, "; no readable answer has come so far, giving up in %v", d.GivesUpIn.Round(time.Millisecond))
 	}
 	return b.String()
 }
@@ -250,7 +257,16 @@ type WaitError struct {
 
 func (e *WaitError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vtclient: job %s: ended without a result after %d request", quoteID(e.JobID), e.Requests)
+	var early *contactError
+	fault := e.Fault
+	if fault != nil && errors.As(e.Cause, &early) { // the fault has most of the cause
+		b.WriteString(fault.Error())
+		b.WriteString("; ")
+		fault = nil
+	} else {
+		fmt.Fprintf(&b, "vtclient: job %s: ", quoteID(e.JobID))
+	}
+	fmt.Fprintf(&b, "ended without a result after %d request", e.Requests)
 	if e.Requests != 1 {
 		b.WriteByte('s')
 	}
@@ -263,9 +279,9 @@ func (e *WaitError) Error() string {
 		}
 		fmt.Fprintf(&b, "; last answer: %s at %s", state, e.Last.CheckedAt.UTC().Format(time.RFC3339))
 	}
-	if e.Fault != nil {
+	if fault != nil {
 		b.WriteString("; last fault: ")
-		b.WriteString(strings.TrimPrefix(e.Fault.Error(), "vtclient: "))
+		b.WriteString(strings.TrimPrefix(fault.Error(), "vtclient: "))
 	}
 	return b.String()
 }

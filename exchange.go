@@ -24,6 +24,7 @@ const (
 type outcome struct {
 	verdict  verdict
 	limited  bool // the limiter let no request through: nothing was sent
+	absent   bool // a 404 for a single job
 	status   Status
 	err      error
 	refusal  *textError    // the breaker's own error, for a poll
@@ -89,8 +90,9 @@ type exchanger struct {
 	admission
 	backend     backend
 	traces      tracer
-	announces   bool         // a trace has a Sent
-	refreshes   bool         // a repeated request may carry a fresh token
+	announces   bool // a trace has a Sent
+	refreshes   bool // a repeated request may carry a fresh token
+	contact     contact
 	outageSince atomic.Int64 // time of the first fault since any job was last answered; 0: none
 }
 
@@ -98,7 +100,7 @@ type exchanger struct {
 // A 401 is asked about once more where WithRequest can bring a fresh token.
 func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (out outcome) {
 	x.attempt(ctx, asked, number, &out)
-	if x.refreshes && unauthorized(out.err) {
+	if x.refreshes && out.verdict == final && unauthorized(out.err) { // else it asks for a pause
 		first := out
 		out = outcome{}
 		x.attempt(ctx, asked, first.number+1, &out)
@@ -107,6 +109,7 @@ func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (ou
 	}
 	switch {
 	case out.verdict == answered:
+		x.contact.note()
 		if x.outageSince.Load() != 0 { // a load is cheaper than a store that all cores see
 			x.outageSince.Store(0)
 		}

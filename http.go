@@ -29,9 +29,10 @@ type httpBackend struct {
 	counts429    bool // a 429 counts against the backend's health
 	traced       bool // writes are counted
 	latency      *latency
+	contact      *contact
 }
 
-func newHTTPBackend(cfg *config, r *route, hc *http.Client, l *latency) *httpBackend {
+func newHTTPBackend(cfg *config, r *route, hc *http.Client, l *latency, met *contact) *httpBackend {
 	header := http.Header{"Accept": {"application/json"}, "User-Agent": {"vtclient"}}
 	for k, v := range cfg.header {
 		header[http.CanonicalHeaderKey(k)] = slices.Clip(v) // all requests share it: an append must not write into it
@@ -46,6 +47,7 @@ func newHTTPBackend(cfg *config, r *route, hc *http.Client, l *latency) *httpBac
 		maxBody:      cfg.maxBody,
 		traced:       len(cfg.traces) > 0,
 		latency:      l,
+		contact:      met,
 	}
 	if breaker, ok := cfg.breaker.(interface{ counts429() bool }); ok {
 		b.counts429 = breaker.counts429()

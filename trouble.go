@@ -27,6 +27,8 @@ type trouble struct {
 	faults  int16 // of them; no more are counted than fit
 	limited bool  // all of them were refusals of the limiter
 	rare    bool  // the gaps are as long as the tolerance from the first one on
+
+	absentUntil int64 // when a 404 for the job is final; 0: there has been none since the last answer
 }
 
 // suffer takes a fault or a refusal into the state of the poll.
@@ -41,7 +43,9 @@ func (p *poll) suffer(now int64, out *outcome, b *bounds, outage int64) {
 		t.add(min(out.took, b.timeout))
 	}
 	t.follow(outage)
-	t.from, t.to = now, now
+	if t.from, t.to = now, now; t.tries == 1 && b.early {
+		t.add(min(out.took, b.timeout)) // the limit is one on what the caller waits
+	}
 	t.limited = t.limited && out.limited
 	if out.verdict == refused {
 		t.refusal = out.refusal
@@ -71,8 +75,8 @@ func (p *poll) pause(now int64) {
 
 // resume begins a gap that counts, up to the next exchange. Where the first gap is as
 // long as the tolerance already, the caller has chosen to ask more rarely than that:
-// then such a gap counts as so much of the tolerance that ownFaults of them end the wait.
-func (t *trouble) resume(from, next int64, tolerance time.Duration) {
+// then such a gap counts as so much of it as bounds.rare has.
+func (t *trouble) resume(from, next int64, tolerance, rare time.Duration) {
 	if t.since == 0 {
 		return
 	}
@@ -81,18 +85,27 @@ func (t *trouble) resume(from, next int64, tolerance time.Duration) {
 		t.rare = long
 	}
 	if t.from, t.to = from, next; long && t.rare || next == never {
-		t.to = from + int64(tolerance/ownFaults)
+		t.to = from + int64(rare)
 	}
 	t.to = max(t.to, from)
 }
 
 // ending returns the reason to end a wait if the tolerance is used up.
-func (t *trouble) ending(tolerance time.Duration) ending {
+func (t *trouble) ending(b *bounds) ending {
+	tolerance := b.bears(t)
 	if t.asked < tolerance && !(t.faults >= ownFaults && t.own >= tolerance) {
 		return goesOn
 	}
-	if t.limited {
+	return t.reason(b)
+}
+
+// reason is that for which a wait ends whose tolerance is used up.
+func (t *trouble) reason(b *bounds) ending {
+	switch {
+	case t.limited:
 		return limited
+	case b.early:
+		return noContact
 	}
 	return outageOver
 }
@@ -113,9 +126,10 @@ func (p *poll) outageEnd(b *bounds) int64 {
 	if t == nil || t.since == 0 || p.missing != nil || t.faults == 0 && t.tries < 2 {
 		return never
 	}
-	left := b.tolerance - t.asked
+	all := b.bears(t)
+	left := all - t.asked
 	if t.faults >= ownFaults {
-		left = min(left, b.tolerance-t.own)
+		left = min(left, all-t.own)
 	}
 	switch p.phase {
 	case waiting:
@@ -152,10 +166,7 @@ func (p *poll) expire(now int64, b *bounds, outage int64) ending {
 			return goesOn
 		}
 	}
-	if t.limited {
-		return limited
-	}
-	return outageOver
+	return t.reason(b)
 }
 
 // failure is the event that ends a wait with an error of the kind WaitError.
@@ -168,7 +179,8 @@ func (p *poll) failure(cause error, w wall) *event {
 	if t := p.trouble; t != nil {
 		if t.fault != nil {
 			met = snapshot(t.fault)
-			details(met).Next, details(met).then = 0, "" // nothing follows
+			d := details(met)
+			d.Next, d.GivesUpIn, d.then = 0, 0, "" // nothing follows
 		}
 		if t.refusal != nil {
 			cause = &refusedUntil{cause, t.refusal}

@@ -117,7 +117,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		c.backend = &fetchBackend{fetch: cfg.fetch, timeout: cfg.timeout, latency: &c.latency}
 	} else {
 		c.http, inFlight = httpClient(cfg.httpClient, inFlight)
-		c.backend = newHTTPBackend(cfg, r, c.http, &c.latency)
+		c.backend = newHTTPBackend(cfg, r, c.http, &c.latency, &c.contact)
 	}
 	c.admission = admission{clock: &c.clock, gate: make(chan struct{}, inFlight), limiter: cfg.limiter, breaker: cfg.breaker}
 	c.traces = cfg.traces
