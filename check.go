@@ -90,6 +90,9 @@ func (c *Client) check(ctx context.Context, jobID string, t *tries) (Status, err
 				return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: errHeld(out.hint, statusPatience), Fault: c.holdFault.Load()}
 			}
 		case fault:
+			if out.lasting {
+				return Status{}, out.err
+			}
 			if err := c.retryLater(ctx, jobID, t, &out); err != nil {
 				return Status{}, err
 			}

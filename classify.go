@@ -59,7 +59,8 @@ func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
 		st.Body = ownCopy(r.body)
 	default:
 		b.describe(&d, r)
-		out.verdict, out.err = fault, &StateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
+		d.then = "not retried: the Endpoint has no such state"
+		out.verdict, out.lasting, out.err = fault, true, &StateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
 		return
 	}
 	b.accept(&st, d.JobID, r)
@@ -88,15 +89,15 @@ func (b *httpBackend) classifyCode(r reply, d Details, pause bool, out *outcome)
 	case code >= 500, code == http.StatusTooManyRequests && b.counts429:
 		out.health = err
 		return
-	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, pause:
+	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code/100 == 4 && pause:
 		return
 	case code == http.StatusMisdirectedRequest: // by a connection that serves another host
 		b.client.CloseIdleConnections()
 		return
-	case code/100 != 4 && b.contact.made.Load():
-		return
 	}
-	out.verdict = final
+	if out.lasting = d.StatusCode/100 != 4 && b.contact.made.Load(); !out.lasting {
+		out.verdict = final
+	}
 	err.then = fmt.Sprintf("not retried: a %d is final", d.StatusCode)
 	if d.StatusCode != http.StatusUnauthorized && d.StatusCode != http.StatusForbidden {
 		return
@@ -112,14 +113,18 @@ func (b *httpBackend) classifyCode(r reply, d Details, pause bool, out *outcome)
 func (b *httpBackend) classifyTransport(err error, req *http.Request, d Details, out *outcome) {
 	t := &TransportError{Details: d, Err: b.clean(err, req)}
 	out.verdict, out.err, out.health = fault, t, t
+	why := mistake(err)
+	if why == "" {
+		return
+	}
 	if errors.Is(err, ErrRedirect) {
-		out.health = nil // the server is well
+		out.lasting, out.health = true, nil // the server is well
 	}
-	if b.contact.made.Load() {
-		return // the set-up is right
+	if !b.contact.made.Load() {
+		out.verdict = final
 	}
-	if why := mistake(err); why != "" {
-		out.verdict, t.then = final, "not retried: "+why
+	if out.lasting || out.verdict == final {
+		t.then = "not retried: " + why
 	}
 }
 

@@ -2,6 +2,7 @@ package vtclient
 
 import (
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -25,11 +26,16 @@ const absentBound = 2 * time.Minute
 // A contact is whether a client has ever had a readable answer: one that the Endpoint read
 // as the Status of a job, or of several. Any server answers with a 404 or a 401, one that
 // has been addressed by mistake too, so that no answer with such a code is one.
-type contact struct{ made atomic.Bool }
+type contact struct {
+	made  atomic.Bool
+	fault atomic.Pointer[error] // the last one until then
+}
 
+// note notes a readable answer.
 func (c *contact) note() {
 	if !c.made.Load() { // a load is cheaper than a store that all cores see
 		c.made.Store(true)
+		c.fault.Store(nil)
 	}
 }
 
@@ -40,6 +46,14 @@ type bounds struct {
 	timeout       time.Duration // WithTimeout
 	early         bool          // the client has had no readable answer so far
 	address       string        // of the backend, for errors
+}
+
+// met notes a fault.
+func (c *contact) met(err error) {
+	if !c.made.Load() {
+		shared := snapshot(err) // the caller's is completed with what comes next
+		c.fault.Store(&shared)
+	}
 }
 
 // limits are the bounds of all waits now.
@@ -82,20 +96,27 @@ func (e *contactError) Is(target error) bool { return target == ErrOutage }
 // doubt decides about a 404. For a job that has been seen, or of which a caller has given the
 // start, it is a fault for a while. So is one that asks for a pause, which is obeyed.
 func (p *poll) doubt(now int64, out *outcome, b *bounds) {
-	if out.verdict == final && !p.seen && !p.known {
+	if out.verdict == final && (b.tolerance == 0 || !p.seen && !p.known) {
 		return
 	}
 	if p.trouble == nil {
 		p.trouble = new(trouble)
 	}
 	t := p.trouble
-	if t.absentUntil == 0 {
-		t.absentUntil = later(now, min(absentBound, b.bears(t)))
+	if t.absent == 0 {
+		if t.absent = 1; t.since != 0 {
+			t.absent += uint16(min((now-t.since)/int64(time.Second), math.MaxUint16-1))
+		}
 	}
 	d := details(out.err)
-	if out.verdict, d.then = fault, ""; now >= t.absentUntil {
-		out.verdict, d.then = final, "not retried: the job has not been found for long enough"
+	if out.verdict, d.then = fault, ""; t.since != 0 && now >= t.absentUntil(b) {
+		out.verdict, d.then = final, "not retried: the job has been missing for long enough"
 	}
+}
+
+// absentUntil returns when a 404 for the job is final, after one.
+func (t *trouble) absentUntil(b *bounds) int64 {
+	return t.since + int64(t.absent-1)*int64(time.Second) + int64(min(absentBound, b.bears(t)))
 }
 
 // givesUpIn returns how long the wait still bears trouble, up to the time now + d, if the

@@ -210,6 +210,9 @@ func (e *engine) drop(s *subscription, now int64) {
 // a 429 holds the client, for heldTooLong.
 func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration) {
 	now := e.c.now()
+	if met := e.c.contact.fault.Load(); why == noContact && en.trouble.fault == nil && met != nil {
+		en.trouble.fault = *met // the breaker has let no request about this job through
+	}
 	doneBy := time.Duration(0)
 	if why == jobEnded {
 		doneBy = max(1, time.Duration(now-en.began))
@@ -384,7 +387,7 @@ func (e *engine) next(now int64, budget *int) *entry {
 			// More slowly than otherwise: the server has just had too much.
 			until := e.c.holdUntil.Load()
 			spread := 4 * e.pace.returnAt(en, now, until, en.floor == until, e.share(now)) % (int64(wait) + 1)
-			en.postpone(now, until, later(until, time.Duration(spread)))
+			en.postpone(now, until, later(until, time.Duration(spread)), e.limits())
 		default:
 			if e.pace.place(en, now, e.share(now)) {
 				return en

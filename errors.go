@@ -259,12 +259,12 @@ func (e *WaitError) Error() string {
 	var b strings.Builder
 	var early *contactError
 	fault := e.Fault
+	job := fmt.Sprintf("vtclient: job %s: ", quoteID(e.JobID))
+	b.WriteString(job)
 	if fault != nil && errors.As(e.Cause, &early) { // the fault has most of the cause
-		b.WriteString(fault.Error())
+		b.WriteString(strings.TrimPrefix(strings.TrimPrefix(fault.Error(), job), "vtclient: "))
 		b.WriteString("; ")
 		fault = nil
-	} else {
-		fmt.Fprintf(&b, "vtclient: job %s: ", quoteID(e.JobID))
 	}
 	fmt.Fprintf(&b, "ended without a result after %d request", e.Requests)
 	if e.Requests != 1 {

@@ -25,6 +25,7 @@ type outcome struct {
 	verdict  verdict
 	limited  bool // the limiter let no request through: nothing was sent
 	absent   bool // a 404 for a single job
+	lasting  bool // a fault that another try brings again, if it comes soon
 	status   Status
 	err      error
 	refusal  *textError    // the breaker's own error, for a poll
@@ -114,6 +115,7 @@ func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (ou
 			x.outageSince.Store(0)
 		}
 	case out.verdict == fault && !out.limited:
+		x.contact.met(out.err)
 		x.outageSince.CompareAndSwap(0, x.clock.now())
 	}
 	return out

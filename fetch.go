@@ -65,7 +65,8 @@ func (b *fetchBackend) ask(parent context.Context, asked inquiry, number int, se
 func acceptFetched(st *Status, d Details, at time.Time, out *outcome) {
 	switch {
 	case !st.known():
-		out.verdict, out.err = fault, &StateError{Details: d, Word: clip(string(st.State))}
+		d.then = "not retried: the function given to WithFetch must return one of the three states"
+		out.verdict, out.lasting, out.err = fault, true, &StateError{Details: d, Word: clip(string(st.State))}
 		return
 	case st.State == StatePending:
 		st.Body = nil

@@ -193,11 +193,11 @@ func (p *poll) admit(now int64, hold time.Duration, b *bounds) (why ending, wait
 }
 
 // postpone puts the next exchange off to a time that the server has asked for.
-func (p *poll) postpone(now, until, at int64) {
+func (p *poll) postpone(now, until, at int64, b *bounds) {
 	p.pause(now)
 	p.phase = waiting
 	p.floor = until
-	p.next = p.inTime(now, at)
+	p.next = p.inTime(now, at, b)
 }
 
 // begin notes that an exchange begins.
@@ -248,7 +248,7 @@ func (p *poll) observe(now int64, out *outcome, b *bounds, outage int64) (d deci
 			d.asks, d.attempt = true, p.trouble.attempt(now, p.trouble.tries)
 		}
 	case fault: // the refusals of a breaker do not stretch the delay after a fault
-		d.asks, d.attempt = true, p.trouble.attempt(now, int32(p.trouble.faults))
+		d.asks, d.attempt = true, p.trouble.attempt(now, p.trouble.faults)
 	}
 	return d
 }
@@ -280,12 +280,12 @@ func (p *poll) lacksResult(now int64) bool { return p.missing != nil && now >= p
 
 // inTime returns at, or an earlier time: that at which the result has been missing for long
 // enough, or the job itself, which is no time during a pause that the server asks for.
-func (p *poll) inTime(now, at int64) int64 {
+func (p *poll) inTime(now, at int64, b *bounds) int64 {
 	if p.missing != nil {
 		return min(at, p.missing.until)
 	}
-	if t := p.trouble; t != nil && t.absentUntil > now {
-		return min(at, max(t.absentUntil, p.floor))
+	if t := p.trouble; t != nil && t.absent > 0 && t.absentUntil(b) > now {
+		return min(at, max(t.absentUntil(b), p.floor))
 	}
 	return at
 }
@@ -343,7 +343,7 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 		p.next = min(p.next, p.hintDue(now))
 	}
 	if p.next != never {
-		p.next = max(p.inTime(now, p.next), p.started+int64(pollFloor))
+		p.next = max(p.inTime(now, p.next, b), p.started+int64(pollFloor))
 	}
 	if out.verdict == fault {
 		p.trouble.fault = out.err

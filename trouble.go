@@ -23,12 +23,11 @@ type trouble struct {
 	from  int64         // the gap from here …
 	to    int64         // … to here counts, unless the next exchange comes sooner
 
-	tries   int32 // faults and refusals
-	faults  int16 // of them; no more are counted than fit
-	limited bool  // all of them were refusals of the limiter
-	rare    bool  // the gaps are as long as the tolerance from the first one on
-
-	absentUntil int64 // when a 404 for the job is final; 0: there has been none since the last answer
+	tries   int16  // faults and refusals; no more are counted than fit
+	faults  int16  // of them
+	absent  uint16 // from since to the first 404 since the last answer, in seconds, plus 1; 0: there was none
+	limited bool   // all of them were refusals of the limiter
+	rare    bool   // the gaps are as long as the tolerance from the first one on
 }
 
 // suffer takes a fault or a refusal into the state of the poll.
@@ -37,7 +36,7 @@ func (p *poll) suffer(now int64, out *outcome, b *bounds, outage int64) {
 		p.trouble = new(trouble)
 	}
 	t := p.trouble
-	if t.tries++; t.since == 0 {
+	if t.tries = increased(t.tries); t.since == 0 {
 		t.since, t.from, t.to, t.limited = now, now, now, true
 	} else if out.took < b.timeout+stoppedFor { // else the process did not run meanwhile
 		t.add(min(out.took, b.timeout))
@@ -51,9 +50,11 @@ func (p *poll) suffer(now int64, out *outcome, b *bounds, outage int64) {
 		t.refusal = out.refusal
 		return
 	}
-	t.faults = min(t.faults, math.MaxInt16-1) + 1
+	t.faults = increased(t.faults)
 	t.refusal = nil
 }
+
+func increased(n int16) int16 { return min(n, math.MaxInt16-1) + 1 }
 
 // follow begins anew where another job was answered since.
 func (t *trouble) follow(outage int64) (anew bool) {
@@ -111,7 +112,7 @@ func (t *trouble) reason(b *bounds) ending {
 }
 
 // attempt is what the retrying Backoff gets.
-func (t *trouble) attempt(now int64, number int32) Attempt {
+func (t *trouble) attempt(now int64, number int16) Attempt {
 	return Attempt{Number: int(number), Elapsed: time.Duration(now - t.since)}
 }
 

@@ -43,7 +43,9 @@ func TestHowTroubleIsCounted(t *testing.T) {
 
 	pause := in(func(p *poll) { p.pause(now) })
 	resume := func(from, next, tolerance int64) func(*poll) any {
-		return in(func(p *poll) { p.trouble.resume(from, next, time.Duration(tolerance), time.Duration(tolerance)/rareFaults) })
+		return in(func(p *poll) {
+			p.trouble.resume(from, next, time.Duration(tolerance), time.Duration(tolerance)/rareFaults)
+		})
 	}
 	checkPolls(t, []pollRow{
 		{"without trouble no gap counts", poll{}, pause, nil, nil},

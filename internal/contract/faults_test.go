@@ -33,7 +33,7 @@ func TestWhichCodesAreTriedAgain(t *testing.T) {
 			c := stubbed(t, func(r *http.Request) (*http.Response, error) { requests++; return respond(r, code, ""), nil }, every(time.Second, 3))
 			_, err := c.Status(t.Context(), "j")
 			want := 1
-			if code == 408 || code == 425 || code == 429 || code >= 500 {
+			if code == 408 || code == 421 || code == 425 || code == 429 || code >= 500 {
 				want = 3
 			}
 			var h *vtclient.HTTPError
