@@ -25,7 +25,7 @@ import (
 // is asked as often as WithRetry has it, for up to WithTimeout each.
 //
 // The errors are *HTTPError, *TransportError, *DecodeError and
-// *StateError for what the backend did, *RefusedError for the breaker's
+// *UnknownStateError for what the backend did, *RefusedError for the breaker's
 // refusal, *ArgumentError for an id that cannot be asked about, and *WaitError
 // when ctx ended first, or is sure to end before the next try may be made.
 func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
@@ -130,7 +130,7 @@ func (c *Client) retryLater(ctx context.Context, jobID string, t *tries, out *ou
 		return nil // sleep ends the call
 	}
 	d.Next = delay
-	c.emit(ctx, traceScheduled, TraceInfo{JobID: jobID, Attempt: t.number + 1, Delay: delay, Retry: true, Err: out.err})
+	c.emit(ctx, traceScheduled, TraceInfo{JobID: jobID, Attempt: t.number + 1, Delay: delay, Retry: true, Err: out.err, first: !out.shown})
 	return nil
 }
 

@@ -60,7 +60,7 @@ func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
 	default:
 		b.describe(&d, r)
 		d.then = "not retried: the Endpoint has no such state"
-		out.verdict, out.lasting, out.err = fault, true, &StateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
+		out.verdict, out.lasting, out.err = fault, true, &UnknownStateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
 		return
 	}
 	b.accept(&st, d.JobID, r)
@@ -74,7 +74,7 @@ func ownCopy(body []byte) []byte { return slices.Clip(append([]byte(nil), body..
 // unreadable is the outcome of a 2xx answer that the Endpoint cannot read.
 func (b *httpBackend) unreadable(err error, r reply, d Details, out *outcome) {
 	b.describe(&d, r)
-	out.verdict, out.err = fault, &DecodeError{Details: d, Err: b.clean(err, r.req)}
+	out.verdict, out.err = fault, &DecodeError{Details: d, Err: b.clean(jsonMismatch(err), r.req)}
 }
 
 // classifyCode is the outcome of an answer with a status code other than 2xx. pause reports
@@ -117,7 +117,7 @@ func (b *httpBackend) classifyTransport(err error, req *http.Request, d Details,
 	if why == "" {
 		return
 	}
-	if errors.Is(err, ErrRedirect) {
+	if errors.Is(err, errRedirect) {
 		out.lasting, out.health = true, nil // the server is well
 	}
 	if !b.contact.made.Load() {
@@ -137,7 +137,7 @@ func mistake(err error) string {
 		addr   *net.AddrError
 	)
 	switch {
-	case errors.Is(err, ErrRedirect):
+	case errors.Is(err, errRedirect):
 		return "the server would redirect again"
 	case badCertificate(err):
 		return "the certificate would be refused again"

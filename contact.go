@@ -95,7 +95,7 @@ func (e *contactError) Is(target error) bool { return target == ErrOutage }
 
 // doubt decides about a 404. For a job that has been seen, or of which a caller has given the
 // start, it is a fault for a while. So is one that asks for a pause, which is obeyed.
-func (p *poll) doubt(now int64, out *outcome, b *bounds) {
+func doubt(p *poll, now int64, out *outcome, b *bounds) {
 	if out.verdict == final && (b.tolerance == 0 || !p.seen && !p.known) {
 		return
 	}
@@ -121,8 +121,7 @@ func (t *trouble) absentUntil(b *bounds) int64 {
 
 // givesUpIn returns how long the wait still bears trouble, up to the time now + d, if the
 // client has had no readable answer so far; else 0.
-func (p *poll) givesUpIn(now int64, b *bounds) time.Duration {
-	t := p.trouble
+func (t *trouble) givesUpIn(now int64, b *bounds) time.Duration {
 	if !b.early || t == nil || t.since == 0 || t.rare {
 		return 0
 	}

@@ -41,7 +41,7 @@ func TestTroubleBeforeTheFirstAnswer(t *testing.T) {
 	}
 	set := func(t trouble) func(*poll) { return func(p *poll) { p.trouble = &t } }
 	ends := func(p *poll) any { return p.outageEnd(&earlyBounds) }
-	gives := func(p *poll) any { return p.givesUpIn(now, &earlyBounds) }
+	gives := func(p *poll) any { return p.trouble.givesUpIn(now, &earlyBounds) }
 	in := func(phase phase, t trouble) poll { return poll{phase: phase, started: now, trouble: &t, next: 9 * now} }
 	checkPolls(t, []pollRow{
 		{"the first request counts", poll{}, suffer(5), nil,
@@ -57,7 +57,7 @@ func TestTroubleBeforeTheFirstAnswer(t *testing.T) {
 		{"not without trouble", poll{}, gives, time.Duration(0), nil},
 		{"nor after an answer", in(waiting, trouble{fault: errFault}), gives, time.Duration(0), nil},
 		{"nor where the gaps are the caller's own choice", in(waiting, trouble{since: 1, rare: true, from: now}), gives, time.Duration(0), nil},
-		{"nor once an answer has come", in(waiting, trouble{since: 1, from: now}), func(p *poll) any { return p.givesUpIn(now, &testBounds) }, time.Duration(0), nil},
+		{"nor once an answer has come", in(waiting, trouble{since: 1, from: now}), func(p *poll) any { return p.trouble.givesUpIn(now, &testBounds) }, time.Duration(0), nil},
 	})
 	for _, tt := range []struct {
 		rule string
@@ -82,7 +82,7 @@ func TestWhatA404Means(t *testing.T) {
 	doubt := func(now int64, v verdict, b *bounds) func(*poll) any {
 		return func(p *poll) any {
 			out := outcome{verdict: v, err: &HTTPError{Details{then: "as classified"}}}
-			p.doubt(now, &out, b)
+			doubt(p, now, &out, b)
 			return out.verdict
 		}
 	}

@@ -96,25 +96,6 @@ func (en *entry) hasRoom() bool {
 	return false
 }
 
-// join subscribes an inbox to the job with that id, of which job holds the rest. If
-// there is no poll of it yet, the first exchange is due at due. It reports false
-// if the inbox is closed.
-func (e *engine) join(in *inbox, id string, job *Job, due int64) bool {
-	start, deadline := e.times(job)
-	e.mu.Lock()
-	open := !in.closed
-	if open {
-		now := e.c.now()
-		en := e.entryOf(id, now, due)
-		en.learn(start, job.Expect)
-		e.subscribe(en, in, now, deadline)
-		en.request(due)
-		e.expedite(en, now)
-	}
-	e.mu.Unlock()
-	return open
-}
-
 // expedite plans the next exchange of a poll that a caller has just joined.
 func (e *engine) expedite(en *entry, now int64) {
 	if en.subs.prev.to.single && en.untried() {
@@ -126,23 +107,6 @@ func (e *engine) expedite(en *entry, now int64) {
 		e.plan(en, now)
 	}
 	e.dispatch(now)
-}
-
-// times translates the start and the deadline of a job into the client's time; never:
-// it has none.
-func (e *engine) times(job *Job) (start, deadline int64) {
-	start, deadline = never, never
-	if job.StartedAt.IsZero() && job.Deadline.IsZero() {
-		return start, deadline
-	}
-	clock := time.Now()
-	if !job.StartedAt.IsZero() {
-		start = e.c.began(job.StartedAt, clock)
-	}
-	if !job.Deadline.IsZero() {
-		deadline = e.c.when(job.Deadline, clock)
-	}
-	return start, deadline
 }
 
 // entryOf returns the poll of a job, a new one if there is none.
@@ -199,7 +163,7 @@ func (e *engine) unsubscribe(s *subscription) {
 func (e *engine) drop(s *subscription, now int64) {
 	en := s.entry
 	if e.unsubscribe(s); en.subs == nil {
-		e.conclude(en, 0, false, now)
+		en.conclude(&e.completions, 0, false, now)
 		e.end(en)
 		return
 	}
@@ -223,7 +187,7 @@ func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration
 // deliver ends a poll with an event. doneBy is the age at which the job was seen to
 // be over; 0: it was not.
 func (e *engine) deliver(en *entry, ev *event, doneBy time.Duration, now int64) {
-	e.conclude(en, doneBy, ev.status.State == StateFailed, now)
+	en.conclude(&e.completions, doneBy, ev.status.State == StateFailed, now)
 	for s := range en.subscriptions {
 		e.unsubscribe(s)
 		s.to.put(ev)
@@ -336,7 +300,7 @@ func (e *engine) attend(en *entry, now int64) {
 			s.to.put(ev)
 		}
 		if en.subs == nil {
-			e.conclude(en, 0, false, now)
+			en.conclude(&e.completions, 0, false, now)
 			e.end(en)
 			return
 		}

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A poll is what the client knows about one job that is waited for, however
+// A poll is the state of one job that is waited for, however
 // many wait for it. It is a state machine without lock, clock, goroutine or
 // random number: the time and the event are arguments, and what follows is
 // returned. Times are in nanoseconds of the client's clock (see Client.now).
@@ -67,7 +67,7 @@ const (
 	noContact            // the client has never had a readable answer, for as long as contactLimit allows
 	outageOver           // the outage has lasted as long as WithOutageTolerance allows
 	limited              // nothing but refusals by the limiter for that long
-	stopped              // the polling Backoff says stop
+	stopped              // the polling Backoff returned false
 	timeUp               // the deadline of the job, or the caller's context
 
 	endings // how many there are
@@ -109,13 +109,8 @@ func (p *poll) init(id string, now, due int64) {
 }
 
 // untried reports whether no exchange about the job has been tried yet.
-func (p *poll) untried() bool { return p.requests == 0 && p.tries() == 0 }
-
-func (p *poll) tries() int {
-	if p.trouble == nil {
-		return 0
-	}
-	return int(p.trouble.tries)
+func (p *poll) untried() bool {
+	return p.requests == 0 && (p.trouble == nil || p.trouble.tries == 0)
 }
 
 func (p *poll) faults() int {
@@ -129,8 +124,8 @@ func (p *poll) faults() int {
 // just not settled it, or cannot bring what it lacks.
 func (p *poll) solo() bool { return p.soloPolls > 0 || p.missing != nil }
 
-// learn takes in what a caller knows of the job. start is never if that is not
-// known.
+// learn takes in the start and the estimate that a caller gives. start is never if it
+// gives none.
 func (p *poll) learn(start int64, expected time.Duration) {
 	if start != never {
 		if start < p.began {
@@ -226,7 +221,7 @@ func (p *poll) observe(now int64, out *outcome, b *bounds, outage int64) (d deci
 	p.requests += int32(out.requests)
 	p.number = int32(out.number)
 	if out.absent {
-		p.doubt(now, out, b)
+		doubt(p, now, out, b)
 	}
 	switch out.verdict {
 	case answered:

@@ -77,8 +77,8 @@ func TestThePredicatesOfAPoll(t *testing.T) {
 		{"so is one of which the last answer is forgotten", poll{trouble: new(trouble)}, func(p *poll) any { return p.untried() }, true},
 		{"a request is a try", poll{requests: 1}, func(p *poll) any { return p.untried() }, false},
 		{"a refusal is a try", poll{trouble: &trouble{tries: 1}}, func(p *poll) any { return p.untried() }, false},
-		{"no trouble is no tries", poll{}, func(p *poll) any { return p.tries() }, 0},
-		{"tries are those of the trouble", poll{trouble: &trouble{tries: 3}}, func(p *poll) any { return p.tries() }, 3},
+		{"no trouble is no try", poll{}, func(p *poll) any { return p.untried() }, true},
+		{"a fault is a try", poll{trouble: &trouble{tries: 3}}, func(p *poll) any { return p.untried() }, false},
 		{"no trouble is no faults", poll{}, func(p *poll) any { return p.faults() }, 0},
 		{"faults are those of the trouble", poll{trouble: &trouble{faults: 3}}, func(p *poll) any { return p.faults() }, 3},
 		{"a poll may share a request", poll{}, func(p *poll) any { return p.solo() }, false},
@@ -375,7 +375,7 @@ func TestWhenAPollIsMadeNext(t *testing.T) {
 
 func TestWhatTheEndOfAPollTeaches(t *testing.T) {
 	completion := func(doneBy time.Duration) func(*poll) any {
-		return func(p *poll) any { return p.completion(doneBy) }
+		return func(p *poll) any { return completion(p, doneBy) }
 	}
 	nothing := (*Completion)(nil)
 	checkPolls(t, []pollRow{

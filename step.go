@@ -24,8 +24,8 @@ func (t *trip) conclude(steps []step) {
 	for i := range steps {
 		s := &steps[i]
 		if s.wanted = true; s.out.verdict == left {
-			s.youngest = e.youngest(s.entry)
-			s.wanted = e.wanted(s.entry)
+			s.youngest = t.youngest(s.entry)
+			s.wanted = t.awaited(s.entry)
 		}
 		if s.out.verdict == refused {
 			r := s.out.err.(*RefusedError)
@@ -66,13 +66,16 @@ func (t *trip) announce(steps []step) {
 	if len(e.c.traces) == 0 {
 		return
 	}
+	first := true // of a request that several jobs share, one has its error
 	for i := range steps {
 		if s := &steps[i]; s.traced {
 			t.guard(s, func() {
 				e.c.emit(t.ctx, traceScheduled, TraceInfo{
 					JobID: s.entry.id, Attempt: s.out.number + 1, Delay: s.next, Retry: s.out.verdict != answered, Err: s.out.err,
+					first: first && !s.out.shown,
 				})
 			})
+			first = first && s.out.shown
 		}
 	}
 }
@@ -107,7 +110,7 @@ func (t *trip) observe(s *step) bool {
 	complete := en.missing != nil
 	s.d = en.poll.observe(now, out, e.limits(), e.c.outageSince.Load())
 	if !complete && en.missing != nil {
-		e.conclude(en, max(1, time.Duration(now-en.began)), false, now)
+		en.conclude(&e.completions, max(1, time.Duration(now-en.began)), false, now)
 	}
 	if s.d.polling {
 		s.d.attempt.Number -= int(en.subs.joinedAt)
@@ -200,7 +203,7 @@ func (t *trip) commit(s *step) {
 		} else {
 			d.then = "no further request fits before the deadline"
 		}
-		details(out.err).GivesUpIn = en.givesUpIn(now, b)
+		details(out.err).GivesUpIn = en.trouble.givesUpIn(now, b)
 		en.publish(&event{fault: out.err})
 	}
 }

@@ -51,6 +51,8 @@ type TraceInfo struct {
 	Delay time.Duration // Scheduled: time until the next request
 	Retry bool          // Scheduled: it follows a fault or a refusal, not a pending answer
 	Err   error         // Answered, Refused, Cached, Scheduled: what went wrong
+
+	first bool // Scheduled: Err has been in no other callback
 }
 
 type traceKind int
@@ -96,7 +98,8 @@ func (t tracer) announce() bool {
 }
 
 // logTrace is logging as a Trace: what goes as it should at level Debug,
-// faults, refusals and cache failures at level Warn.
+// faults, refusals and cache failures at level Warn, each of them once: what follows from a
+// fault is not one more.
 func logTrace(l *slog.Logger) Trace {
 	log := func(msg string) func(context.Context, TraceInfo) {
 		return func(ctx context.Context, t TraceInfo) {
@@ -130,10 +133,16 @@ func logTrace(l *slog.Logger) Trace {
 			l.LogAttrs(ctx, level, msg, attrs...)
 		}
 	}
+	scheduled := log("vtclient: next request scheduled")
 	return Trace{
-		Answered:  log("vtclient: exchange"),
-		Refused:   log("vtclient: refused by breaker"),
-		Scheduled: log("vtclient: next request scheduled"),
-		Cached:    log("vtclient: cache"),
+		Answered: log("vtclient: exchange"),
+		Refused:  log("vtclient: refused by breaker"),
+		Scheduled: func(ctx context.Context, t TraceInfo) {
+			if !t.first {
+				t.Err = nil
+			}
+			scheduled(ctx, t)
+		},
+		Cached: log("vtclient: cache"),
 	}
 }

@@ -45,11 +45,11 @@ type fault struct {
 
 // A board holds the state of all jobs of a wait.
 type board struct {
-	out       output
-	verbose   bool // each fault is shown, not only the first in a row
-	began     time.Time
-	started   time.Time  // the jobs; zero: not known
-	forecast  forecaster // nil: the cadence does not learn
+	out      output
+	verbose  bool // each fault is shown, not only the first in a row
+	began    time.Time
+	started  time.Time  // the jobs; zero: not known
+	forecast forecaster // nil: the cadence does not learn
 	// finishedAt returns when a job was really over; nil where that is not known.
 	finishedAt func(id string) time.Time
 	// result finds the result's URL in an answer; nil: it is not shown.
@@ -68,8 +68,8 @@ type board struct {
 	answered  bool // some answer has come
 	lastFault string
 	givesUp   time.Time // at the latest, for want of the first answer; zero: no fault has said so
-	requests  int // each once, however many jobs it asks for
-	faults    int // likewise, those that were survived
+	requests  int       // each once, however many jobs it asks for
+	faults    int       // likewise, those that were survived
 	unshown   []*fault
 	shown     map[string]bool // the kinds of faults since the last answer
 	finalized bool            // the summary is written
@@ -348,7 +348,7 @@ func details(err error) vtclient.Details {
 		h *vtclient.HTTPError
 		t *vtclient.TransportError
 		d *vtclient.DecodeError
-		s *vtclient.StateError
+		s *vtclient.UnknownStateError
 	)
 	switch {
 	case errors.As(err, &h):

@@ -385,12 +385,12 @@ func TestUnknownStateWordsAreRiddenOut(t *testing.T) {
 				})
 				told := 0
 				st, err := c.Wait(t.Context(), "j", vtclient.OnError(func(err error) {
-					var s *vtclient.StateError
+					var s *vtclient.UnknownStateError
 					if told++; !errors.As(err, &s) || s.Next == 0 || !strings.HasPrefix(word, strings.TrimSuffix(s.Word, "…")) {
 						t.Errorf("%.20q: %v", word, err)
 					}
 				}))
-				var s *vtclient.StateError
+				var s *vtclient.UnknownStateError
 				switch {
 				case !ends && (err != nil || st.State != vtclient.StateCompleted):
 					t.Errorf("%.20q: %v after %v", word, err, time.Since(start))
