@@ -40,7 +40,7 @@ func TestAStatusIsOneLook(t *testing.T) {
 		"above WithMaxRetryAfter":             {pauses(429, 3600), 0, nil},
 		"above a WithMaxRetryAfter of a day":  {pauses(429, 3600), 0, []vtclient.Option{vtclient.WithMaxRetryAfter(24 * time.Hour)}},
 		"with a Limit of one":                 {pauses(503, 60), 0, []vtclient.Option{once()}},
-		"with a Limit of a million":           {pauses(429, 2), 0, []vtclient.Option{vtclient.WithRetry(vtclient.Exponential{Base: 1, Limit: 1_000_000})}},
+		"with a Limit of a million":           {pauses(429, 2), 0, []vtclient.Option{vtclient.WithRetry(vtclient.Exponential{Base: time.Millisecond, Limit: 1_000_000})}},
 		"of a server that is slow, then full": {pauses(429, 0, 0, 5), 4 * time.Second, nil},
 	} {
 		synctest.Test(t, func(t *testing.T) {
