@@ -102,8 +102,8 @@ func TestFaultsAreTypedAndTriedAgain(t *testing.T) {
 	}
 }
 
-// Property 17: an unknown state word is final and named.
-func TestAnUnknownStateIsFinalAndNamed(t *testing.T) {
+// Property 17: a Status returns an unknown state word at once, by name.
+func TestAnUnknownStateIsNamedAtOnce(t *testing.T) {
 	s := testserver.Start(t, testserver.JSON(200, `{"result":"CANCELLED"}`))
 	b := &notingBreaker{}
 	_, err := clientFor(t, s, vtclient.WithBreaker(b)).Status(t.Context(), "j")
