@@ -128,7 +128,7 @@ func (b *httpBackend) classifyTransport(err error, req *http.Request, d Details,
 	}
 }
 
-// mistake says what is wrong with the set-up where an error can only come from that, unless
+// mistake is what is wrong with the set-up where an error can only come from that, unless
 // the backend has been reached before; "" for other errors.
 func mistake(err error) string {
 	var (

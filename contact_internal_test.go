@@ -51,7 +51,7 @@ func TestTroubleBeforeTheFirstAnswer(t *testing.T) {
 		{"a gap ends after half a minute", in(waiting, trouble{since: 1, faults: 1, asked: 10 * time.Second, from: now, to: 9 * now}), ends, now + 20*testSecond, nil},
 		{"so does an exchange", in(asking, trouble{since: 1, faults: 1, asked: 10 * time.Second}), ends, now + 20*testSecond, nil},
 
-		{"which is told", in(waiting, trouble{since: 1, asked: 10 * time.Second, from: now}), gives, 20 * time.Second, nil},
+		{"which faults have", in(waiting, trouble{since: 1, asked: 10 * time.Second, from: now}), gives, 20 * time.Second, nil},
 		{"with the pause before it", in(waiting, trouble{since: 1, asked: 10 * time.Second, from: now + 5*testSecond}), gives, 25 * time.Second, nil},
 		{"as long as it is no less than nothing", in(waiting, trouble{since: 1, asked: time.Hour, from: now}), gives, time.Duration(1), nil},
 		{"not without trouble", poll{}, gives, time.Duration(0), nil},

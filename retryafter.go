@@ -115,7 +115,7 @@ func rateLimit(v string, h http.Header, now time.Time) (pause time.Duration, ok 
 }
 
 // resetTime reads the time at which a limit is lifted: in seconds from now, in seconds since
-// 1970, or in milliseconds since then. They are told apart by their size: a pause is below
+// 1970, or in milliseconds since then. Their sizes differ: a pause is below
 // maxHint, and the year 1980 is above that.
 func resetTime(v string, h http.Header, now time.Time) (time.Duration, bool) {
 	d, ok := amount(v, time.Second)

@@ -63,7 +63,7 @@ func nuisances() []nuisance {
 
 		met("an expired certificate", &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired}}, "expired", true),
 		met("a certificate for another host", x509.HostnameError{Certificate: &x509.Certificate{}, Host: "api.test"}, "certificate", true),
-		met("a certificate of nobody known", x509.UnknownAuthorityError{}, "unknown authority", true),
+		met("a certificate of an unknown authority", x509.UnknownAuthorityError{}, "unknown authority", true),
 		met("plain text on the TLS port", tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}, "does not look like a TLS handshake", true),
 		met("HTTP on the TLS port", http.ErrSchemeMismatch, "HTTP response to HTTPS client", true),
 		met("TLS on the plain port", errors.New(`net/http: HTTP/1.x transport connection broken: malformed HTTP response "\x15\x03\x01\x00\x02\x02\x16"`), `\x15\x03`, true),
@@ -329,10 +329,10 @@ func TestMistakesOfTheSetUpEndAWaitAtOnce(t *testing.T) {
 	defer plain.Close()
 	alert := listen(t, "\x15\x03\x01\x00\x02\x02\x16")
 	for name, tt := range map[string]struct{ url, want string }{
-		"a certificate of nobody known":        {secure.URL, "certificate"},
-		"TLS to a plain port":                  {strings.Replace(plain.URL, "http:", "https:", 1), "does not speak TLS"},
-		"plain to a TLS port of net/http":      {strings.Replace(secure.URL, "https:", "http:", 1), "400 Bad Request"},
-		"plain to a TLS port that only alerts": {"http://" + alert, "speaks TLS here"},
+		"a certificate of an unknown authority": {secure.URL, "certificate"},
+		"TLS to a plain port":                   {strings.Replace(plain.URL, "http:", "https:", 1), "does not speak TLS"},
+		"plain to a TLS port of net/http":       {strings.Replace(secure.URL, "https:", "http:", 1), "400 Bad Request"},
+		"plain to a TLS port that only alerts":  {"http://" + alert, "speaks TLS here"},
 	} {
 		c, err := vtclient.New(tt.url, vtclient.WithRetry(vtclient.Constant(time.Hour)))
 		if err != nil {
@@ -383,10 +383,10 @@ func TestUnknownStateWordsAreRiddenOut(t *testing.T) {
 					}
 					return vtclient.Status{State: vtclient.StateCompleted}, nil
 				})
-				told := 0
+				met := 0
 				st, err := c.Wait(t.Context(), "j", vtclient.OnError(func(err error) {
 					var s *vtclient.UnknownStateError
-					if told++; !errors.As(err, &s) || s.Next == 0 || !strings.HasPrefix(word, strings.TrimSuffix(s.Word, "…")) {
+					if met++; !errors.As(err, &s) || s.Next == 0 || !strings.HasPrefix(word, strings.TrimSuffix(s.Word, "…")) {
 						t.Errorf("%.20q: %v", word, err)
 					}
 				}))
@@ -396,8 +396,8 @@ func TestUnknownStateWordsAreRiddenOut(t *testing.T) {
 					t.Errorf("%.20q: %v after %v", word, err, time.Since(start))
 				case ends && (!errors.As(err, &s) || !errors.Is(err, vtclient.ErrOutage) || time.Since(start) != 5*time.Minute+10*time.Second || st.State != vtclient.StatePending):
 					t.Errorf("%.20q: %v after %v", word, err, time.Since(start))
-				case told < 5 || told > calls:
-					t.Errorf("%.20q: told %d times of %d", word, told, calls)
+				case met < 5 || met > calls:
+					t.Errorf("%.20q: met %d times of %d", word, met, calls)
 				}
 			})
 		}

@@ -208,7 +208,7 @@ func TestWhereDateCorrectsRetryAfter(t *testing.T) {
 			"the other forms of a date":            {[]string{"Retry-After: Saturday, 01-Jan-00 01:00:30 GMT", "Date: Sat Jan  1 01:00:00 2000"}, 30 * time.Second},
 			"from a cache, an hour old":            {[]string{in30, "Date: Fri, 31 Dec 1999 23:00:00 GMT", "Age: 3600"}, 30 * time.Second},
 			"from a cache, fresh":                  {[]string{in30, "Date: Fri, 31 Dec 1999 23:59:00 GMT", "Age: 0"}, 30 * time.Second},
-			"from a cache that says no age":        {[]string{in30, "Date: Fri, 31 Dec 1999 23:59:00 GMT", "Age: old"}, 30 * time.Second},
+			"from a cache whose age is none":       {[]string{in30, "Date: Fri, 31 Dec 1999 23:59:00 GMT", "Age: old"}, 30 * time.Second},
 			"years behind":                         {[]string{in30, "Date: Mon, 01 Jan 1990 00:00:00 GMT"}, 30 * time.Second},
 			"since the beginning of time":          {[]string{in30, "Date: Thu, 01 Jan 1970 00:00:00 GMT"}, 30 * time.Second},
 			"in the year 0":                        {[]string{in30, "Date: Sat, 01 Jan 0000 00:00:00 GMT"}, 30 * time.Second},
