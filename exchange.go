@@ -25,6 +25,8 @@ type outcome struct {
 	verdict  verdict
 	limited  bool // the limiter let no request through: nothing was sent
 	lost     bool // a fault of a connection that had served before
+	absent   bool // a 404 for a single job
+	lasting  bool // a fault that another try brings again, if it comes soon
 	status   Status
 	err      error
 	refusal  *textError    // the breaker's own error, for a poll
@@ -95,8 +97,9 @@ type exchanger struct {
 	admission
 	backend     backend
 	traces      tracer
-	announces   bool         // a trace has a Sent
-	refreshes   bool         // a repeated request may carry a fresh token
+	announces   bool // a trace has a Sent
+	refreshes   bool // a repeated request may carry a fresh token
+	contact     contact
 	outageSince atomic.Int64 // time of the first fault since any job was last answered; 0: none
 }
 
@@ -105,7 +108,7 @@ type exchanger struct {
 func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (out outcome) {
 	asked.target = x.backend.target(asked)
 	x.attempt(ctx, asked, number, &out)
-	if x.refreshes && unauthorized(out.err) {
+	if x.refreshes && out.verdict == final && unauthorized(out.err) { // else it asks for a pause
 		first := out
 		out = outcome{}
 		x.attempt(ctx, asked, first.number+1, &out)
@@ -114,10 +117,12 @@ func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (ou
 	}
 	switch {
 	case out.verdict == answered:
+		x.contact.note()
 		if x.outageSince.Load() != 0 { // a load is cheaper than a store that all cores see
 			x.outageSince.Store(0)
 		}
 	case out.verdict == fault && !out.limited:
+		x.contact.met(out.err)
 		x.outageSince.CompareAndSwap(0, x.clock.now())
 	}
 	return out

@@ -22,9 +22,10 @@ type httpBackend struct {
 	counts429    bool // a 429 counts against the backend's health
 	traced       bool // writes are counted
 	latency      *latency
+	contact      *contact
 }
 
-func newHTTPBackend(cfg *config, r *route, conns *connections, l *latency) *httpBackend {
+func newHTTPBackend(cfg *config, r *route, conns *connections, l *latency, met *contact) *httpBackend {
 	hc := conns.pool.Load().client
 	header := newHeader(cfg, hc)
 	b := &httpBackend{
@@ -37,6 +38,7 @@ func newHTTPBackend(cfg *config, r *route, conns *connections, l *latency) *http
 		maxBody:      cfg.maxBody,
 		traced:       len(cfg.traces) > 0,
 		latency:      l,
+		contact:      met,
 	}
 	if breaker, ok := cfg.breaker.(interface{ counts429() bool }); ok {
 		b.counts429 = breaker.counts429()
