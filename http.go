@@ -106,7 +106,7 @@ func (b *httpBackend) blame(c *outgoing, asked inquiry, err error, out *outcome)
 	}
 	kept := conn == keptConn
 	if kept {
-		out.verdict, out.health = fault, errNeutral
+		out.verdict, out.lasting, out.health = fault, false, errNeutral
 		out.lost = c.req.Method == http.MethodGet // which may be repeated
 		details(out.err).then = ""
 	}
