@@ -94,7 +94,7 @@ func (e *engine) abandon(in *inbox) *event {
 	if ev != nil {
 		e.refill(in)
 	} else if s := in.first; s != nil {
-		ev = s.entry.event(timeUp, e.c.wall(), &e.bounds, nil, cause, 0)
+		ev = e.event(s.entry, timeUp, nil, cause, 0)
 		now := e.c.now()
 		e.drop(s, now)
 		e.dispatch(now)

@@ -211,7 +211,7 @@ func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration
 	if why == jobEnded {
 		doneBy = max(1, time.Duration(now-en.began))
 	}
-	e.deliver(en, en.event(why, e.c.wall(), &e.bounds, out, nil, pause), doneBy, now)
+	e.deliver(en, e.event(en, why, out, nil, pause), doneBy, now)
 }
 
 // deliver ends a poll with an event. doneBy is the age at which the job was seen to
@@ -325,7 +325,7 @@ func (e *engine) wake() {
 func (e *engine) attend(en *entry, now int64) {
 	if d := en.deadlines; d != nil {
 		for s := d.expired(now); s != nil; s = d.expired(now) {
-			ev := en.event(timeUp, e.c.wall(), &e.bounds, nil, context.DeadlineExceeded, 0)
+			ev := e.event(en, timeUp, nil, context.DeadlineExceeded, 0)
 			e.unsubscribe(s)
 			s.to.put(ev)
 		}

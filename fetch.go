@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -20,7 +21,69 @@ type fetchBackend struct {
 	fetch   func(context.Context, string) (Status, error)
 	timeout time.Duration
 	latency *latency
+
+	mu    sync.Mutex
+	calls map[string]fetchCall // under way, by job
 }
+
+// A fetchCall is the calls of the function about one job that are under way.
+type fetchCall struct {
+	n     int
+	began time.Time // the first of them
+}
+
+// call calls the function.
+func (b *fetchBackend) call(ctx context.Context, jobID string) (Status, error) {
+	b.count(jobID, 1)
+	defer b.count(jobID, -1) // also where it panics
+	return b.fetch(ctx, jobID)
+}
+
+func (b *fetchBackend) count(jobID string, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.calls[jobID]
+	if c.n == 0 {
+		c.began = time.Now()
+	}
+	if c.n += n; c.n == 0 {
+		delete(b.calls, jobID)
+		return
+	}
+	if b.calls == nil {
+		b.calls = make(map[string]fetchCall)
+	}
+	b.calls[jobID] = c
+}
+
+// unreturned adds to the cause of the end of a wait that a call of the function given to
+// WithFetch has not returned.
+func (x *exchanger) unreturned(jobID string, cause error) error {
+	b, ok := x.backend.(*fetchBackend)
+	if !ok {
+		return cause
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c, ok := b.calls[jobID]
+	if !ok {
+		return cause
+	}
+	return &unreturnedError{cause, time.Since(c.began)}
+}
+
+// An unreturnedError is the cause of the end of a wait while the function given to
+// WithFetch had not returned. Its text is composed when it is asked for, as the cause may
+// be the caller's own error.
+type unreturnedError struct {
+	cause error
+	after time.Duration
+}
+
+func (e *unreturnedError) Error() string {
+	return fmt.Sprintf("%v, while the function given to WithFetch, called %v before, had not returned", e.cause, e.after.Round(time.Millisecond))
+}
+func (e *unreturnedError) Unwrap() error { return e.cause }
 
 // ask calls the function within the timeout.
 func (b *fetchBackend) ask(parent context.Context, asked inquiry, number int, sent *announcement) (out outcome) {
@@ -33,7 +96,7 @@ func (b *fetchBackend) ask(parent context.Context, asked inquiry, number int, se
 	if sent != nil {
 		began = time.Now()
 	}
-	st, err := b.fetch(ctx, asked.id)
+	st, err := b.call(ctx, asked.id)
 	ended := time.Now()
 	out.requests, out.wire, out.took = 1, 1, ended.Sub(began)
 

@@ -76,7 +76,8 @@ func WithEndpoint(e Endpoint) Option {
 // the job is not asked about again for so long, as with a Retry-After header:
 // see WithMaxRetryAfter. The client wraps the error in a *TransportError,
 // through which errors.As finds it. The context ends with WithTimeout and when
-// the last caller has left; f must return then, as nothing else can stop it. f
+// the last caller has left; f must return then, as nothing else can stop it. The error of a
+// wait that ends before f has returned names it. f
 // must be safe for concurrent use, and not ask this client about the same job,
 // which would wait for itself.
 //
