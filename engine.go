@@ -2,6 +2,7 @@ package vtclient
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 )
@@ -149,7 +150,7 @@ func (e *engine) entryOf(id string, now, due int64) *entry {
 		return en
 	}
 	en = &entry{index: -1}
-	en.init(id, now, due)
+	en.init(strings.Clone(id), now, due) // it may be a part of a large text
 	e.polls.put(en)
 	if e.learner != nil {
 		en.ticket = e.completions.begin(&en.poll, now)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -88,6 +89,9 @@ func (e *unreturnedError) Unwrap() error { return e.cause }
 // ask calls the function within the timeout.
 func (b *fetchBackend) ask(parent context.Context, asked inquiry, number int, sent *announcement) (out outcome) {
 	began := time.Now()
+	if asked.by == nil { // the id is a caller's, and may be a part of a large text
+		asked.id = strings.Clone(asked.id)
+	}
 	ctx := &lazyContext{parent: parent, deadline: began.Add(b.timeout)}
 	defer ctx.end()
 	if !sent.begin(ctx) {
@@ -141,4 +145,6 @@ func acceptFetched(st *Status, d Details, at time.Time, out *outcome) {
 }
 
 // fetchError is the error of the caller's function in all but the context errors.
-func fetchError(err error) error { return &foreignError{text: err.Error(), err: err, typed: true} }
+func fetchError(err error) error {
+	return &foreignError{text: clip(err.Error()), err: err, typed: true}
+}

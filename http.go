@@ -66,6 +66,9 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 		defer func() { out.wire = int(wire.Load()) }()
 	}
 	req := b.newRequest(ctx, asked)
+	if asked.by == nil { // the id is a caller's, and not that of a poll
+		asked.id = b.route.ownID(req.URL, asked.id)
+	}
 	details := asked.details(number)
 	if len(b.prepare) > 0 && !b.prepared(parent, req, details, &out) {
 		return out
