@@ -129,7 +129,8 @@ func WithHeader(key, value string) Option {
 
 // WithRequest sets a function that may change each request before it is sent,
 // to sign it or to bring in a token that is renewed. It is called anew for each
-// try, so that a 401 is tried once more at once. Its time counts towards the
+// try, so that a 401 is tried once more at once; where a connection fails that has served
+// before, the same request is sent again, as net/http does. Its time counts towards the
 // attempt's timeout, which r.Context() carries; an error from it is a fault of
 // the attempt, and nothing is sent. A request without an http or https URL, or
 // with a header that HTTP cannot carry, such as a token with a line break at its

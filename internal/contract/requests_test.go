@@ -9,13 +9,16 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/http/httptrace"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/testserver"
 )
 
 // Property 52: a header with which net/http would send something else than the caller set,
@@ -286,4 +289,77 @@ func serving(t *testing.T, h http.HandlerFunc) string {
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	return srv.URL
+}
+
+// A request that is made again because its connection failed is the same request, as one that
+// net/http repeats: WithRequest is called once, and nothing is added twice.
+func TestARepeatedRequestIsTheSame(t *testing.T) {
+	for _, jar := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			s := testserver.StartInMemory(t, testserver.Reply(200, `{"result":"pending"}`, "Set-Cookie: a=b"), testserver.HalfBody(`{"result":"completed"}`), testserver.Completed())
+			hc := &http.Client{Transport: s.Client().Transport}
+			if jar {
+				hc.Jar, _ = cookiejar.New(nil)
+			}
+			calls, limiter := 0, &countingLimiter{}
+			wire := 0
+			c := clientFor(t, s, vtclient.WithHTTPClient(hc), once(), vtclient.WithCache(nil), vtclient.WithLimiter(limiter),
+				vtclient.WithTrace(vtclient.Trace{Answered: func(_ context.Context, i vtclient.TraceInfo) { wire = i.Wire }}),
+				vtclient.WithRequest(func(r *http.Request) error {
+					calls++
+					r.Header.Set("X-Call", fmt.Sprint(calls))
+					r.URL.RawQuery = fmt.Sprint("call=", calls)
+					return nil
+				}))
+			for i, want := range []vtclient.State{vtclient.StatePending, vtclient.StateCompleted} {
+				if st, err := c.Status(t.Context(), "j"); err != nil || st.State != want || wire != i+1 {
+					t.Errorf("%+v, %v, on the wire %d times", st, err, wire)
+				}
+			}
+			all := s.Requests()
+			if len(all) != 3 || calls != 2 || limiter.waits.Load() != 3 {
+				t.Fatalf("%d requests, of which the limiter let %d through; %d calls of WithRequest", len(all), limiter.waits.Load(), calls)
+			}
+			first, second := all[1], all[2]
+			if first.URI != second.URI || !maps.EqualFunc(first.Header, second.Header, slices.Equal) || first.Conn == second.Conn || len(second.Header["Cookie"]) > 1 || jar != (second.Header.Get("Cookie") == "a=b") {
+				t.Errorf("%+v\nand then %+v", first, second)
+			}
+		})
+	}
+}
+
+// While a 429 holds the client, or when the caller has left, no request is made again.
+func TestWhatIsHeldIsNotRepeated(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := testserver.StartInMemory(t, testserver.Pending(), testserver.Silence(), testserver.Reply(429, "", "Retry-After: 60"), testserver.Completed())
+		b := &notingBreaker{}
+		c := clientFor(t, s, once(), vtclient.WithCache(nil), vtclient.WithBreaker(b), vtclient.WithTimeout(10*time.Second))
+		if _, err := c.Status(t.Context(), "j"); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			time.Sleep(time.Second)
+			c.Status(t.Context(), "k") // meets the 429
+		}()
+		_, err := c.Status(t.Context(), "j")
+		var te *vtclient.TransportError
+		if !errors.As(err, &te) || !te.Timeout() || len(s.Requests()) != 3 {
+			t.Errorf("%v after %d requests", err, len(s.Requests()))
+		}
+		if _, told := b.noted(); len(told) != 3 || !errors.Is(told[2], context.Canceled) {
+			t.Errorf("the breaker was told %v", told)
+		}
+	})
+	bubble(t, func(t *testing.T) {
+		s := testserver.StartInMemory(t, testserver.Pending(), testserver.Silence(), testserver.Completed())
+		c := clientFor(t, s, once(), vtclient.WithCache(nil), vtclient.WithTimeout(10*time.Second))
+		if _, err := c.Status(t.Context(), "j"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // with the timeout, to the instant
+		defer cancel()
+		if _, err := c.Status(ctx, "j"); !errors.Is(err, context.DeadlineExceeded) || len(s.Requests()) != 2 {
+			t.Errorf("%v after %d requests", err, len(s.Requests()))
+		}
+	})
 }
