@@ -56,6 +56,14 @@ func (e *engine) init(c *Client, most int) {
 	}
 }
 
+// limits are the bounds of all waits now.
+func (e *engine) limits() *bounds {
+	if e.c.contact.made.Load() {
+		return &e.bounds
+	}
+	return &e.early
+}
+
 // quick reports whether a strategy is one of the package's own, which return at
 // once.
 func quick(b Backoff) bool {
