@@ -89,10 +89,8 @@ func (b *httpBackend) classifyCode(r reply, d Details, pause bool, out *outcome)
 	case code >= 500, code == http.StatusTooManyRequests && b.counts429:
 		out.health = err
 		return
-	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code/100 == 4 && pause:
-		return
-	case code == http.StatusMisdirectedRequest: // by a connection that serves another host
-		b.client.CloseIdleConnections()
+	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code/100 == 4 && pause,
+		code == http.StatusMisdirectedRequest: // of a connection that serves another host; it is given up
 		return
 	}
 	if out.lasting = d.StatusCode/100 != 4 && b.contact.made.Load(); !out.lasting {

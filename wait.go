@@ -35,7 +35,7 @@ func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (St
 			ev, more = w.deliver(wc, w.next())
 		}
 	}
-	return ev.status, ev.verdict()
+	return ev.status, c.named(ev.verdict())
 }
 
 // Watch returns an iterator over the observations of one job: each answer, as
@@ -59,7 +59,7 @@ func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) it
 				}
 			}
 		}
-		yield(ev.status, ev.verdict())
+		yield(ev.status, c.named(ev.verdict()))
 	}
 }
 
@@ -102,6 +102,9 @@ func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (calle
 	err := wc.err
 	if err == nil {
 		err = c.route.checkID(jobID)
+	}
+	if err == nil && ctx == nil {
+		err = noContext("Wait and Watch")
 	}
 	if err == nil && expired(ctx) {
 		err = &WaitError{JobID: jobID, Cause: contextCause(ctx)}
