@@ -11,8 +11,11 @@ import (
 // has been addressed by mistake too, so that no answer with such a code is one.
 type contact struct {
 	made  atomic.Bool
-	fault atomic.Pointer[error] // the last one until then
+	fault atomic.Pointer[error] // the last one until then; nil: none, or made
 }
+
+// troubled reports that the backend has been asked and has never given a readable answer.
+func (c *contact) troubled() bool { return c.fault.Load() != nil && !c.made.Load() }
 
 // note notes a readable answer.
 func (c *contact) note() {

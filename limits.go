@@ -26,7 +26,7 @@ type bounds struct {
 	tolerance     time.Duration // WithOutageTolerance
 	maxRetryAfter time.Duration // WithMaxRetryAfter
 	timeout       time.Duration // WithTimeout
-	early         bool          // the client has had no readable answer so far
+	early         bool          // the client has met faults and no readable answer so far
 	address       string        // of the backend, for errors
 }
 
@@ -38,9 +38,12 @@ func (b *bounds) bears(t *trouble) time.Duration {
 	return b.tolerance
 }
 
-// rare is the part of the tolerance that a gap as long as the tolerance uses up.
+// rare is the part of the tolerance that a gap as long as the tolerance uses up; 0: all of it.
 func (b *bounds) rare(t *trouble) time.Duration {
-	if b.early {
+	switch {
+	case b.early && t.refusal != nil: // a breaker's, and no choice of the caller's
+		return 0
+	case b.early:
 		return b.bears(t) / rareFirst
 	}
 	return b.bears(t) / rareFaults
