@@ -47,7 +47,9 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	if err != nil {
 		st = Status{JobID: jobID}
 		if err == ctx.Err() { // of a follower: the call that it had joined goes on
-			err = new(tries).ended(ctx, jobID)
+			w := new(tries).ended(ctx, jobID)
+			w.Cause = c.unreturned(jobID, w.Cause)
+			err = w
 		}
 		err = c.named(err)
 	}
@@ -220,7 +222,7 @@ func (t *tries) sleep(ctx context.Context, jobID string) error {
 }
 
 // ended is the error of a call whose context is done.
-func (t *tries) ended(ctx context.Context, jobID string) error {
+func (t *tries) ended(ctx context.Context, jobID string) *WaitError {
 	last := t.fault
 	if last != nil {
 		last = snapshot(last) // the next leader has the original

@@ -172,13 +172,17 @@ func (b *httpBackend) accept(st *Status, id string, r reply) {
 }
 
 // received fills in the fields of a status that are the client's own, for an answer that
-// arrived at the time given, and brings the others within their bounds.
+// arrived at the time given, and brings the others within their bounds. No text of it is a
+// part of a larger one any more.
 func received(st *Status, id string, at time.Time) {
 	st.JobID, st.CheckedAt, st.Cached = id, at, false
+	st.State = plainState([]byte(st.State))
 	st.Progress = clampProgress(st.Progress)
 	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
 	if st.State == StatePending {
 		st.Message = clip(st.Message)
+	} else {
+		st.Message = strings.Clone(st.Message)
 	}
 }
 
@@ -193,10 +197,10 @@ func clampProgress(p float64) float64 {
 // a wait lasts: there may be very many waits.
 const keptText = 1 << 10
 
-// clip cuts what is longer than keptText, without holding on to the rest of it.
+// clip returns a copy of s, cut where it is longer than keptText.
 func clip(s string) string {
 	if len(s) <= keptText {
-		return s
+		return strings.Clone(s)
 	}
 	n := keptText - len("…")
 	for n > 0 && !utf8.RuneStart(s[n]) {

@@ -34,7 +34,8 @@ type Endpoint struct {
 	// *UnknownStateError that names it. Where a completed answer lacks
 	// the result that makes it worth having, it sets ResultMissing: a wait then
 	// looks again for a while. Decode must be safe for concurrent use and must
-	// not keep a.Body, which is reused.
+	// not keep a.Body, which is reused. The client copies the texts of the Status; an
+	// error it keeps as it is while the wait lasts.
 	//
 	// Nil means the plain format. If Path is set, the error about an answer of another
 	// format gives the missing Decode as the likely reason.
@@ -291,6 +292,16 @@ func (r *route) checkID(id string) error {
 		}
 	}
 	return nil
+}
+
+// ownID returns a copy of a job id, out of its address u where that has the id as it is. The
+// id that a caller gives may be a part of a large text, and what the client keeps under it
+// must not keep that text.
+func (r *route) ownID(u *url.URL, id string) string {
+	if before := len(r.path.path[0]); id != "" && len(r.path.path) > 1 {
+		return u.Path[before : before+len(id)]
+	}
+	return strings.Clone(id)
 }
 
 // url makes u, which is the base, the address of a job whose id has passed checkID.

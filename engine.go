@@ -2,6 +2,7 @@ package vtclient
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 )
@@ -124,7 +125,7 @@ func (e *engine) entryOf(id string, now, due int64) *entry {
 		return en
 	}
 	en = &entry{index: -1}
-	en.init(id, now, due)
+	en.init(strings.Clone(id), now, due) // it may be a part of a large text
 	e.polls.put(en)
 	if e.learner != nil {
 		en.ticket = e.completions.begin(&en.poll, now)
@@ -189,7 +190,7 @@ func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration
 	if why == jobEnded {
 		doneBy = max(1, time.Duration(now-en.began))
 	}
-	e.deliver(en, en.event(why, e.c.wall(), e.limits(), out, nil, pause), doneBy, now)
+	e.deliver(en, e.event(en, why, out, nil, pause), doneBy, now)
 }
 
 // deliver ends a poll with an event. doneBy is the age at which the job was seen to
@@ -303,7 +304,7 @@ func (e *engine) wake() {
 func (e *engine) attend(en *entry, now int64) {
 	if d := en.deadlines; d != nil {
 		for s := d.expired(now); s != nil; s = d.expired(now) {
-			ev := en.event(timeUp, e.c.wall(), e.limits(), nil, context.DeadlineExceeded, 0)
+			ev := e.event(en, timeUp, nil, context.DeadlineExceeded, 0)
 			e.unsubscribe(s)
 			s.to.put(ev)
 		}

@@ -53,6 +53,9 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 	c := b.newOutgoing(parent, began.Add(b.timeout), asked, p)
 	defer c.end()
 	req := &c.req
+	if asked.by == nil { // the id is a caller's, and not that of a poll
+		asked.id = b.route.ownID(req.URL, asked.id)
+	}
 	details := asked.details(number)
 	if len(b.prepare) > 0 && !b.prepared(c, &details, &out) {
 		return out

@@ -75,8 +75,9 @@ func WithEndpoint(e Endpoint) Option {
 //
 // the job is not asked about again for so long, as with a Retry-After header:
 // see WithMaxRetryAfter. The client wraps the error in a *TransportError,
-// through which errors.As finds it. The context ends with WithTimeout and when
-// the last caller has left; f must return then, as nothing else can stop it. f
+// through which errors.As finds it, and keeps it while the wait lasts. The context ends with WithTimeout and when
+// the last caller has left; f must return then, as nothing else can stop it. The error of a
+// wait that ends before f has returned names it. f
 // must be safe for concurrent use, and not ask this client about the same job,
 // which would wait for itself.
 //
@@ -250,7 +251,7 @@ func WithBreaker(b Breaker) Option {
 // WithCache sets the cache of answers; nil turns it off. The default is
 // NewMemoryCache[Status](1024). A cache serves one backend and one tenant: its
 // keys are the bare job ids. In a MemoryCache the client keeps no answer of more
-// than 32 KiB, so that a full one of 1024 entries is below 36 MiB whatever the
+// than 32 KiB, so that a full one of 1024 entries is below 40 MiB whatever the
 // backend sends.
 func WithCache(cache Cache[Status]) Option {
 	return func(cfg *config) {

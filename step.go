@@ -160,7 +160,7 @@ func (t *trip) stop(s *step) bool {
 		e.finish(en, stopped, &s.out, 0)
 		return false
 	}
-	ev := en.event(stopped, e.c.wall(), e.limits(), &s.out, nil, 0)
+	ev := e.event(en, stopped, &s.out, nil, 0)
 	for sub := range en.subscriptions {
 		if sub.joinedAt == ended {
 			e.unsubscribe(sub)
