@@ -132,15 +132,6 @@ func NewAdaptive(requestCost time.Duration) *Adaptive {
 	return a
 }
 
-// validate returns the reason for which New refuses a.
-func (a *Adaptive) validate() error {
-	if a == nil {
-		return badArgument("Adaptive", words("nil"), "an Adaptive")
-	}
-	cost := time.Duration(math.Round(a.cost * 1e9))
-	return badDuration("NewAdaptive: requestCost", cost, true, "")
-}
-
 // price returns what a request is worth in seconds. Callers hold a.mu.
 func (a *Adaptive) price() float64 {
 	c := a.cost
