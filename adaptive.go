@@ -117,8 +117,8 @@ const (
 	maxShare = 4
 )
 
-// NewAdaptive returns an [Adaptive] with no history. The request cost says how
-// much waiting one request is worth: with time.Second, a poll is made when it
+// NewAdaptive returns an [Adaptive] with no history. The request cost is
+// the waiting that one request is worth: with time.Second, a poll is made when it
 // is expected to end the wait at least a second sooner. Larger values mean
 // fewer requests and later answers; requests and delay each change with the
 // square root of it. A cost that is not positive counts as one second; New refuses
@@ -267,7 +267,7 @@ func shareClass(n int) int {
 // of them pays 1/√n. It is less than n, as one request replaces n, and more than
 // one, as a request for many is more work for a backend, and as it is made when
 // the first of n polls is due, so that each job is polled more often than its
-// schedule says. Of a thousand jobs at once, of ten minutes each, in hundreds,
+// schedule would have it. Of a thousand jobs at once, of ten minutes each, in hundreds,
 // 1/n makes 2.7 times as many requests for a third of the delay; among ten jobs
 // it costs as much as 1/√n, and among three more.
 func sharePrice(class int) float64 { return math.Exp2(-float64(class)) }

@@ -39,7 +39,7 @@ type Bulk struct {
 	Page string
 	// Decode reads an answer with a 2xx status code. It returns a Status for
 	// each job that the answer holds, in any order, with JobID and State and
-	// what it knows of Message and Progress. Body is for a job that has ended,
+	// the Message and Progress that the answer has. Body is for a job that has ended,
 	// the part of the answer that is to be its result; where Body is empty, or
 	// ResultMissing set, one single request brings it. A State other than the three known ones means
 	// that the answer does not settle this job, and is what to return for a job
@@ -70,6 +70,7 @@ type bulkRoute struct {
 	limit     int
 	page      string
 	decode    func(Answer) ([]Status, string, error)
+	asked     string // what is asked of what, for errors
 }
 
 // newBulkRoute returns nil if b is the zero value.
@@ -98,6 +99,7 @@ func newBulkRoute(base *url.URL, b Bulk) (*bulkRoute, error) {
 	} else {
 		var err error
 		r.target, err = parseTarget("Endpoint.Bulk.Path", base, b.Path)
+		r.asked = r.target.asked(base)
 		errs = append(errs, err)
 	}
 	refuse(strings.ContainsFunc(r.separator, unescaped), "Separator", b.Separator, "a separator that may stand in a query")

@@ -110,9 +110,30 @@ func (o *completions) next() (c Completion, ok bool) {
 // at which the job was seen to be over; 0: it was not. Nothing is learnt from a
 // job that was over at the first look with no start known: that is no measure
 // of how long it took.
-func (p *poll) completion(doneBy time.Duration) *Completion {
+func completion(p *poll, doneBy time.Duration) *Completion {
 	if p.seen || doneBy > 0 && p.known {
 		return &Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}
 	}
 	return nil
+}
+
+// conclude records what the end of a poll teaches. doneBy is the age at which
+// the job was seen to be over, well or failed; 0: it was not. A wait that ends for any other
+// reason is learnt as given up, and so as lasting longer than that. A caller
+// that waits for one job again and again, each time for a short while and
+// without StartedAt, so teaches many jobs where there is one: to the client they
+// look alike.
+//
+// Only the first call for a poll counts: a completed job whose result is missing
+// was over when it was first seen so, and not when the result came.
+func (en *entry) conclude(o *completions, doneBy time.Duration, failed bool, now int64) {
+	if en.ticket == 0 {
+		return
+	}
+	c := completion(&en.poll, doneBy)
+	if c != nil {
+		c.Failed = failed
+	}
+	o.end(en.ticket, c, doneBy > 0 && en.seen, now)
+	en.ticket = 0
 }

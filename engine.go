@@ -13,8 +13,9 @@ import (
 // poll and is gone with the last; between exchanges it has no goroutine.
 type engine struct {
 	c       *Client
-	bounds  bounds
-	foreign bool // the caller's own code runs between exchanges
+	bounds  bounds // from the first readable answer on
+	early   bounds // until then
+	foreign bool   // the caller's own code runs between exchanges
 
 	mu       sync.Mutex
 	polls    registry
@@ -44,7 +45,9 @@ type entry struct {
 func (e *engine) init(c *Client, most int) {
 	e.c = c
 	e.pace = pacing{most: most, timeout: c.timeout, latency: &c.latency}
-	e.bounds = bounds{c.outageTolerance, c.maxRetryAfter, c.timeout}
+	e.bounds = bounds{tolerance: c.outageTolerance, maxRetryAfter: c.maxRetryAfter, timeout: c.timeout, address: c.route.shown()}
+	e.early = e.bounds
+	e.early.early = true
 	e.learner, _ = c.polling.(Learner)
 	e.foreign = len(c.traces) > 0 || !quick(c.polling) || !quick(c.retry)
 	if c.cache != nil {
@@ -94,25 +97,6 @@ func (en *entry) hasRoom() bool {
 	return false
 }
 
-// join subscribes an inbox to the job with that id, of which job holds the rest. If
-// there is no poll of it yet, the first exchange is due at due. It reports false
-// if the inbox is closed.
-func (e *engine) join(in *inbox, id string, job *Job, due int64) bool {
-	start, deadline := e.times(job)
-	e.mu.Lock()
-	open := !in.closed
-	if open {
-		now := e.c.now()
-		en := e.entryOf(id, now, due)
-		en.learn(start, job.Expect)
-		e.subscribe(en, in, now, deadline)
-		en.request(due)
-		e.expedite(en, now)
-	}
-	e.mu.Unlock()
-	return open
-}
-
 // expedite plans the next exchange of a poll that a caller has just joined.
 func (e *engine) expedite(en *entry, now int64) {
 	if en.subs.prev.to.single && en.untried() {
@@ -124,23 +108,6 @@ func (e *engine) expedite(en *entry, now int64) {
 		e.plan(en, now)
 	}
 	e.dispatch(now)
-}
-
-// times translates the start and the deadline of a job into the client's time; never:
-// it has none.
-func (e *engine) times(job *Job) (start, deadline int64) {
-	start, deadline = never, never
-	if job.StartedAt.IsZero() && job.Deadline.IsZero() {
-		return start, deadline
-	}
-	clock := time.Now()
-	if !job.StartedAt.IsZero() {
-		start = e.c.began(job.StartedAt, clock)
-	}
-	if !job.Deadline.IsZero() {
-		deadline = e.c.when(job.Deadline, clock)
-	}
-	return start, deadline
 }
 
 // entryOf returns the poll of a job, a new one if there is none.
@@ -197,7 +164,7 @@ func (e *engine) unsubscribe(s *subscription) {
 func (e *engine) drop(s *subscription, now int64) {
 	en := s.entry
 	if e.unsubscribe(s); en.subs == nil {
-		e.conclude(en, 0, false, now)
+		en.conclude(&e.completions, 0, false, now)
 		e.end(en)
 		return
 	}
@@ -208,6 +175,9 @@ func (e *engine) drop(s *subscription, now int64) {
 // a 429 holds the client, for heldTooLong.
 func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration) {
 	now := e.c.now()
+	if met := e.c.contact.fault.Load(); why == noContact && en.trouble.fault == nil && met != nil {
+		en.trouble.fault = *met // the breaker has let no request about this job through
+	}
 	doneBy := time.Duration(0)
 	if why == jobEnded {
 		doneBy = max(1, time.Duration(now-en.began))
@@ -218,7 +188,7 @@ func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration
 // deliver ends a poll with an event. doneBy is the age at which the job was seen to
 // be over; 0: it was not.
 func (e *engine) deliver(en *entry, ev *event, doneBy time.Duration, now int64) {
-	e.conclude(en, doneBy, ev.status.State == StateFailed, now)
+	en.conclude(&e.completions, doneBy, ev.status.State == StateFailed, now)
 	for s := range en.subscriptions {
 		e.unsubscribe(s)
 		s.to.put(ev)
@@ -252,7 +222,7 @@ func (e *engine) plan(en *entry, now int64) (due int64) {
 	if en.phase == waiting {
 		due = min(en.next, e.lastPoll(en, now, en.next))
 	}
-	key := min(due, en.outageEnd(&e.bounds))
+	key := min(due, en.outageEnd(e.limits()))
 	if d := en.deadlines; d != nil {
 		if key = min(key, d.nextOwn()); en.phase == queued && en.lane == laneRest {
 			key = min(key, e.lastPoll(en, now, never))
@@ -331,12 +301,12 @@ func (e *engine) attend(en *entry, now int64) {
 			s.to.put(ev)
 		}
 		if en.subs == nil {
-			e.conclude(en, 0, false, now)
+			en.conclude(&e.completions, 0, false, now)
 			e.end(en)
 			return
 		}
 	}
-	if why := en.expire(now, &e.bounds, e.c.outageSince.Load()); why != goesOn {
+	if why := en.expire(now, e.limits(), e.c.outageSince.Load()); why != goesOn {
 		e.finish(en, why, nil, 0)
 		return
 	}
@@ -366,7 +336,7 @@ func (e *engine) next(now int64, budget *int) *entry {
 			return nil
 		}
 		hold := e.c.held()
-		switch why, wait := en.admit(now, hold, &e.bounds); {
+		switch why, wait := en.admit(now, hold, e.limits()); {
 		case why == heldTooLong:
 			if en.trouble == nil {
 				en.trouble = new(trouble)
@@ -382,7 +352,7 @@ func (e *engine) next(now int64, budget *int) *entry {
 			// More slowly than otherwise: the server has just had too much.
 			until := e.c.holdUntil.Load()
 			spread := 4 * e.pace.returnAt(en, now, until, en.floor == until, e.share(now)) % (int64(wait) + 1)
-			en.postpone(now, until, later(until, time.Duration(spread)))
+			en.postpone(now, until, later(until, time.Duration(spread)), e.limits())
 		default:
 			if e.pace.place(en, now, e.share(now)) {
 				return en

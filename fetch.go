@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -20,11 +22,20 @@ var ErrFinal = errors.New("final")
 // A fetchBackend asks by a function of the caller's.
 type fetchBackend struct {
 	fetch   func(context.Context, string) (Status, error)
+	name    string // of the function, for errors
 	timeout time.Duration
 	latency *latency
 
 	mu    sync.Mutex
 	calls map[string]fetchCall // under way, by job
+}
+
+func (b *fetchBackend) target(inquiry) string { return b.name }
+
+// functionName names a function given to WithFetch.
+func functionName(f any) string {
+	name := runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name()
+	return "WithFetch(" + oneLine(name[strings.LastIndexByte(name, '/')+1:], 200) + ")"
 }
 
 // A fetchCall is the calls of the function about one job that are under way.
@@ -110,7 +121,7 @@ func (b *fetchBackend) ask(parent context.Context, asked inquiry, number int, se
 		b.latency.observe(out.took)
 		acceptFetched(&st, d, ended, &out)
 	case errors.Is(err, ErrFinal):
-		d.then = "not retried: the error is final"
+		d.then = "not retried"
 		out.verdict, out.err = final, &TransportError{Details: d, Err: fetchError(err)}
 	case expired(parent):
 		out.verdict, out.health = left, errNeutral
@@ -133,7 +144,7 @@ func acceptFetched(st *Status, d Details, at time.Time, out *outcome) {
 	switch {
 	case !st.known():
 		d.then = "not retried: the function given to WithFetch must return one of the three states"
-		out.verdict, out.err = final, &UnknownStateError{Details: d, Word: clip(string(st.State))}
+		out.verdict, out.lasting, out.err = fault, true, &UnknownStateError{Details: d, Word: clip(string(st.State))}
 		return
 	case st.State == StatePending:
 		st.Body = nil

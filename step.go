@@ -24,8 +24,8 @@ func (t *trip) conclude(steps []step) {
 	for i := range steps {
 		s := &steps[i]
 		if s.wanted = true; s.out.verdict == left {
-			s.youngest = e.youngest(s.entry)
-			s.wanted = e.wanted(s.entry)
+			s.youngest = t.youngest(s.entry)
+			s.wanted = t.awaited(s.entry)
 		}
 		if s.out.verdict == refused {
 			r := s.out.err.(*RefusedError)
@@ -108,9 +108,9 @@ func (t *trip) observe(s *step) bool {
 		e.sharing.trialOK = now
 	}
 	complete := en.missing != nil
-	s.d = en.poll.observe(now, out, &e.bounds, e.c.outageSince.Load())
+	s.d = en.poll.observe(now, out, e.limits(), e.c.outageSince.Load())
 	if !complete && en.missing != nil {
-		e.conclude(en, max(1, time.Duration(now-en.began)), false, now)
+		en.conclude(&e.completions, max(1, time.Duration(now-en.began)), false, now)
 	}
 	if s.d.polling {
 		s.d.attempt.Number -= int(en.subs.joinedAt)
@@ -188,7 +188,8 @@ func (t *trip) commit(s *step) {
 	case out.verdict == refused, out.verdict == fault && hint > s.delay:
 		spread = e.pace.returnAt(en, now, later(now, max(s.delay, hint)), false, e.share(now))
 	}
-	en.reschedule(now, out, s.delay, spread, s.wanted || en.subs.prev != s.youngest, &e.bounds)
+	b := e.limits()
+	en.reschedule(now, out, s.delay, spread, s.wanted || en.subs.prev != s.youngest, b)
 	due := e.plan(en, now)
 	s.next = time.Duration(max(0, due-now))
 	fits := due < en.lastDeadline()
@@ -202,6 +203,7 @@ func (t *trip) commit(s *step) {
 		} else {
 			d.then = "no further request fits before the deadline"
 		}
+		details(out.err).GivesUpIn = en.trouble.givesUpIn(now, b)
 		en.publish(&event{fault: out.err})
 	}
 }

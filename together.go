@@ -72,7 +72,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 	e.sharing.works(b.began)
 	for i, en := range lacking {
 		if en.phase != over {
-			e.conclude(en, max(1, time.Duration(e.c.now()-en.began)), failed[i], e.c.now())
+			en.conclude(&e.completions, max(1, time.Duration(e.c.now()-en.began)), failed[i], e.c.now())
 		}
 	}
 	e.mu.Unlock()
@@ -154,7 +154,7 @@ func (b *batch) fallBack(out *outcome) {
 	e := b.trip.e
 	rest := b.rest()
 	en := rest[0]
-	if i := slices.IndexFunc(rest, func(en *entry) bool { return e.wanted(en) }); i > 0 {
+	if i := slices.IndexFunc(rest, func(en *entry) bool { return b.trip.awaited(en) }); i > 0 {
 		en = rest[i]
 	}
 	e.mu.Lock()
