@@ -76,11 +76,12 @@ func WithEndpoint(e Endpoint) Option {
 //
 // the job is not asked about again for so long, as with a Retry-After header:
 // see WithMaxRetryAfter. The client wraps the error in a *TransportError,
-// through which errors.As finds it, and keeps it while the wait lasts. The context ends with WithTimeout and when
-// the last caller has left; f must return then, as nothing else can stop it. The error of a
-// wait that ends before f has returned names it. f
-// must be safe for concurrent use, and not ask this client about the same job,
-// which would wait for itself.
+// through which errors.As finds it, and keeps it while the wait lasts.
+//
+// The context ends with WithTimeout and when the last caller has left; f must return
+// then, as nothing else can stop it. The error of a wait that ends before f has returned
+// names it. f must be safe for concurrent use, and not ask this client about the same
+// job, which would wait for itself.
 //
 // New takes an empty base URL then, and makes no use of another one; a job id is
 // any string of 1 to 2048 bytes. WithHTTPClient, WithEndpoint, WithHeader,
