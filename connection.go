@@ -1,6 +1,7 @@
 package vtclient
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -167,6 +168,14 @@ const (
 type prepared struct {
 	header http.Header
 	target string // what is asked of what, for errors; "": that of the route
+}
+
+// target is what is asked of what, where the route has it as given.
+func (c *outgoing) target(route string) string {
+	if c.shape != nil {
+		return cmp.Or(c.shape.target, route)
+	}
+	return route
 }
 
 // traceKey is the key of a trace in a context: package httptrace has it to itself, but

@@ -62,9 +62,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 	if len(b.prepare) > 0 && asked.lost == nil && !b.prepared(c, &out, details) {
 		return out
 	}
-	if c.shape != nil && c.shape.target != "" {
-		details.Target = c.shape.target
-	}
+	details.Target = c.target(details.Target)
 	if !sent.begin(&c.lazyContext) {
 		return sent.out
 	}
