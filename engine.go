@@ -13,8 +13,8 @@ import (
 // poll and is gone with the last; between exchanges it has no goroutine.
 type engine struct {
 	c       *Client
-	bounds  bounds // from the first readable answer on
-	early   bounds // until then
+	bounds  bounds
+	early   bounds // while there have been faults and no readable answer yet
 	foreign bool   // the caller's own code runs between exchanges
 
 	mu       sync.Mutex
@@ -55,6 +55,14 @@ func (e *engine) init(c *Client, most int) {
 			e.foreign = true
 		}
 	}
+}
+
+// limits are the bounds of all waits now.
+func (e *engine) limits() *bounds {
+	if e.c.contact.troubled() {
+		return &e.early
+	}
+	return &e.bounds
 }
 
 // quick reports whether a strategy is one of the package's own, which return at
