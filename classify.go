@@ -23,9 +23,8 @@ type reply struct {
 	at   time.Time
 }
 
-// classify turns an answer into an outcome. Where q is not nil, the answer is about
-// many jobs.
-func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
+// classify turns the answer to an inquiry into an outcome.
+func (b *httpBackend) classify(r reply, d Details, asked inquiry, out *outcome) {
 	if len(r.resp.Header["Retry-After"]) > 0 {
 		d.RetryAfter = retryAfter(r.resp.Header, r.at)
 		out.hint = d.RetryAfter
@@ -34,8 +33,12 @@ func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
 		b.classifyCode(r, d, out)
 		return
 	}
+	if asked.call != nil {
+		asked.call.answered(b, r, d, out)
+		return
+	}
 	a := Answer{StatusCode: r.resp.StatusCode, Header: r.resp.Header, Body: r.body}
-	if q != nil {
+	if q := asked.many; q != nil {
 		if err := q.read(b.route.bulk, a); err != nil {
 			b.unreadable(err, r, d, out)
 			return

@@ -56,7 +56,8 @@ type Details struct {
 	RetryAfter time.Duration // the server's hint; 0: none
 	Next       time.Duration // time until the request that follows; 0: none follows
 
-	then string // why none follows, for the text
+	then   string // why none follows, for the text
+	action string // what the request was to do; "": to ask how far the job is
 }
 
 func (d *Details) details() *Details { return d }
@@ -93,7 +94,7 @@ func snapshot(err error) error {
 // which job, which attempt, what happened, what the server answered, what is next.
 func (d *Details) text(what string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vtclient: job %s: request %d", quoteID(d.JobID), d.Attempt)
+	fmt.Fprintf(&b, "vtclient: %s: request %d", subject(d.action, d.JobID), d.Attempt)
 	if d.Jobs > 0 {
 		fmt.Fprintf(&b, ", for %d jobs at once", d.Jobs)
 	}
@@ -115,6 +116,17 @@ func (d *Details) text(what string) string {
 		b.WriteString(d.then)
 	}
 	return b.String()
+}
+
+// subject is what an error is about.
+func subject(action, jobID string) string {
+	switch {
+	case action == "":
+		return "job " + quoteID(jobID)
+	case jobID == "":
+		return action
+	}
+	return action + " job " + quoteID(jobID)
 }
 
 // quoteID quotes a job id, or another word from outside, so that it cannot
@@ -211,10 +223,12 @@ func (e *StateError) Error() string {
 type RefusedError struct {
 	JobID string
 	Err   error // the breaker's own
+
+	action string // as in Details
 }
 
 func (e *RefusedError) Error() string {
-	s := fmt.Sprintf("vtclient: job %s: no request made: %s", quoteID(e.JobID), inside(e.Err))
+	s := fmt.Sprintf("vtclient: %s: no request made: %s", subject(e.action, e.JobID), inside(e.Err))
 	// The text of a CircuitBreaker has the time already.
 	if d := e.RetryAfter(); d > 0 && !errors.Is(e.Err, ErrBreakerOpen) {
 		s += fmt.Sprintf("; try again in %v", d.Round(time.Millisecond))
@@ -246,11 +260,13 @@ type WaitError struct {
 	Last     Status // the last answer; its State is empty if there was none
 	Cause    error  // the context's error, ErrOutage, ErrRetryAfter or ErrGaveUp
 	Fault    error  // the last fault met; nil: none
+
+	action string // as in Details
 }
 
 func (e *WaitError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vtclient: job %s: ended without a result after %d request", quoteID(e.JobID), e.Requests)
+	fmt.Fprintf(&b, "vtclient: %s: ended without a result after %d request", subject(e.action, e.JobID), e.Requests)
 	if e.Requests != 1 {
 		b.WriteByte('s')
 	}
