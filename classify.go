@@ -147,24 +147,6 @@ func (b *httpBackend) accept(st *Status, id string, r reply) {
 	received(st, id, r.at)
 }
 
-// received fills in the fields of a status that are the client's own, for an answer that
-// arrived at the time given, and brings the others within their bounds.
-func received(st *Status, id string, at time.Time) {
-	st.JobID, st.CheckedAt, st.Cached = id, at, false
-	st.Progress = clampProgress(st.Progress)
-	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
-	if st.State == StatePending {
-		st.Message = clip(st.Message)
-	}
-}
-
-func clampProgress(p float64) float64 {
-	if !(p > 0) { // NaN included
-		return 0
-	}
-	return min(p, 1)
-}
-
 // keptText bounds in bytes each text from outside that is kept for as long as
 // a wait lasts: there may be very many waits.
 const keptText = 1 << 10

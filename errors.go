@@ -141,14 +141,20 @@ func quoteID(id string) string {
 // A JobError reports that the job itself failed: the backend answered, and
 // the answer is that there will be no result. It matches [ErrJobFailed].
 type JobError struct {
-	Status Status // State is StateFailed; Message is the reason, in the backend's words
+	Status Status // State is StateFailed; Message is the reason, in the backend's words; see Cancelled
 }
 
 func (e *JobError) Error() string {
-	if m := oneLine(e.Status.Message, 500); m != "" {
-		return fmt.Sprintf("vtclient: job %s failed: %q", quoteID(e.Status.JobID), m)
+	job, m := quoteID(e.Status.JobID), oneLine(e.Status.Message, 500)
+	switch {
+	case e.Status.Cancelled && m == "":
+		return fmt.Sprintf("vtclient: job %s was cancelled", job)
+	case e.Status.Cancelled:
+		return fmt.Sprintf("vtclient: job %s was cancelled: %q", job, m)
+	case m == "":
+		return fmt.Sprintf("vtclient: job %s failed; the backend gives no reason", job)
 	}
-	return fmt.Sprintf("vtclient: job %s failed; the backend gives no reason", quoteID(e.Status.JobID))
+	return fmt.Sprintf("vtclient: job %s failed: %q", job, m)
 }
 
 // Is reports whether target is ErrJobFailed.
