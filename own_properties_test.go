@@ -524,12 +524,12 @@ func TestProgressIsAlwaysAShare(t *testing.T) {
 			t.Errorf("told %v, want %v", got, want)
 		}
 	})
-	for i, p := range odd {
+	for _, p := range odd {
 		c, _ := startFake(t, always(pending), WithCache(cacheFuncs{func(id string) (Status, bool, error) {
 			return Status{JobID: id, State: StateCompleted, Progress: p}, true, nil
 		}, nil}))
 		for range 2 {
-			if st, err := c.Wait(t.Context(), "a"); err != nil || st.Progress != want[i] {
+			if st, err := c.Wait(t.Context(), "a"); err != nil || st.Progress != 1 {
 				t.Errorf("a cached %v came out as %v; %v", p, st.Progress, err)
 			}
 		}

@@ -114,26 +114,27 @@ func (s *Status) known() bool { return s.State == StatePending || s.State.Termin
 // arrived at the time given, and brings the others within their bounds.
 func received(st *Status, id string, at time.Time) {
 	st.JobID, st.CheckedAt, st.Cached = id, at, false
-	st.Progress = clampProgress(st.Progress)
+	st.Progress = st.share()
 	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
 	st.Cancelled = st.Cancelled && st.State == StateFailed
 	switch st.State {
 	case StatePending:
 		st.Message = clip(st.Message)
 		st.PollAfter = min(max(0, st.PollAfter), maxHint)
-	case StateCompleted:
-		st.Progress = 1
-		st.PollAfter = 0
 	default:
 		st.PollAfter = 0
 	}
 }
 
-func clampProgress(p float64) float64 {
-	if !(p > 0) { // NaN included
+// share is the progress, within its bounds.
+func (s *Status) share() float64 {
+	switch {
+	case s.State == StateCompleted:
+		return 1
+	case !(s.Progress > 0): // NaN included
 		return 0
 	}
-	return min(p, 1)
+	return min(s.Progress, 1)
 }
 
 // Decode unmarshals the body of a status, normally that of a completed job,
