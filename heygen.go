@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // HeyGenV3 returns the Endpoint of HeyGen's video translations, version 3 of its
@@ -16,7 +17,8 @@ import (
 // The words "success" (version 2's) and "succeeded" count as completed, too. A
 // completed answer without a video_url (of an audio-only translation: with
 // neither that nor an audio_url) is marked ResultMissing. Message is the
-// failure_message of a failed job. What went wrong with a request is in an
+// failure_message of a failed job. StartedAt is created_at, in whole seconds; HeyGen
+// does not give the time of the end. What went wrong with a request is in an
 // *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}.
 //
 // Polls share requests: GET /v3/video-translations/statuses answers for up to a
@@ -48,6 +50,7 @@ func decodeHeyGenV3(a Answer) (Status, error) {
 	var v struct {
 		Data struct {
 			Status         string          `json:"status"`
+			CreatedAt      lenient[int64]  `json:"created_at"`
 			FailureMessage lenient[string] `json:"failure_message"`
 			VideoURL       lenient[string] `json:"video_url"`
 			AudioURL       lenient[string] `json:"audio_url"`
@@ -57,19 +60,25 @@ func decodeHeyGenV3(a Answer) (Status, error) {
 	if err := json.Unmarshal(a.Body, &v); err != nil {
 		return Status{}, err
 	}
-	switch d := &v.Data; d.Status {
+	d := &v.Data
+	var st Status
+	switch d.Status {
 	case "":
-		return Status{}, errors.New(`no "data.status" in the answer`)
+		return st, errors.New(`no "data.status" in the answer`)
 	case "pending", "running":
-		return Status{State: StatePending}, nil
+		st.State = StatePending
 	case "completed", "success", "succeeded":
 		there := d.VideoURL.v != "" || d.AudioOnly.v && d.AudioURL.v != ""
-		return Status{State: StateCompleted, ResultMissing: !there}, nil
+		st.State, st.ResultMissing = StateCompleted, !there
 	case "failed":
-		return Status{State: StateFailed, Message: d.FailureMessage.v}, nil
+		st.State, st.Message = StateFailed, d.FailureMessage.v
 	default:
-		return Status{State: State(d.Status)}, nil
+		st.State = State(d.Status)
 	}
+	if at := d.CreatedAt.v; at > 0 {
+		st.StartedAt = time.Unix(at, 0)
+	}
+	return st, nil
 }
 
 // decodeHeyGenSubmit reads {"data":{"video_translation_ids":[…]}}.
