@@ -31,12 +31,31 @@ func (e *engine) awaitRoom(in *inbox) bool {
 	}
 }
 
+// awaitFewer waits until fewer jobs than its bound are unfinished in an inbox, and
+// reports false if it is closed or its context done.
+func (e *engine) awaitFewer(in *inbox) bool {
+	for !expired(in.ctx) {
+		e.mu.Lock()
+		open, fewer := !in.closed, in.waiting+in.underWay < in.atMost
+		e.mu.Unlock()
+		if fewer || !open {
+			return open
+		}
+		select {
+		case <-in.fewer:
+		case <-in.ctx.Done():
+		}
+	}
+	return false
+}
+
 // announce notes that n more jobs are on their way to an inbox, and reports whether
 // it is open.
 func (e *engine) announce(in *inbox, n int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	in.underWay += n
+	signal(in.fewer)
 	return !in.closed
 }
 

@@ -36,11 +36,11 @@ type poll struct {
 	phase     phase
 	soloPolls uint8 // answers to single requests until the poll may share one again
 	start     startOf
-	seen      bool  // the job has been seen pending
-	hinted    bool  // the next exchange answers a hint, or the one under way does
-	hintedNew bool  // a hint came while an exchange was under way
-	placed    bool  // the poll has its place in the pace of first checks or last polls
-	lane      lane  // of the agenda, while queued; here it takes no room
+	seen      bool // the job has been seen pending
+	hinted    bool // the next exchange answers a hint, or the one under way does
+	hintedNew bool // a hint came while an exchange was under way
+	placed    bool // the poll has its place in the pace of first checks or last polls
+	lane      lane // of the agenda, while queued; here it takes no room
 }
 
 // A startOf is where the start of a job is known from.
