@@ -80,9 +80,9 @@ func (e *engine) teachBefore(in *inbox) {
 	defer func() {
 		if !taught {
 			e.mu.Lock()
-			in.close()
+			dropped := in.close()
 			e.mu.Unlock()
-			go e.leaveRest(in)
+			go e.leaveRest(in, dropped)
 		}
 	}()
 	e.teach(lessonsAtOnce)
@@ -110,8 +110,8 @@ func (e *engine) abandon(in *inbox) *event {
 	if ev != nil {
 		e.refill(in)
 	} else if s := in.first; s != nil {
-		ev = s.entry.event(timeUp, e.c.wall(), &e.bounds, nil, cause, 0)
 		now := e.c.now()
+		ev = s.entry.stamp(s.entry.event(timeUp, e.c.wall(), &e.bounds, nil, cause, 0), now)
 		e.drop(s, now)
 		e.dispatch(now)
 	}
@@ -146,26 +146,30 @@ const (
 // that leaves 100,000 jobs must neither wait for that nor hold the lock.
 func (e *engine) leave(in *inbox) {
 	e.mu.Lock()
-	in.close()
-	more := e.dropSome(in)
+	dropped := in.close()
+	more, left := e.dropSome(in)
 	e.mu.Unlock()
 	e.teach(lessonsAtOnce)
 	e.mu.Lock()
 	more = more || len(e.completions.ready) > 0
 	e.mu.Unlock()
 	if more {
-		go e.leaveRest(in)
+		go e.leaveRest(in, append(dropped, left...))
+		return
 	}
+	e.c.waitsLeft(in.ctx, append(dropped, left...))
 }
 
 // leaveRest does in the background what leave has left to be done.
-func (e *engine) leaveRest(in *inbox) {
+func (e *engine) leaveRest(in *inbox, left []*event) {
 	for more := true; more; {
+		e.c.waitsLeft(in.ctx, left)
 		e.mu.Lock()
-		more = e.dropSome(in)
+		more, left = e.dropSome(in)
 		e.mu.Unlock()
 		runtime.Gosched()
 	}
+	e.c.waitsLeft(in.ctx, left)
 	defer func() {
 		if r := recover(); r != nil { // belongs on a goroutine of the caller's
 			e.mu.Lock()
@@ -178,14 +182,18 @@ func (e *engine) leaveRest(in *inbox) {
 	}
 }
 
-// dropSome ends some of an inbox's subscriptions, and reports whether there are more.
-func (e *engine) dropSome(in *inbox) (more bool) {
+// dropSome ends some of an inbox's subscriptions, and reports whether there are more. It
+// returns the ends for the traces, if any has a use for them.
+func (e *engine) dropSome(in *inbox) (more bool, left []*event) {
 	now := e.c.now()
 	for n := 0; n < dropsAtOnce && in.first != nil; n++ {
+		if en := in.first.entry; e.c.tracesWaits {
+			left = append(left, en.stamp(&event{status: en.last(e.c.wall()), err: errLoopLeft}, now))
+		}
 		e.drop(in.first, now)
 	}
 	e.dispatch(now)
-	return in.first != nil
+	return in.first != nil, left
 }
 
 // conclude records what the end of a poll teaches. last is the answer with which the job

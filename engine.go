@@ -230,11 +230,18 @@ func (e *engine) date(en *entry, st *Status) {
 // there is none.
 func (e *engine) deliver(en *entry, ev *event, last *Status, now int64) {
 	e.conclude(en, last, now)
+	en.stamp(ev, now)
 	for s := range en.subscriptions {
 		e.unsubscribe(s)
 		s.to.put(ev)
 	}
 	e.end(en)
+}
+
+// stamp notes in an event that ends a wait what the poll has cost.
+func (en *entry) stamp(ev *event, now int64) *event {
+	ev.age, ev.requests = time.Duration(now-en.began), en.requests
+	return ev
 }
 
 // end takes a poll out of the engine. Its exchange, if one is under way, is
@@ -339,7 +346,7 @@ func (e *engine) attend(en *entry, now int64) {
 		for s := d.expired(now); s != nil; s = d.expired(now) {
 			ev := en.event(timeUp, e.c.wall(), &e.bounds, nil, context.DeadlineExceeded, 0)
 			e.unsubscribe(s)
-			s.to.put(ev)
+			s.to.put(en.stamp(ev, now))
 		}
 		if en.subs == nil {
 			e.conclude(en, nil, now)

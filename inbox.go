@@ -3,6 +3,7 @@ package vtclient
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // An event is what an inbox holds: a pending or terminal status, a fault that
@@ -13,6 +14,9 @@ type event struct {
 	fault    error
 	err      error
 	panicked any
+
+	age      time.Duration // for the traces, of one that ends a job; 0: it had no poll
+	requests int32         // likewise: those of the poll
 }
 
 func (ev *event) ends() bool {
@@ -143,10 +147,12 @@ func (in *inbox) pull(i int) *event {
 	return ev
 }
 
-// close drops what is in the inbox.
-func (in *inbox) close() {
+// close drops what is in the inbox, and returns it.
+func (in *inbox) close() (dropped []*event) {
+	dropped = in.events
 	in.closed = true
 	in.events, in.droppable = nil, 0
 	signal(in.room)
 	signal(in.fewer)
+	return dropped
 }

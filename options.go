@@ -271,7 +271,7 @@ func WithLimiter(l Limiter) Option {
 }
 
 // WithLogger logs what the client does: faults, refusals by the breaker and cache
-// failures at level Warn, the rest at level Debug. There is no logging by default.
+// failures at level Warn, the end of each wait at level Info, the rest at level Debug. There is no logging by default.
 // net/http has a log of its own, that of package log, where it quotes what a
 // server sends unasked, whatever that may repeat; log.SetOutput can stop it.
 func WithLogger(l *slog.Logger) Option {

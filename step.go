@@ -163,7 +163,7 @@ func (t *trip) stop(s *step) bool {
 	for sub := range en.subscriptions {
 		if sub.joinedAt == ended {
 			e.unsubscribe(sub)
-			sub.to.put(ev)
+			sub.to.put(en.stamp(ev, e.c.now()))
 		}
 	}
 	s.d.attempt.Number = int(en.requests - en.subs.joinedAt)

@@ -73,6 +73,9 @@ func (c *Client) deliver(in *inbox, wc *waitConfig, next *event) (ev *event, mor
 	if next == nil {
 		next = c.engine.abandon(in)
 	}
+	if next.ends() {
+		c.waitEnded(in.ctx, next)
+	}
 	return next, !wc.dispatch(next)
 }
 
@@ -98,6 +101,18 @@ func (c *Client) next(in *inbox) *event {
 // begin makes the inbox of a wait for one job, or returns the event that ends the wait
 // before it has begun.
 func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (*inbox, *event) {
+	c.waitBegun(ctx, jobID)
+	ev := c.endAtOnce(ctx, jobID, wc)
+	if ev == nil {
+		return newInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil), nil
+	}
+	c.waitEnded(ctx, ev)
+	wc.dispatch(ev)
+	return nil, ev
+}
+
+// endAtOnce returns the event that ends a wait before it has begun, or nil.
+func (c *Client) endAtOnce(ctx context.Context, jobID string, wc *waitConfig) *event {
 	err := wc.err
 	if err == nil && wc.atMost != 0 {
 		err = badArgument("AtMost", wc.atMost, "no such option: a wait for one job has no others, and WaitAll takes it")
@@ -109,14 +124,12 @@ func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (*inbo
 		err = &WaitError{JobID: jobID, Cause: contextCause(ctx)}
 	}
 	if err != nil {
-		return nil, &event{status: Status{JobID: jobID}, err: err}
+		return &event{status: Status{JobID: jobID}, err: err}
 	}
 	if st := c.recall(ctx, jobID, false); st != nil {
-		ev := recalled(st)
-		wc.dispatch(ev)
-		return nil, ev
+		return recalled(st)
 	}
-	return newInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil), nil
+	return nil
 }
 
 // recalled is the event of a job of which the cache knows the end.

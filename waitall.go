@@ -141,14 +141,28 @@ func (l *lookup) enter(in *inbox) bool {
 	}
 	switch {
 	case l.panicked != nil:
-		return c.engine.post(in, &event{status: Status{JobID: l.job.ID}, panicked: l.panicked})
+		return l.post(in, &event{status: Status{JobID: l.job.ID}, panicked: l.panicked})
 	case l.err != nil:
-		return c.engine.post(in, &event{status: Status{JobID: l.job.ID}, err: l.err})
+		return l.post(in, &event{status: Status{JobID: l.job.ID}, err: l.err})
 	case l.st != nil:
-		return c.engine.post(in, recalled(l.st))
+		return l.post(in, recalled(l.st))
 	}
+	c.waitBegun(in.ctx, l.job.ID)
 	due := c.firstDue(&l.job)
-	return c.engine.awaitRoom(in) && c.engine.join(in, l.job.ID, &l.job, due)
+	open := c.engine.awaitRoom(in) && c.engine.join(in, l.job.ID, &l.job, due)
+	return open || l.leave(in)
+}
+
+// post hands the end of a job to the inbox, and reports false if that is closed.
+func (l *lookup) post(in *inbox, ev *event) bool {
+	l.c.waitBegun(in.ctx, l.job.ID)
+	return l.c.engine.post(in, ev) || l.leave(in)
+}
+
+// leave shows the traces the end of a wait for which the inbox was closed too early.
+func (l *lookup) leave(in *inbox) bool {
+	l.c.waitEnded(in.ctx, &event{status: Status{JobID: l.job.ID}, err: errLoopLeft})
+	return false
 }
 
 // lookupsAtOnce bounds the jobs that are looked up in a foreign cache at the same
@@ -215,7 +229,7 @@ func (ls *lookups) handOver(l *lookup, in *inbox) (open bool) {
 		return l.enter(in)
 	case <-in.ctx.Done():
 		id := l.job.ID
-		return l.c.engine.post(in, &event{status: Status{JobID: id}, err: &WaitError{JobID: id, Cause: contextCause(in.ctx)}})
+		return l.post(in, &event{status: Status{JobID: id}, err: &WaitError{JobID: id, Cause: contextCause(in.ctx)}})
 	}
 }
 
@@ -234,6 +248,9 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 		ev := c.engine.take(in)
 		if ev == nil && d.over {
 			ev = c.engine.abandon(in)
+		}
+		if ev != nil && ev.ends() {
+			c.waitEnded(in.ctx, ev)
 		}
 		switch {
 		case ev == nil && d.wait():

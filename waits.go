@@ -1,0 +1,42 @@
+package vtclient
+
+import (
+	"context"
+	"fmt"
+)
+
+// What the traces are shown of waits: a WaitBegun and a WaitEnded for each.
+
+// errLoopLeft is shown for a wait that was left before its end.
+var errLoopLeft error = &textError{"the wait was left", context.Canceled}
+
+func (c *Client) waitBegun(ctx context.Context, jobID string) {
+	if c.tracesWaits {
+		c.emit(ctx, traceWaitBegun, TraceInfo{JobID: jobID})
+	}
+}
+
+// waitEnded is called with the event that ends a wait, once.
+func (c *Client) waitEnded(ctx context.Context, ev *event) {
+	if !c.tracesWaits {
+		return
+	}
+	st := &ev.status
+	info := TraceInfo{JobID: st.JobID, State: st.State, Age: ev.age, Requests: int(ev.requests), Err: ev.verdict()}
+	if st.State.Terminal() && !st.EndedAt.IsZero() && !st.Cached {
+		info.Late = max(0, st.CheckedAt.Sub(st.EndedAt))
+	}
+	if ev.panicked != nil {
+		info.Err = &textError{"panic", fmt.Errorf("%v", ev.panicked)}
+	}
+	c.emit(ctx, traceWaitEnded, info)
+}
+
+// waitsLeft shows the ends of waits that were left, and those that were not taken.
+func (c *Client) waitsLeft(ctx context.Context, events []*event) {
+	for _, ev := range events {
+		if ev.ends() {
+			c.waitEnded(ctx, ev)
+		}
+	}
+}
