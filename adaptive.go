@@ -50,9 +50,9 @@ type Forecast struct {
 	// Polls are the ages at which the next few polls are due if each of them
 	// finds the job pending, before the small random shifts.
 	Polls []time.Duration
-	// Median and P90 are the times from now until which half, and nine tenths,
-	// of such jobs are over. Zero means that this time has passed.
-	Median, P90 time.Duration
+	// Median, P90 and P99 are the times from now until which half, nine tenths, and 99
+	// in a hundred of such jobs are over. Zero means that this time has passed.
+	Median, P90, P99 time.Duration
 	// Jobs is the number of remembered completions behind it; zero means that
 	// everything here is a guess.
 	Jobs int
@@ -324,6 +324,7 @@ func (a *Adaptive) Explain(at Attempt) Forecast {
 	f := Forecast{
 		Median: toDuration((s.Quantile(p, 0.5)-from)*unit, 0, math.MaxInt64/2),
 		P90:    toDuration((s.Quantile(p, 0.9)-from)*unit, 0, math.MaxInt64/2),
+		P99:    toDuration((s.Quantile(p, 0.99)-from)*unit, 0, math.MaxInt64/2),
 		Jobs:   s.Jobs,
 	}
 	for range 5 {

@@ -28,6 +28,7 @@ type engine struct {
 	learner     Learner // nil: the polling does not learn
 	completions completions
 	over        map[*entry]*overSeen // jobs that are over, and whose results are awaited
+	overdue     map[*entry][]overdueEvent
 }
 
 // An entry is a poll as the engine keeps it. Guarded by engine.mu.
@@ -64,15 +65,6 @@ func quick(b Backoff) bool {
 	return false
 }
 
-func (en *entry) hasSingle() bool {
-	for s := range en.subscriptions {
-		if s.to.single {
-			return true
-		}
-	}
-	return false
-}
-
 // lastDeadline is the latest deadline of the subscribers.
 func (en *entry) lastDeadline() (t int64) {
 	for s := range en.subscriptions {
@@ -82,16 +74,6 @@ func (en *entry) lastDeadline() (t int64) {
 		t = max(t, s.deadline.at)
 	}
 	return t
-}
-
-// hasRoom reports whether a subscriber has room for an answer.
-func (en *entry) hasRoom() bool {
-	for s := range en.subscriptions {
-		if !s.to.full() {
-			return true
-		}
-	}
-	return false
 }
 
 // join subscribes an inbox to the job with that id, of which job holds the rest. If
@@ -190,6 +172,9 @@ func (e *engine) unsubscribe(s *subscription) {
 	if s.deadline != nil {
 		en.deadlines.remove(s.deadline)
 	}
+	if len(e.overdue) > 0 {
+		e.leaveOverdue(en, s.to)
+	}
 	s.unlink()
 }
 
@@ -216,16 +201,6 @@ func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration
 	e.deliver(en, en.event(why, e.c.wall(), &e.bounds, out, nil, pause), last, now)
 }
 
-// date takes the start of a job out of an answer. One that is years back is a mistake.
-func (e *engine) date(en *entry, st *Status) {
-	if st.StartedAt.IsZero() {
-		return
-	}
-	if now := time.Now(); now.Sub(st.StartedAt) < maxHint {
-		en.poll.date(e.c.began(st.StartedAt, now))
-	}
-}
-
 // deliver ends a poll with an event. last is the answer with which the job is over; nil:
 // there is none.
 func (e *engine) deliver(en *entry, ev *event, last *Status, now int64) {
@@ -236,12 +211,6 @@ func (e *engine) deliver(en *entry, ev *event, last *Status, now int64) {
 		s.to.put(ev)
 	}
 	e.end(en)
-}
-
-// stamp notes in an event that ends a wait what the poll has cost.
-func (en *entry) stamp(ev *event, now int64) *event {
-	ev.age, ev.requests = time.Duration(now-en.began), en.requests
-	return ev
 }
 
 // end takes a poll out of the engine. Its exchange, if one is under way, is
@@ -275,6 +244,9 @@ func (e *engine) plan(en *entry, now int64) (due int64) {
 		if key = min(key, d.nextOwn()); en.phase == queued && en.lane == laneRest {
 			key = min(key, e.lastPoll(en, now, never))
 		}
+	}
+	if len(e.overdue) > 0 {
+		key = min(key, e.nextOverdue(en))
 	}
 	e.agenda.file(en, key)
 	return due
@@ -342,6 +314,9 @@ func (e *engine) wake() {
 
 // attend looks at a poll at the time of its key.
 func (e *engine) attend(en *entry, now int64) {
+	if len(e.overdue) > 0 {
+		e.putOverdue(en, now)
+	}
 	if d := en.deadlines; d != nil {
 		for s := d.expired(now); s != nil; s = d.expired(now) {
 			ev := en.event(timeUp, e.c.wall(), &e.bounds, nil, context.DeadlineExceeded, 0)

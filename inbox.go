@@ -14,10 +14,14 @@ type event struct {
 	fault    error
 	err      error
 	panicked any
+	overdue  *Attempt // where the job, which is overdue, stands
 
 	age      time.Duration // for the traces, of one that ends a job; 0: it had no poll
 	requests int32         // likewise: those of the poll
 }
+
+// droppable reports whether a later event has all that ev has, or more.
+func (ev *event) droppable() bool { return !ev.ends() && ev.overdue == nil }
 
 func (ev *event) ends() bool {
 	return ev.err != nil || ev.panicked != nil || ev.status.State.Terminal()
@@ -47,7 +51,7 @@ type inbox struct {
 	atMost                  int           // unfinished jobs; 0: no bound
 
 	events    []*event
-	droppable int             // the number of events that end no job
+	droppable int             // the number of events that are
 	busy      bool            // with the event taken last: its callback may be running
 	closed    bool            // the caller has left
 	underWay  int             // jobs that are yet to be entered
@@ -98,14 +102,14 @@ func (in *inbox) empty() bool { return len(in.events) == 0 && in.first == nil }
 func (in *inbox) put(ev *event) {
 	if n := len(in.events); n >= 2*in.limit && in.droppable > 0 {
 		for i := range in.events {
-			if old := in.events[i]; !old.ends() && (old.fault == nil || n >= 2*batchBacklog) {
+			if old := in.events[i]; old.droppable() && (old.fault == nil || n >= 2*batchBacklog) {
 				in.events = slices.Delete(in.events, i, i+1)
 				in.droppable--
 				break
 			}
 		}
 	}
-	if !ev.ends() {
+	if ev.droppable() {
 		in.droppable++
 	}
 	in.events = append(in.events, ev)
@@ -132,7 +136,7 @@ func (in *inbox) pull(i int) *event {
 		return nil
 	}
 	ev := in.events[i]
-	if !ev.ends() {
+	if ev.droppable() {
 		in.droppable--
 	}
 	if i == 0 {

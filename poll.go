@@ -43,15 +43,6 @@ type poll struct {
 	lane      lane // of the agenda, while queued; here it takes no room
 }
 
-// A startOf is where the start of a job is known from.
-type startOf uint8
-
-const (
-	ofWait    startOf = iota // not known: ages count from the start of the wait
-	ofCaller                 // the caller's, unlike the backend's
-	ofBackend                // the backend's, and the caller's within startSlack
-)
-
 // A phase is where a poll stands.
 type phase uint8
 
@@ -158,21 +149,6 @@ func (p *poll) learn(start int64, expected time.Duration) {
 	}
 	if p.expected == 0 {
 		p.expected = expected
-	}
-}
-
-// startSlack is how far two accounts of one start may be apart: a backend counts in
-// seconds, and clocks differ.
-const startSlack = 2 * time.Second
-
-// date takes in the start of the job by the backend. The earlier of two accounts holds: a
-// submission that the backend recognised may be a repetition of one of yesterday.
-func (p *poll) date(start int64) {
-	if p.start == ofWait || start < p.began-int64(startSlack) {
-		p.learn(start, 0)
-	}
-	if p.start = ofCaller; start <= p.began+int64(startSlack) {
-		p.start = ofBackend
 	}
 }
 

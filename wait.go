@@ -29,7 +29,7 @@ func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (St
 	wc := newWaitConfig(opts)
 	in, ev := c.begin(ctx, jobID, wc)
 	if ev == nil {
-		c.engine.join(in, jobID, &wc.job, c.firstDue(&wc.job))
+		c.join(in, jobID, &wc.job, wc)
 		for more := true; more; {
 			ev, more = c.deliver(in, wc, c.next(in))
 		}
@@ -49,17 +49,30 @@ func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) it
 		in, ev := c.begin(ctx, jobID, wc)
 		if ev == nil {
 			in.wantPending = true
-			c.engine.join(in, jobID, &wc.job, c.firstDue(&wc.job))
 			defer c.engine.leave(in) // also when the loop is left
+			c.join(in, jobID, &wc.job, wc)
 			for more := true; more; {
 				ev, more = c.deliver(in, wc, c.next(in))
-				if more && ev.fault == nil && !yield(ev.status, nil) {
+				if more && ev.fault == nil && ev.overdue == nil && !yield(ev.status, nil) {
 					return
 				}
 			}
 		}
 		yield(ev.status, ev.verdict())
 	}
+}
+
+// join makes the events of a job come to an inbox, and reports false if that is closed.
+func (c *Client) join(in *inbox, jobID string, job *Job, wc *waitConfig) (open bool) {
+	due, overdue := c.firstDue(job), time.Duration(0)
+	if wc.onOverdue != nil {
+		overdue = c.overdueAge(job.Expect)
+	}
+	open = c.engine.join(in, jobID, job, due)
+	if open && overdue > 0 {
+		c.engine.awaitOverdue(in, jobID, overdue)
+	}
+	return open
 }
 
 // deliver calls the callbacks for the next event and reports whether more are to come.
@@ -73,10 +86,20 @@ func (c *Client) deliver(in *inbox, wc *waitConfig, next *event) (ev *event, mor
 	if next == nil {
 		next = c.engine.abandon(in)
 	}
-	if next.ends() {
-		c.waitEnded(in.ctx, next)
+	return next, !c.handle(in, wc, next)
+}
+
+// handle calls the callbacks and the traces for an event, and reports whether it ends the
+// job.
+func (c *Client) handle(in *inbox, wc *waitConfig, ev *event) (end bool) {
+	switch {
+	case ev.overdue != nil:
+		c.overdue(in, wc, ev)
+		return false
+	case ev.ends():
+		c.waitEnded(in.ctx, ev)
 	}
-	return next, !wc.dispatch(next)
+	return wc.dispatch(ev)
 }
 
 // next waits for the next event and returns it; nil: the context is done.

@@ -105,7 +105,7 @@ func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
 		if job.Expect == 0 {
 			job.Expect = wc.job.Expect
 		}
-		if !enter(&lookup{c: c, job: job}, in) || wc.atMost > 0 && !c.engine.awaitFewer(in) {
+		if !enter(&lookup{c: c, wc: wc, job: job}, in) || wc.atMost > 0 && !c.engine.awaitFewer(in) {
 			return
 		}
 	}
@@ -114,6 +114,7 @@ func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
 // A lookup is a job on its way from the sequence to the engine.
 type lookup struct {
 	c        *Client
+	wc       *waitConfig
 	job      Job
 	st       *Status // from the cache; nil: not there
 	err      error   // the job cannot be waited for
@@ -148,9 +149,7 @@ func (l *lookup) enter(in *inbox) bool {
 		return l.post(in, recalled(l.st))
 	}
 	c.waitBegun(in.ctx, l.job.ID)
-	due := c.firstDue(&l.job)
-	open := c.engine.awaitRoom(in) && c.engine.join(in, l.job.ID, &l.job, due)
-	return open || l.leave(in)
+	return c.engine.awaitRoom(in) && c.join(in, l.job.ID, &l.job, l.wc) || l.leave(in)
 }
 
 // post hands the end of a job to the inbox, and reports false if that is closed.
@@ -249,14 +248,11 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 		if ev == nil && d.over {
 			ev = c.engine.abandon(in)
 		}
-		if ev != nil && ev.ends() {
-			c.waitEnded(in.ctx, ev)
-		}
 		switch {
 		case ev == nil && d.wait():
 		case ev == nil:
 			return
-		case wc.dispatch(ev):
+		case c.handle(in, wc, ev):
 			d.grace = nil
 			if !yield(ev.status, ev.verdict()) {
 				return

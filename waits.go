@@ -3,6 +3,7 @@ package vtclient
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // What the traces are shown of waits: a WaitBegun and a WaitEnded for each.
@@ -14,6 +15,12 @@ func (c *Client) waitBegun(ctx context.Context, jobID string) {
 	if c.tracesWaits {
 		c.emit(ctx, traceWaitBegun, TraceInfo{JobID: jobID})
 	}
+}
+
+// stamp notes in an event that ends a wait what the poll has cost.
+func (en *entry) stamp(ev *event, now int64) *event {
+	ev.age, ev.requests = time.Duration(now-en.began), en.requests
+	return ev
 }
 
 // waitEnded is called with the event that ends a wait, once.
