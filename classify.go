@@ -64,7 +64,7 @@ func (b *httpBackend) classify(r reply, d Details, asked inquiry, out *outcome) 
 	default:
 		b.describe(&d, r)
 		d.then = "not retried: the Endpoint has no such state"
-		out.verdict, out.err = final, &StateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
+		out.verdict, out.err = final, &UnknownStateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
 		return
 	}
 	b.accept(&st, d.JobID, r)
@@ -78,7 +78,7 @@ func ownCopy(body []byte) []byte { return slices.Clip(append([]byte(nil), body..
 // unreadable is the outcome of a 2xx answer that the Endpoint cannot read.
 func (b *httpBackend) unreadable(err error, r reply, d Details, out *outcome) {
 	b.describe(&d, r)
-	out.verdict, out.err = fault, &DecodeError{Details: d, Err: b.clean(err, r.req)}
+	out.verdict, out.err = fault, &DecodeError{Details: d, Err: b.clean(jsonMismatch(err), r.req)}
 }
 
 // classifyCode is the outcome of an answer with a status code other than 2xx.
@@ -115,7 +115,7 @@ func (b *httpBackend) classifyTransport(err error, req *http.Request, d Details,
 		addr   *net.AddrError
 	)
 	switch {
-	case errors.Is(err, ErrRedirect):
+	case errors.Is(err, errRedirect):
 		t.then = "not retried: the server would redirect again"
 		out.health = nil // the server is well
 	case badCertificate(err):

@@ -44,9 +44,9 @@ func TestTheClockIsSetWhileTheClientLives(t *testing.T) {
 	ctx, cancel := context.WithDeadline(context.Background(), time.Now().Round(0).Add(2*time.Hour))
 	defer cancel()
 	in := newInbox(ctx, c.deadline(ctx), false, false)
-	defer c.engine.leave(in)
-	c.engine.join(in, "a", &Job{}, never)
-	c.engine.join(in, "b", &Job{Deadline: time.Now().Round(0).Add(time.Hour)}, never)
+	defer (caller{&c.engine, in}).leave()
+	(caller{&c.engine, in}).join("a", &Job{}, never)
+	(caller{&c.engine, in}).join("b", &Job{Deadline: time.Now().Round(0).Add(time.Hour)}, never)
 	c.engine.mu.Lock()
 	for id, want := range map[string]time.Duration{"a": 2 * time.Hour, "b": time.Hour} {
 		if left := time.Duration(c.engine.polls.get(id).subs.deadline.at - c.now()); left > want || left < want-time.Minute {
@@ -71,6 +71,25 @@ func TestLaterStopsAtNever(t *testing.T) {
 	}{{5, 7, 12}, {5, 0, 5}, {5, -7, -2}, {never, 0, never}, {never, -1, never - 1}, {never - 1, 1, never}, {never - 1, 2, never}, {never, never, never}} {
 		if got := later(tt.t, tt.d); got != tt.want {
 			t.Errorf("later(%d, %d) = %d, want %d", tt.t, tt.d, got, tt.want)
+		}
+	}
+}
+
+// The bound within which nearly all exchanges end is that of RFC 6298, 2.2 and 2.3.
+func TestLatencyFollowsRFC6298(t *testing.T) {
+	var l latency
+	if _, ok := l.bound(); ok {
+		t.Error("a bound before anything was seen")
+	}
+	const ms = time.Millisecond
+	for i, step := range []struct{ seen, mean, dev time.Duration }{
+		{160 * ms, 160 * ms, 80 * ms},
+		{80 * ms, 150 * ms, 80 * ms},
+		{310 * ms, 170 * ms, 100 * ms},
+	} {
+		l.observe(step.seen)
+		if got, ok := l.bound(); !ok || got != step.mean+4*step.dev {
+			t.Errorf("after %d exchanges: %v, want %v", i+1, got, step.mean+4*step.dev)
 		}
 	}
 }

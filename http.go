@@ -101,7 +101,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 			b.latency.observe(out.took)
 		}
 		b.classify(reply{resp, req, body.b, ended}, details, asked, &out)
-	case errors.Is(err, ErrBodyTooLarge):
+	case tooLarge(err):
 		b.describe(&details, reply{resp, req, body.b, ended})
 		out.verdict, out.err = fault, &DecodeError{Details: details, Err: err}
 	case expired(parent): // also where the connection's timer fired before the context's
@@ -225,6 +225,21 @@ func (b *bodyBuffer) release() {
 	}
 }
 
+// bodyTooLarge is the cause of an error about an answer above this many bytes. The text of
+// the *http.MaxBytesError in it is about requests.
+type bodyTooLarge int64
+
+func (e bodyTooLarge) Error() string {
+	return fmt.Sprintf("the body is larger than allowed: more than %d bytes", int64(e))
+}
+
+func (e bodyTooLarge) Unwrap() error { return &http.MaxBytesError{Limit: int64(e)} }
+
+func tooLarge(err error) bool {
+	var e bodyTooLarge
+	return errors.As(err, &e)
+}
+
 // read reads the body of resp, at most limit bytes of it, and closes it.
 func (b *bodyBuffer) read(resp *http.Response, limit int64) error {
 	defer resp.Body.Close()
@@ -236,7 +251,7 @@ func (b *bodyBuffer) read(resp *http.Response, limit int64) error {
 		b.b = b.b[:len(b.b)+n]
 		if int64(len(b.b)) > limit {
 			b.b = b.b[:limit]
-			return fmt.Errorf("%w: more than %d bytes", ErrBodyTooLarge, limit)
+			return bodyTooLarge(limit)
 		}
 		if err == io.EOF {
 			return nil

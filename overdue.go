@@ -38,72 +38,76 @@ func (c *Client) overdueAge(expected time.Duration) time.Duration {
 
 // overdue calls the callback, unless more has been learnt meanwhile and the job's time is
 // not up by that.
-func (c *Client) overdue(in *inbox, wc *waitConfig, ev *event) {
-	at := ev.overdue
+func (w caller) overdue(wc *waitConfig, ev *event) {
+	c, at := w.e.c, ev.overdue
 	if age := c.overdueAge(at.Expected); age > at.Elapsed {
-		c.engine.awaitOverdue(in, ev.status.JobID, age)
+		w.awaitOverdue(ev.status.JobID, age)
 		return
 	}
 	wc.onOverdue(ev.status, c.forecast(*at))
 }
 
-// An overdueEvent is one that an inbox is to have when a job is overdue.
+// awaitOverdue plans an event for the caller, one for each job. Again for the same, it
+// plans it anew.
+func (w caller) awaitOverdue(jobID string, age time.Duration) {
+	e := w.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if en := e.polls.get(jobID); en != nil && !w.in.closed {
+		if e.overdues == nil {
+			e.overdues = make(overdues)
+		}
+		e.overdues.add(en, w.in, age)
+		now := e.c.now()
+		e.plan(en, now)
+		e.dispatch(now)
+	}
+}
+
+// overdues are the inboxes that are to have an event when the job of a poll is overdue.
+type overdues map[*entry][]overdueEvent
+
 type overdueEvent struct {
 	to  *inbox
 	age time.Duration // of the job; 0: the event is there
 }
 
-// nextOverdue returns when the next event of a poll is due.
-func (e *engine) nextOverdue(en *entry) (at int64) {
+func (o overdues) add(en *entry, in *inbox, age time.Duration) {
+	all := o[en]
+	if i := slices.IndexFunc(all, func(ev overdueEvent) bool { return ev.to == in }); i >= 0 {
+		all[i].age = age
+		return
+	}
+	o[en] = append(all, overdueEvent{in, age})
+}
+
+// remove drops what is planned for an inbox that leaves a poll.
+func (o overdues) remove(en *entry, in *inbox) {
+	all := slices.DeleteFunc(o[en], func(ev overdueEvent) bool { return ev.to == in })
+	if o[en] = all; len(all) == 0 {
+		delete(o, en)
+	}
+}
+
+// next returns when the next event of a poll is due: not before the first look, as the
+// job may be over.
+func (o overdues) next(en *entry) (at int64) {
 	at = never
-	for _, o := range e.overdue[en] {
-		if o.age > 0 && en.seen { // not before the first look: the job may be over
-			at = min(at, later(en.began, o.age))
+	for _, ev := range o[en] {
+		if ev.age > 0 && en.seen {
+			at = min(at, later(en.began, ev.age))
 		}
 	}
 	return at
 }
 
-// awaitOverdue plans an event for an inbox, one for each job. Again for the same, it
-// plans it anew.
-func (e *engine) awaitOverdue(in *inbox, jobID string, age time.Duration) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	en := e.polls.get(jobID)
-	if en == nil || in.closed {
-		return
-	}
-	if e.overdue == nil {
-		e.overdue = make(map[*entry][]overdueEvent)
-	}
-	all := e.overdue[en]
-	if i := slices.IndexFunc(all, func(o overdueEvent) bool { return o.to == in }); i >= 0 {
-		all[i].age = age
-	} else {
-		e.overdue[en] = append(all, overdueEvent{in, age})
-	}
-	now := e.c.now()
-	e.plan(en, now)
-	e.dispatch(now)
-}
-
-// putOverdue delivers the events that are due.
-func (e *engine) putOverdue(en *entry, now int64) {
-	for i := range e.overdue[en] {
-		o := &e.overdue[en][i]
-		age := time.Duration(now - en.began)
-		if o.age == 0 || o.age > age || !en.seen {
-			continue
+// deliver puts the events that are due into their inboxes.
+func (o overdues) deliver(en *entry, now int64, w wall) {
+	for i, ev := range o[en] {
+		if age := time.Duration(now - en.began); ev.age > 0 && ev.age <= age && en.seen {
+			o[en][i].age = 0
+			at := Attempt{Number: int(en.requests), Elapsed: age, PendingAt: en.pendingAt, Expected: en.expected}
+			ev.to.put(&event{status: en.last(w), overdue: &at})
 		}
-		o.age = 0
-		o.to.put(&event{status: en.last(e.c.wall()), overdue: &Attempt{Number: int(en.requests), Elapsed: age, PendingAt: en.pendingAt, Expected: en.expected}})
-	}
-}
-
-// leaveOverdue drops what is planned for an inbox that leaves a poll.
-func (e *engine) leaveOverdue(en *entry, in *inbox) {
-	all := slices.DeleteFunc(e.overdue[en], func(o overdueEvent) bool { return o.to == in })
-	if e.overdue[en] = all; len(all) == 0 {
-		delete(e.overdue, en)
 	}
 }

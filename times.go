@@ -29,11 +29,11 @@ func (p *poll) date(start int64) {
 }
 
 // date takes the start of a job out of an answer. One that is years back is a mistake.
-func (e *engine) date(en *entry, st *Status) {
+func (en *entry) date(c *clock, st *Status) {
 	if st.StartedAt.IsZero() {
 		return
 	}
 	if now := time.Now(); now.Sub(st.StartedAt) < maxHint {
-		en.poll.date(e.c.began(st.StartedAt, now))
+		en.poll.date(c.began(st.StartedAt, now))
 	}
 }

@@ -65,6 +65,8 @@ type TraceInfo struct {
 	// Late, for WaitEnded, is the time from the end of the job by the backend's own
 	// times to the answer that showed it; 0: not known.
 	Late time.Duration
+
+	first bool // Scheduled: Err has been in no other callback
 }
 
 type traceKind int
@@ -120,9 +122,9 @@ func (t tracer) waits() bool {
 	return slices.ContainsFunc(t, func(one Trace) bool { return one.WaitBegun != nil || one.WaitEnded != nil })
 }
 
-// logTrace is logging as a Trace: what goes as it should at level Debug, faults,
-// refusals and cache failures at level Warn, and the end of each wait at level Info:
-// its error goes to the caller, and the fault in it has been logged.
+// logTrace is logging as a Trace: what goes as it should at level Debug,
+// faults, refusals and cache failures at level Warn, each of them once: what follows from a
+// fault is not one more. The end of a wait is at level Info: its error goes to the caller.
 func logTrace(l *slog.Logger) Trace {
 	log := func(msg string, well, failed slog.Level) func(context.Context, TraceInfo) {
 		return func(ctx context.Context, t TraceInfo) {
@@ -136,10 +138,16 @@ func logTrace(l *slog.Logger) Trace {
 		}
 	}
 	const debug, info, warn = slog.LevelDebug, slog.LevelInfo, slog.LevelWarn
+	scheduled := log("vtclient: next request scheduled", debug, warn)
 	return Trace{
-		Answered:  log("vtclient: exchange", debug, warn),
-		Refused:   log("vtclient: refused by breaker", debug, warn),
-		Scheduled: log("vtclient: next request scheduled", debug, warn),
+		Answered: log("vtclient: exchange", debug, warn),
+		Refused:  log("vtclient: refused by breaker", debug, warn),
+		Scheduled: func(ctx context.Context, t TraceInfo) {
+			if !t.first {
+				t.Err = nil
+			}
+			scheduled(ctx, t)
+		},
 		Cached:    log("vtclient: cache", debug, warn),
 		WaitBegun: log("vtclient: wait begun", debug, debug),
 		WaitEnded: log("vtclient: wait ended", info, info),

@@ -47,7 +47,7 @@
 //	*HTTPError      a status code that is no success
 //	*TransportError no whole answer, or an error of WithFetch's function
 //	*DecodeError    an answer that cannot be read
-//	*StateError     a job state that is unknown to the Endpoint
+//	*UnknownStateError     a job state that is unknown to the Endpoint
 //	*RefusedError   the breaker let no request through
 //	*ArgumentError  a bad argument; nothing was sent
 //

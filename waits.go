@@ -39,11 +39,11 @@ func (c *Client) waitEnded(ctx context.Context, ev *event) {
 	c.emit(ctx, traceWaitEnded, info)
 }
 
-// waitsLeft shows the ends of waits that were left, and those that were not taken.
-func (c *Client) waitsLeft(ctx context.Context, events []*event) {
+// showLeft shows the ends of waits that were left, and those that were not taken.
+func (w caller) showLeft(events []*event) {
 	for _, ev := range events {
 		if ev.ends() {
-			c.waitEnded(ctx, ev)
+			w.e.c.waitEnded(w.in.ctx, ev)
 		}
 	}
 }

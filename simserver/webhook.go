@@ -2,6 +2,7 @@ package simserver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -67,7 +68,7 @@ func (h *Webhook) Validate() error {
 	case h.Delay < 0 || h.Jitter < 0:
 		return errors.New("simserver: Webhook.Delay or Jitter is negative")
 	}
-	return nil
+	return cmp.Or(unitless("Webhook.Delay", h.Delay), unitless("Webhook.Jitter", h.Jitter))
 }
 
 func (h *Webhook) off() bool { return h.URL == "" && h.Handler == nil }
