@@ -25,6 +25,9 @@ type reply struct {
 
 // classify turns the answer to an inquiry into an outcome.
 func (b *httpBackend) classify(r reply, d Details, asked inquiry, out *outcome) {
+	if asked.call == nil {
+		b.latency.observe(out.took)
+	}
 	if len(r.resp.Header["Retry-After"]) > 0 {
 		d.RetryAfter = retryAfter(r.resp.Header, r.at)
 		out.hint = d.RetryAfter

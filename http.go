@@ -65,10 +65,8 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 		ctx.parent = httptrace.WithClientTrace(parent, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
 		defer func() { out.wire = int(wire.Load()) }()
 	}
-	if asked.call != nil {
-		ctx.parent = asked.call.traced(ctx.parent)
-		defer func() { asked.call.judge(&out) }()
-	}
+	ctx.parent = asked.call.traced(ctx.parent)
+	defer asked.call.judge(&out)
 	req := b.newRequest(ctx, asked)
 	details := asked.details(number)
 	if len(b.prepare) > 0 && !b.prepared(parent, req, details, &out) {
@@ -81,9 +79,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 		began = time.Now()
 	}
 	out.requests = 1
-	if asked.call != nil {
-		asked.call.sending = began
-	}
+	asked.call.sends(began)
 	resp, err := b.do(req)
 	var body *bodyBuffer
 	if err == nil {
@@ -97,9 +93,6 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 
 	switch {
 	case err == nil:
-		if asked.call == nil {
-			b.latency.observe(out.took)
-		}
 		b.classify(reply{resp, req, body.b, ended}, details, asked, &out)
 	case tooLarge(err):
 		b.describe(&details, reply{resp, req, body.b, ended})

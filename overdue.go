@@ -5,6 +5,19 @@ import (
 	"time"
 )
 
+// A Forecast is what an [Adaptive] expects of one job; see [Adaptive.Explain].
+type Forecast struct {
+	// Polls are the ages at which the next few polls are due if each of them
+	// finds the job pending, before the small random shifts.
+	Polls []time.Duration
+	// Median, P90 and P99 are the times from now until which half, nine tenths, and 99
+	// in a hundred of such jobs are over. Zero means that this time has passed.
+	Median, P90, P99 time.Duration
+	// Jobs is the number of remembered completions behind it; zero means that
+	// everything here is a guess.
+	Jobs int
+}
+
 // overdueFactor is how many times the caller's estimate a job takes before it is overdue,
 // while nothing is learnt. Of jobs whose durations spread by the half around their
 // estimate, one in a hundred takes longer.

@@ -19,7 +19,7 @@ const startSlack = 2 * time.Second
 
 // date takes in the start of the job by the backend. The earlier of two accounts holds: a
 // submission that the backend recognised may be a repetition of one of yesterday.
-func (p *poll) date(start int64) {
+func date(p *poll, start int64) {
 	if p.start == ofWait || start < p.began-int64(startSlack) {
 		p.learn(start, 0)
 	}
@@ -34,6 +34,6 @@ func (en *entry) date(c *clock, st *Status) {
 		return
 	}
 	if now := time.Now(); now.Sub(st.StartedAt) < maxHint {
-		en.poll.date(c.began(st.StartedAt, now))
+		date(&en.poll, c.began(st.StartedAt, now))
 	}
 }
