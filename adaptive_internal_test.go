@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -305,5 +306,18 @@ func TestExplorationsBeginAnywhere(t *testing.T) {
 	}
 	if len(seen) < 15 {
 		t.Errorf("20 Adaptives begin at %d different points", len(seen))
+	}
+}
+
+// Seed makes all that is random in a follow from seed. To be called before a is
+// used.
+func (a *Adaptive) Seed(seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 0))
+	a.explore.Store(r.Uint32())
+	var mu sync.Mutex
+	a.chance = func() float64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return r.Float64()
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/race"
 )
 
 var _ vtclient.Cache[vtclient.Status] = (*vtclient.MemoryCache[vtclient.Status])(nil)
@@ -463,7 +464,7 @@ func TestMemoryCacheReadersDuringGrowth(t *testing.T) {
 		})
 	}
 	rounds := 5000
-	if raceEnabled {
+	if race.Enabled {
 		rounds = 1500
 	}
 	for range rounds {

@@ -1,439 +1,175 @@
 package vtclient_test
 
 import (
-	"bufio"
-	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/vtclient/vtclient"
-	"github.com/vtclient/vtclient/internal/testserver"
 )
 
-// Design, Endpoint: an id can never change the path, host or query.
-func TestJobIDsStayInTheirPlace(t *testing.T) {
-	tooLong := strings.Repeat("x", 3000)
-	for _, tt := range []struct {
-		id          string
-		path, query string // what is on the wire; "": refused
-	}{
-		{"abc-123_.~", "/status/abc-123_.~", "/job?of=abc-123_.~&x=1"},
-		{"a/b", "/status/a%2Fb", "/job?of=a%2Fb&x=1"},
-		{"/etc/passwd", "/status/%2Fetc%2Fpasswd", "/job?of=%2Fetc%2Fpasswd&x=1"},
-		{"//evil.test/x", "/status/%2F%2Fevil.test%2Fx", "/job?of=%2F%2Fevil.test%2Fx&x=1"},
-		{"%2e%2e", "/status/%252e%252e", "/job?of=%252e%252e&x=1"},
-		{"%", "/status/%25", "/job?of=%25&x=1"},
-		{"?x=1", "/status/%3Fx=1", "/job?of=%3Fx%3D1&x=1"},
-		{"a&b=c", "/status/a&b=c", "/job?of=a%26b%3Dc&x=1"},
-		{"a+b c", "/status/a+b%20c", "/job?of=a%2Bb+c&x=1"},
-		{"#frag", "/status/%23frag", "/job?of=%23frag&x=1"},
-		{"a;b", "/status/a%3Bb", "/job?of=a%3Bb&x=1"},
-		{"a\r\nHost: evil", "/status/a%0D%0AHost:%20evil", "/job?of=a%0D%0AHost%3A+evil&x=1"},
-		{"\x00", "/status/%00", "/job?of=%00&x=1"},
-		{"\xff\xfe", "/status/%FF%FE", "/job?of=%FF%FE&x=1"},
-		{"ünï☃", "/status/%C3%BCn%C3%AF%E2%98%83", "/job?of=%C3%BCn%C3%AF%E2%98%83&x=1"},
-		{"{id}", "/status/%7Bid%7D", "/job?of=%7Bid%7D&x=1"},
-		{"...", "/status/...", "/job?of=...&x=1"},
-		{"a..b", "/status/a..b", "/job?of=a..b&x=1"},
-		{tooLong[:2048], "/status/" + tooLong[:2048], "/job?of=" + tooLong[:2048] + "&x=1"},
-		{".", "", ""},
-		{"..", "", ""},
-		{"a/../b", "", ""},
-		{"../../x", "", ""},
-		{"a/.", "", ""},
-		{`a\..\b`, "", ""},
-		{tooLong, "", ""},
-	} {
-		for pattern, want := range map[string]string{"/status/{id}": tt.path, "/job?of={id}&x=1": tt.query} {
-			s := testserver.Start(t, testserver.Pending())
-			c := clientFor(t, s, vtclient.WithEndpoint(vtclient.Endpoint{Path: pattern}))
-			_, err := c.Status(t.Context(), tt.id)
-			var arg *vtclient.ArgumentError
-			got := s.Requests()
-			switch {
-			case want == "" && (!errors.As(err, &arg) || arg.Where != "job id" || len(err.Error()) > 500 || len(got) != 0):
-				t.Errorf("%q in %s: %v and %d requests, want a refusal", tt.id, pattern, err, len(got))
-			case want != "" && (err != nil || len(got) != 1 || got[0].URI != want || got[0].Host != strings.TrimPrefix(s.URL(), "http://")):
-				t.Errorf("%q in %s: %v, %v, want %s", tt.id, pattern, err, got, want)
-			}
-			s.Close()
-		}
+// The backends of the examples, on the answers that their documentation shows.
+func TestBackendsOfTheExamples(t *testing.T) {
+	const pending, completed, failed = vtclient.StatePending, vtclient.StateCompleted, vtclient.StateFailed
+	type answer struct {
+		body string
+		want vtclient.Status // State "": unreadable
 	}
-}
-
-// Design, Endpoint: the empty id is asked for at /status on the plain API, and refused elsewhere.
-func TestEmptyJobID(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		e    vtclient.Endpoint
-		want string
+		name     string
+		endpoint vtclient.Endpoint
+		id, uri  string
+		answers  []answer
+		unknown  string // with the word "zombie"; "": the API has no words
 	}{
-		{"the plain API has a place for it", vtclient.Endpoint{}, "/status"},
-		{"PlainAPI is the default", vtclient.PlainAPI(), "/status"},
-		{"an EmptyPath of the caller's own", vtclient.Endpoint{Path: "/j/{id}", EmptyPath: "/j?all=1"}, "/j?all=1"},
-		{"an EmptyPath beside the default path", vtclient.Endpoint{EmptyPath: "/now"}, "/now"},
-		{"a custom path refuses it", vtclient.Endpoint{Path: "/j/{id}"}, ""},
-		{"a query pattern refuses it", vtclient.Endpoint{Path: "/j?id={id}"}, ""},
+		{"ElevenLabs", elevenLabs, "21m00Tcm4TlvDq8ikWAM", "/v1/dubbing/21m00Tcm4TlvDq8ikWAM", []answer{
+			{`{"dubbing_id":"21m00Tcm4TlvDq8ikWAM","name":"My Dubbing Project","status":"preparing","target_languages":[]}`, vtclient.Status{State: pending}},
+			{`{"dubbing_id":"21m00Tcm4TlvDq8ikWAM","name":"My Dubbing Project","status":"dubbing","source_language":null,"target_languages":["es"],"error":null}`, vtclient.Status{State: pending}},
+			{`{"dubbing_id":"21m00Tcm4TlvDq8ikWAM","name":"My Dubbing Project","status":"dubbed","source_language":"en","target_languages":["es","fr","de"],"created_at":"2025-07-15T14:49:41.149000","editable":true,"media_metadata":{"content_type":"video/mp4","duration":127.5}}`, vtclient.Status{State: completed}},
+			{`{"dubbing_id":"21m00Tcm4TlvDq8ikWAM","status":"failed","error":"no speech was found"}`, vtclient.Status{State: failed, Message: "no speech was found"}},
+			{`{"dubbing_id":"21m00Tcm4TlvDq8ikWAM"}`, vtclient.Status{}},
+		}, `{"status":"zombie"}`},
+		{"Replicate", replicate, "gm3qorzdhgbfurvjtvhg6dckhu", "/v1/predictions/gm3qorzdhgbfurvjtvhg6dckhu", []answer{
+			{`{"id":"gm3q","status":"starting","output":null,"error":null,"logs":""}`, vtclient.Status{State: pending}},
+			{`{"id":"gm3q","status":"processing","output":null,"error":null,"logs":"12%"}`, vtclient.Status{State: pending}},
+			{`{"id":"gm3q","status":"succeeded","output":"https://files.test/v.mp4","error":null,"metrics":{"predict_time":0.012683}}`, vtclient.Status{State: completed}},
+			{`{"id":"gm3q","status":"failed","output":null,"error":"CUDA out of memory"}`, vtclient.Status{State: failed, Message: "CUDA out of memory"}},
+			{`{"id":"gm3q","status":"canceled","output":null,"error":null}`, vtclient.Status{State: failed, Message: "canceled"}},
+			{`{"id":"gm3q","status":"aborted","output":null,"error":null}`, vtclient.Status{State: failed, Message: "aborted"}},
+			{`{"detail":"upstream"}`, vtclient.Status{}},
+		}, `{"status":"zombie","error":null}`},
+		{"Runway", runway, "17f20503-6c24-4c16-946b-35dbbce2af2f", "/v1/tasks/17f20503-6c24-4c16-946b-35dbbce2af2f", []answer{
+			{`{"id":"17f2","status":"PENDING","createdAt":"2024-06-27T19:49:32.334Z"}`, vtclient.Status{State: pending}},
+			{`{"id":"17f2","status":"THROTTLED","createdAt":"2024-06-27T19:49:32.334Z"}`, vtclient.Status{State: pending}},
+			{`{"id":"17f2","status":"RUNNING","createdAt":"2024-06-27T19:49:32.334Z","progress":0.25}`, vtclient.Status{State: pending, Progress: 0.25}},
+			{`{"id":"17f2","status":"RUNNING","createdAt":"2024-06-27T19:49:32.334Z","progress":null}`, vtclient.Status{State: pending}},
+			{`{"id":"17f2","status":"SUCCEEDED","createdAt":"2024-06-27T19:49:32.334Z","output":["https://files.test/v.mp4"]}`, vtclient.Status{State: completed}},
+			{`{"id":"17f2","status":"FAILED","failure":"The input was rejected.","failureCode":"SAFETY.INPUT.TEXT"}`, vtclient.Status{State: failed, Message: "The input was rejected."}},
+			{`{"id":"17f2","status":"CANCELLED"}`, vtclient.Status{State: failed, Message: "CANCELLED"}},
+			{`{"error":"oops"}`, vtclient.Status{}},
+		}, `{"status":"zombie"}`},
+		{"AssemblyAI", assemblyAI, "9ea68fd3", "/v2/transcript/9ea68fd3", []answer{
+			{`{"id":"9ea6","status":"queued","text":null}`, vtclient.Status{State: pending}},
+			{`{"id":"9ea6","status":"processing","text":null}`, vtclient.Status{State: pending}},
+			{`{"id":"9ea6","status":"completed","text":"Smoke from hundreds of wildfires"}`, vtclient.Status{State: completed}},
+			{`{"id":"9ea6","status":"error","error":"Download error, unable to access file"}`, vtclient.Status{State: failed, Message: "Download error, unable to access file"}},
+			{`{"id":"9ea6"}`, vtclient.Status{}},
+		}, `{"status":"zombie"}`},
+		{"Google", googleOperation, "operation-1", "/v1/projects/my-project/locations/us-central1/operations/operation-1", []answer{
+			{`{"name":"projects/my-project/locations/us-central1/operations/operation-1","metadata":{"@type":"t"}}`, vtclient.Status{State: pending}},
+			{`{"name":"projects/my-project/locations/us-central1/operations/operation-1","done":false}`, vtclient.Status{State: pending}},
+			{`{"name":"projects/my-project/locations/us-central1/operations/operation-1","done":true,"response":{"@type":"t"}}`, vtclient.Status{State: completed}},
+			{`{"name":"projects/my-project/locations/us-central1/operations/operation-1","done":true}`, vtclient.Status{State: completed}},
+			{`{"name":"projects/my-project/locations/us-central1/operations/operation-1","done":true,"error":{"code":3,"message":"no audio","details":[]}}`, vtclient.Status{State: failed, Message: "no audio"}},
+			{`{"name":"projects/my-project/locations/us-central1/operations/operation-1","done":true,"error":{"code":1,"message":"The operation was cancelled."}}`, vtclient.Status{State: failed, Message: "The operation was cancelled."}},
+			{`{}`, vtclient.Status{}},
+		}, ""},
+		{"Azure", azureOperation, "my-operation", "/videotranslation/operations/my-operation?api-version=2025-05-20", []answer{
+			{`{"id":"my-operation","status":"NotStarted"}`, vtclient.Status{State: pending}},
+			{`{"id":"my-operation","status":"Running"}`, vtclient.Status{State: pending}},
+			{`{"id":"my-operation","status":"Succeeded"}`, vtclient.Status{State: completed}},
+			{`{"id":"my-operation","status":"Failed","error":{"code":"InvalidInput","message":"The video has no audio."}}`, vtclient.Status{State: failed, Message: "The video has no audio."}},
+			{`{"id":"my-operation","status":"Canceled"}`, vtclient.Status{State: failed, Message: "Canceled"}},
+			{`{"id":"my-operation"}`, vtclient.Status{}},
+		}, `{"status":"zombie"}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := testserver.Start(t, testserver.Completed())
-			st, err := clientFor(t, s, vtclient.WithEndpoint(tt.e)).Status(t.Context(), "")
-			if tt.want == "" {
-				var arg *vtclient.ArgumentError
-				if !errors.As(err, &arg) || len(s.Requests()) != 0 {
-					t.Errorf("%v, %v, %d requests; want a refusal", st, err, len(s.Requests()))
-				}
-				return
+			ask := func(code int, body string) (vtclient.Status, error) {
+				return answeredBy(t, func(r *http.Request) (*http.Response, error) {
+					if got := r.URL.RequestURI(); got != tt.uri {
+						t.Errorf("asked at %s, want %s", got, tt.uri)
+					}
+					return respond(r, code, body, "Retry-After: 0"), nil
+				}, vtclient.WithRetry(vtclient.Exponential{Limit: 1}), vtclient.WithEndpoint(tt.endpoint)).Status(t.Context(), tt.id)
 			}
-			if err != nil || st.State != vtclient.StateCompleted || s.Requests()[0].URI != tt.want {
-				t.Errorf("%v, %v, %v; want %s", st, err, s.Requests(), tt.want)
-			}
-		})
-	}
-}
-
-func TestBaseURLAndPatternMakeOneAddress(t *testing.T) {
-	for _, tt := range []struct{ base, pattern, id, want string }{
-		{"http://h", "/s/{id}", "1", "http://h/s/1"},
-		{"http://h/", "/s/{id}", "1", "http://h/s/1"},
-		{"http://h///", "/s/{id}", "1", "http://h/s/1"},
-		{"HTTPS://H:8443/v1", "/s/{id}", "1", "https://H:8443/v1/s/1"},
-		{"http://h/v1/", "/s/{id}", "a/b", "http://h/v1/s/a%2Fb"},
-		{"http://h/a%20b", "/s/{id}", "a/b", "http://h/a%20b/s/a%2Fb"},
-		{"http://h/a%2Fb", "/s/{id}", "c/d", "http://h/a%2Fb/s/c%2Fd"},
-		{"http://h/a%2F/", "/s/{id}", "c/d", "http://h/a%2F/s/c%2Fd"},
-		{"http://h/ü", "/ß/{id}", "c/d", "http://h/%C3%BC/%C3%9F/c%2Fd"},
-		{"http://u:pw@h/v1", "/s/{id}", "1", "http://u:pw@h/v1/s/1"},
-		{"http://[::1]:80", "/s/{id}", "1", "http://[::1]:80/s/1"},
-		{"http://h", "/s/{id}/of/{id}", "a/b", "http://h/s/a%2Fb/of/a%2Fb"},
-		{"http://h", "/x y/{id}", "a/b", "http://h/x%20y/a%2Fb"},
-		{"http://h", "/x%2Fy/{id}", "a/b", "http://h/x%2Fy/a%2Fb"},
-		{"http://h", "/s/{id}?v=2", "?q", "http://h/s/%3Fq?v=2"},
-		{"http://h", "/s?a={id}&b={id}", "&", "http://h/s?a=%26&b=%26"},
-		// A base or a pattern that has an {id} of its own, escaped.
-		{"http://h/{id}", "/s/{id}", "a/b", "http://h/%7Bid%7D/s/a%2Fb"},
-		{"http://h/%7Bid%7D", "/s/{id}", "a/b", "http://h/%7Bid%7D/s/a%2Fb"},
-		{"http://h", "/%7Bid%7D/{id}", "a/b", "http://h/%7Bid%7D/a%2Fb"},
-	} {
-		var got string
-		c, err := vtclient.New(tt.base, vtclient.WithEndpoint(vtclient.Endpoint{Path: tt.pattern}),
-			vtclient.WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
-				got = r.URL.String()
-				return respond(r, 200, `{"result":"pending"}`), nil
-			})}))
-		if err != nil {
-			t.Errorf("%s + %s: %v", tt.base, tt.pattern, err)
-			continue
-		}
-		if _, err := c.Status(t.Context(), tt.id); err != nil || got != tt.want {
-			t.Errorf("%s + %s + %q: %s, %v; want %s", tt.base, tt.pattern, tt.id, got, err, tt.want)
-		}
-	}
-}
-
-func TestNewRefusesAddressesThatCannotBeAskedAt(t *testing.T) {
-	const password = "s3cr3t-pw"
-	for _, tt := range []struct{ base, path, empty, want string }{
-		{"", "", "", `New: baseURL: got scheme "", want scheme http or https`},
-		{"api.example.com/v1", "", "", `New: baseURL: got scheme "" in "api.example.com/v1", want`},
-		{"ftp://u:" + password + "@h", "", "", `New: baseURL: got scheme "ftp" in "ftp://h", want`},
-		{"u:" + password + "@h", "", "", `New: baseURL: got scheme "u", want`},
-		{password + "@h", "", "", `New: baseURL: got scheme "", want`},
-		{"//u:" + password + "@h/x", "", "", `New: baseURL: got scheme "" in "h/x", want`},
-		{"http://", "", "", `New: baseURL: got no host in "http://", want`},
-		{"http:///path", "", "", `New: baseURL: got no host in "http:///path", want`},
-		{"http://:80", "", "", `New: baseURL: got no host in "http://:80", want`},
-		// Copied with something around it.
-		{"http://h/v1 ", "", "", `New: baseURL: got a space or an invisible character in "http://h/v1 ", want`},
-		{"http://u:" + password + "@h/a b", "", "", `New: baseURL: got a space or an invisible character in "http://h/a b", want`},
-		{"http://h/\u200b", "", "", `New: baseURL: got a space or an invisible character in "http://h/\u200b", want`},
-		{"http://h\u00a0/", "", "", `New: baseURL: got a space or an invisible character in "http://h\u00a0/", want`},
-		{"http://h\r\nX-Evil: 1/", "", "", "New: baseURL: got a string that is no URL, want"},
-		{"http:h", "", "", "New: baseURL: got no host, want"},
-		{"http://u:" + password + "@h:port/", "", "", "New: baseURL: got a string that is no URL, want"},
-		{"http://u:" + password + "@h/%zz", "", "", "New: baseURL: got a string that is no URL, want"},
-		{"http://u:" + password + " @h/", "", "", "New: baseURL: got a string that is no URL, want"},
-		{"http://u:" + password + "@h/v1?key=" + password, "", "", `New: baseURL: got a query or a fragment after "http://h/v1", want`},
-		{"http://u:" + password + "@h?", "", "", `New: baseURL: got a query or a fragment after "http://h", want`},
-		{"http://u:" + password + "@h#" + password, "", "", `New: baseURL: got a query or a fragment after "http://h", want`},
-		// Passwords that nobody has escaped.
-		{"http://u/" + password + "@h?", "", "", "New: baseURL: got a query or a fragment, want"},
-		{"http://u:1?" + password + "@h", "", "", "New: baseURL: got a query or a fragment, want"},
-		{"http://u:1#" + password + "@h", "", "", "New: baseURL: got a query or a fragment, want"},
-		{"http://u:" + password, "", "", "New: baseURL: got a string that is no URL, want"},
-		{"http://h", "/status", "", `Endpoint.Path: got "/status", want a path that contains {id}`},
-		{"http://h", "s/{id}", "", `Endpoint.Path: got "s/{id}", want a path that begins with /`},
-		{"http://h", "{id}", "", `Endpoint.Path: got "{id}", want a path that begins with /`},
-		{"http://h", "/s/{id}#x", "", "Endpoint.Path: "},
-		{"http://h", "/s/%2{id}", "", "want a path with valid escapes"},
-		{"http://h", "/s?a b={id}", "", "want a query that is escaped"},
-		{"http://h", "/s/{id}", "x", `Endpoint.EmptyPath: got "x", want`},
-	} {
-		_, err := vtclient.New(tt.base, vtclient.WithEndpoint(vtclient.Endpoint{Path: tt.path, EmptyPath: tt.empty}))
-		var arg *vtclient.ArgumentError
-		if !errors.As(err, &arg) || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), password) {
-			t.Errorf("%s, %q: %v; want %s", strings.ReplaceAll(tt.base, password, "…"), tt.path, err, tt.want)
-		}
-	}
-}
-
-// Property 24: what the plain API may answer, and what is no answer.
-func TestPlainAPIReadsAnswers(t *testing.T) {
-	for _, tt := range []struct {
-		name, body string
-		want       vtclient.Status // zero: unreadable
-	}{
-		{"pending", `{"result":"pending"}`, vtclient.Status{State: "pending"}},
-		{"completed", ` {"result":"completed","message":"ok","progress":1,"url":"x"} `, vtclient.Status{State: "completed", Message: "ok", Progress: 1}},
-		{"error", `{"result":"error","message":"no sound"}`, vtclient.Status{State: "error", Message: "no sound"}},
-		{"a decoration of the wrong type is left out", `{"result":"pending","message":{"a":1},"progress":"half"}`, vtclient.Status{State: "pending"}},
-		{"a progress no float can hold is left out", `{"result":"pending","progress":1e999}`, vtclient.Status{State: "pending"}},
-		{"of a decoration that stands there twice the last counts", `{"result":"pending","progress":0.5,"progress":"half","message":"a","message":1}`, vtclient.Status{State: "pending"}},
-		{"null decorations", `{"result":"pending","message":null,"progress":null}`, vtclient.Status{State: "pending"}},
-		{"progress above 1 is 1", `{"result":"pending","progress":42}`, vtclient.Status{State: "pending", Progress: 1}},
-		{"progress below 0 is 0", `{"result":"pending","progress":-1}`, vtclient.Status{State: "pending"}},
-		{"empty", ``, vtclient.Status{}},
-		{"null", `null`, vtclient.Status{}},
-		{"another shape", `["pending"]`, vtclient.Status{}},
-		{"a number for the state", `{"result":1}`, vtclient.Status{}},
-		{"null for the state", `{"result":null}`, vtclient.Status{}},
-		{"no state", `{"message":"hello"}`, vtclient.Status{}},
-		{"cut", `{"result":"completed"`, vtclient.Status{}},
-		{"something after it", `{"result":"completed"}{`, vtclient.Status{}},
-		{"HTML", `<html>502</html>`, vtclient.Status{}},
-		{"deeper than any stack", strings.Repeat("[", 100_000), vtclient.Status{}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 200, tt.body), nil }, once())
-			st, err := c.Status(t.Context(), "j")
-			if tt.want.State == "" {
+			unreadable := answer{body: "<html>"}
+			for _, a := range append(tt.answers, unreadable) {
+				st, err := ask(200, a.body)
 				var dec *vtclient.DecodeError
-				if !errors.As(err, &dec) || st.State != "" {
-					t.Errorf("%+v, %v; want a DecodeError", st, err)
+				switch want := a.want; {
+				case want.State == "" && !errors.As(err, &dec):
+					t.Errorf("%s: %+v, %v; want a DecodeError", a.body, st, err)
+				case want.State != "" && (err != nil || st.State != want.State || st.Message != want.Message || st.Progress != want.Progress):
+					t.Errorf("%s: %+v, %v; want %+v", a.body, st, err, want)
 				}
-				return
 			}
-			if err != nil || st.State != tt.want.State || st.Message != tt.want.Message || st.Progress != tt.want.Progress || st.JobID != "j" {
-				t.Errorf("%+v, %v; want %+v", st, err, tt.want)
+			if tt.unknown != "" {
+				_, err := ask(200, tt.unknown)
+				var state *vtclient.StateError
+				if !errors.As(err, &state) || state.Word != "zombie" {
+					t.Errorf("an unknown word: %v", err)
+				}
 			}
-			if st.State.Terminal() && string(st.Body) != tt.body {
-				t.Errorf("body %q, want it as received", st.Body)
+			for _, code := range []int{404, 429, 500} {
+				_, err := ask(code, `{"status":"dubbed"}`)
+				var h *vtclient.HTTPError
+				if !errors.As(err, &h) || h.StatusCode != code {
+					t.Errorf("%d: %v", code, err)
+				}
 			}
 		})
 	}
 }
 
-// The shapes are those of HeyGen's documentation; what it leaves open is read in the
-// way that loses nothing.
-func TestHeyGenV3ReadsAnswers(t *testing.T) {
-	const url = `"video_url":"https://files.test/v.mp4"`
+// A 429 with its pause, a 200 with one, and a cancelled job, seen through a whole wait.
+func TestBackendsOfTheExamplesInAWait(t *testing.T) {
+	const (
+		slow   = "429\nRetry-After: 20"
+		paused = "\nRetry-After: 20"
+	)
 	for _, tt := range []struct {
-		name, body string
-		want       vtclient.Status // zero: unreadable
+		name     string
+		endpoint vtclient.Endpoint
+		script   []string
+		took     time.Duration // with a poll each 10 s
+		err      string        // "": completed
 	}{
-		{"queued", `{"data":{"id":"tr_1-es","status":"pending","title":"t","output_language":"Spanish","video_url":null,"failure_message":null}}`, vtclient.Status{State: "pending"}},
-		{"in progress", `{"data":{"id":"tr_1-es","status":"running"}}`, vtclient.Status{State: "pending"}},
-		{"done", `{"data":{"id":"tr_1-es","status":"completed","duration":65.4,` + url + `,"audio_url":"https://files.test/a.mp3"}}`, vtclient.Status{State: "completed"}},
-		{"done, in version 2's word", `{"data":{"status":"success",` + url + `}}`, vtclient.Status{State: "completed"}},
-		{"done, in the word of others", `{"data":{"status":"succeeded",` + url + `}}`, vtclient.Status{State: "completed"}},
-		{"failed", `{"data":{"id":"tr_1-es","status":"failed","failure_message":"no speech found"}}`, vtclient.Status{State: "error", Message: "no speech found"}},
-		{"failed for no reason", `{"data":{"status":"failed","failure_message":null}}`, vtclient.Status{State: "error"}},
-		{"a message is no reason to lose the result", `{"data":{"status":"failed","failure_message":{"code":7}}}`, vtclient.Status{State: "error"}},
-		{"done, the URL missing", `{"data":{"status":"completed"}}`, vtclient.Status{State: "completed", ResultMissing: true}},
-		{"done, the URL null", `{"data":{"status":"success","video_url":null}}`, vtclient.Status{State: "completed", ResultMissing: true}},
-		{"done, the URL empty", `{"data":{"status":"completed","video_url":""}}`, vtclient.Status{State: "completed", ResultMissing: true}},
-		{"done, the URL no string", `{"data":{"status":"completed","video_url":1}}`, vtclient.Status{State: "completed", ResultMissing: true}},
-		{"the audio of a video is not the video", `{"data":{"status":"completed","translate_audio_only":false,"audio_url":"https://files.test/a.mp3"}}`, vtclient.Status{State: "completed", ResultMissing: true}},
-		{"audio was all that was asked for", `{"data":{"status":"completed","translate_audio_only":true,"video_url":null,"audio_url":"https://files.test/a.mp3"}}`, vtclient.Status{State: "completed"}},
-		{"audio was all, and is missing", `{"data":{"status":"completed","translate_audio_only":true,"audio_url":null}}`, vtclient.Status{State: "completed", ResultMissing: true}},
-		{"an error with a 200", `{"error":{"code":"internal","message":"oops"}}`, vtclient.Status{}},
-		{"data null", `{"data":null}`, vtclient.Status{}},
-		{"no status", `{"data":{"id":"tr_1-es"}}`, vtclient.Status{}},
-		{"a status that is no word", `{"data":{"status":2}}`, vtclient.Status{}},
-		{"another shape", `{"data":[{"status":"completed"}]}`, vtclient.Status{}},
-		{"HTML", `<html>`, vtclient.Status{}},
-		{"empty", ``, vtclient.Status{}},
+		{"ElevenLabs, slowed down", elevenLabs, []string{`{"status":"dubbing"}`, slow, `{"status":"dubbed"}`}, 30 * time.Second, ""},
+		{"Replicate, canceled", replicate, []string{`{"status":"processing"}`, `{"status":"canceled","error":null}`}, 10 * time.Second, `failed: "canceled"`},
+		{"Runway, cancelled", runway, []string{`{"status":"THROTTLED"}`, `{"status":"CANCELLED"}`}, 10 * time.Second, `failed: "CANCELLED"`},
+		{"AssemblyAI, slowed down", assemblyAI, []string{`{"status":"queued"}`, slow, `{"status":"completed"}`}, 30 * time.Second, ""},
+		{"Google, done", googleOperation, []string{`{"name":"o"}`, `{"name":"o","done":true}`}, 10 * time.Second, ""},
+		{"Azure, with pauses of its own", azureOperation, []string{`{"status":"Running"}` + paused, `{"status":"Running"}` + paused, `{"status":"Succeeded"}`}, 40 * time.Second, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var uri string
-			c := stubbed(t, func(r *http.Request) (*http.Response, error) {
-				uri = r.URL.RequestURI()
-				return respond(r, 200, tt.body), nil
-			}, once(), vtclient.WithEndpoint(vtclient.HeyGenV3()))
-			st, err := c.Status(t.Context(), "tr_1-es")
-			if uri != "/v3/video-translations/tr_1-es" {
-				t.Errorf("asked at %s", uri)
-			}
-			if tt.want.State == "" {
-				var dec *vtclient.DecodeError
-				if !errors.As(err, &dec) || st.State != "" {
-					t.Errorf("%+v, %v; want a DecodeError", st, err)
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				_, err := answeredBy(t, inTurn(tt.script), vtclient.WithEndpoint(tt.endpoint),
+					vtclient.WithPolling(vtclient.Constant(10*time.Second))).Wait(t.Context(), "j")
+				if took := time.Since(began); took != tt.took || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("after %v: %v; want %q after %v", took, err, tt.err, tt.took)
 				}
-				return
-			}
-			if err != nil || st.State != tt.want.State || st.Message != tt.want.Message || st.ResultMissing != tt.want.ResultMissing {
-				t.Errorf("%+v, %v; want %+v", st, err, tt.want)
-			}
+			})
 		})
 	}
 }
 
-func TestHeyGenV3NamesAWordItDoesNotKnow(t *testing.T) {
-	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
-		return respond(r, 200, `{"data":{"status":"archived"}}`), nil
-	}, vtclient.WithEndpoint(vtclient.HeyGenV3()))
-	_, err := c.Status(t.Context(), "j")
-	var state *vtclient.StateError
-	if !errors.As(err, &state) || state.Word != "archived" {
-		t.Errorf("%v", err)
-	}
-}
-
-// HeyGen's error envelope fits into the excerpt, so that it needs no reader of its own.
-func TestHeyGenV3ErrorsShowTheEnvelopeAndNotTheKey(t *testing.T) {
-	const key = "sk_V2_hgu_secret"
-	body := `{"error":{"code":"not_found","message":"No video translation with this id for key ` + key + `.","param":"video_translation_id","doc_url":"https://developers.heygen.com/docs/error-codes#not-found"}}`
-	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
-		if r.Header.Get("X-Api-Key") != key {
-			t.Errorf("headers %v", r.Header)
-		}
-		return respond(r, 404, body, "X-Request-Id: req_7"), nil
-	}, vtclient.WithEndpoint(vtclient.HeyGenV3()), vtclient.WithHeader("x-api-key", key))
-	_, err := c.Status(t.Context(), "j")
-	var h *vtclient.HTTPError
-	if !errors.As(err, &h) || h.StatusCode != 404 || h.RequestID != "req_7" ||
-		!strings.Contains(err.Error(), "not_found") || !strings.Contains(err.Error(), "No video translation with this id") || strings.Contains(err.Error(), key) {
-		t.Errorf("%v", err)
-	}
-}
-
-// An Endpoint is given the answer as it came, and cannot forge what the client knows better.
-func TestDecodeSeesTheAnswerAndFillsInOnlyWhatIsItsOwn(t *testing.T) {
-	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 206, "body", "X-Y: z"), nil },
-		vtclient.WithEndpoint(vtclient.Endpoint{Path: "/{id}", Decode: func(a vtclient.Answer) (vtclient.Status, error) {
-			if a.StatusCode != 206 || a.Header.Get("X-Y") != "z" || string(a.Body) != "body" {
-				t.Errorf("answer %+v", a)
-			}
-			return vtclient.Status{JobID: "forged", State: "completed", Cached: true, Body: []byte("forged"), Message: "m"}, nil
-		}}))
-	st, err := c.Status(t.Context(), "j")
-	if err != nil || st.JobID != "j" || st.Cached || string(st.Body) != "body" || st.Message != "m" || st.CheckedAt.IsZero() {
-		t.Errorf("%+v, %v", st, err)
-	}
-}
-
-// Whatever the id, the server sees exactly that id in exactly that place, or
-// the client refuses it.
-func FuzzJobIDEscaping(f *testing.F) {
-	for _, id := range []string{"", ".", "..", "a/b", "a/../b", "%2e%2e", "?x=1", "#", "\n", "ü", "{id}", `\`, "\x00\xff", "a b+c&d=e;f", "//h", "..;"} {
-		f.Add(id)
-	}
-	var seen *http.Request
-	hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
-		// Through the wire format and back, as a server reads it.
-		var wire bytes.Buffer
-		r.Clone(context.Background()).Write(&wire)
-		var err error
-		if seen, err = http.ReadRequest(bufio.NewReader(&wire)); err != nil {
-			return nil, err
-		}
-		return respond(r, 200, `{"result":"pending"}`), nil
-	})}
-	newClient := func(path string) *vtclient.Client {
-		c, err := vtclient.New("http://api.test/v1", vtclient.WithHTTPClient(hc), vtclient.WithEndpoint(vtclient.Endpoint{Path: path}), vtclient.WithCache(nil), once())
-		if err != nil {
-			f.Fatal(err)
-		}
-		return c
-	}
-	inPath, inQuery := newClient("/jobs/{id}/status"), newClient("/jobs?id={id}&x=1")
-	f.Fuzz(func(t *testing.T, id string) {
-		for _, c := range []*vtclient.Client{inPath, inQuery} {
-			seen = nil
-			_, err := c.Status(context.Background(), id)
-			var arg *vtclient.ArgumentError
-			if errors.As(err, &arg) {
-				if seen != nil {
-					t.Errorf("%q: refused and sent", id)
-				}
-				continue
-			}
-			if err != nil {
-				t.Fatalf("%q: %v", id, err)
-			}
-			if seen.Host != "api.test" {
-				t.Errorf("%q: host %q", id, seen.Host)
-			}
-			if c == inQuery {
-				q, err := url.ParseQuery(seen.URL.RawQuery)
-				if err != nil || seen.URL.Path != "/v1/jobs" || len(q) != 2 || len(q["id"]) != 1 || q.Get("id") != id || q.Get("x") != "1" {
-					t.Errorf("%q: %s: %v, %v", id, seen.RequestURI, q, err)
-				}
-				continue
-			}
-			segments := strings.Split(seen.URL.EscapedPath(), "/")
-			if len(segments) != 5 || segments[1] != "v1" || segments[2] != "jobs" || segments[4] != "status" || seen.URL.RawQuery != "" {
-				t.Fatalf("%q: %s", id, seen.RequestURI)
-			}
-			if got, err := url.PathUnescape(segments[3]); err != nil || got != id {
-				t.Errorf("%q: the server reads %q, %v", id, got, err)
-			}
-		}
-	})
-}
-
-// Property 24: whatever the body, the answer is a status in one of the three
-// states or a typed error, and nothing panics.
-func FuzzDecodePlain(f *testing.F) {
-	for _, b := range []string{`{"result":"pending"}`, `{"result":"error","message":"x","progress":0.5}`, `{"result":"completed","progress":"x"}`,
-		`{"result":"strange"}`, `{"result":""}`, `{"result":1}`, `null`, `[]`, ``, `<html>`, "\x1f\x8b", `{"RESULT":"pending","result":"error"}`, `{"result":"pending","progress":-1e308}`} {
-		f.Add([]byte(b))
-	}
-	var body []byte
-	c, err := vtclient.New("http://api.test", once(), vtclient.WithCache(nil), vtclient.WithBreaker(nil),
-		vtclient.WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
-			return respond(r, 200, string(body)), nil
-		})}))
+func answeredBy(t *testing.T, f tripper, opts ...vtclient.Option) *vtclient.Client {
+	t.Helper()
+	c, err := vtclient.New("http://api.test", append(opts, vtclient.WithHTTPClient(&http.Client{Transport: f}))...)
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
-		body = b
-		st, err := c.Status(context.Background(), "j")
-		var dec *vtclient.DecodeError
-		var state *vtclient.StateError
-		switch {
-		case err == nil && (st.State == vtclient.StatePending || st.State.Terminal()):
-			if !(st.Progress >= 0 && st.Progress <= 1) {
-				t.Errorf("progress %v", st.Progress)
-			}
-			if st.State.Terminal() && !bytes.Equal(st.Body, b) {
-				t.Errorf("body %q", st.Body)
-			}
-		case errors.As(err, &dec):
-			if len(dec.Excerpt) > 200 || strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' || r == 0x7f }) {
-				t.Errorf("%q: %q", dec.Excerpt, err)
-			}
-		case errors.As(err, &state):
-			if state.Word == "" {
-				t.Error("no word")
-			}
-		default:
-			t.Errorf("%q: %+v, %v", b, st, err)
-		}
-	})
+	return c
 }
 
-// What cannot be read at all says so, by the error of encoding/json.
-func TestHeyGenV3KeepsTheCauseOfWhatItCannotRead(t *testing.T) {
-	_, err := vtclient.HeyGenV3().Decode(vtclient.Answer{StatusCode: 200, Body: []byte(`<html>`)})
-	var syntax *json.SyntaxError
-	if !errors.As(err, &syntax) {
-		t.Error(err)
+// inTurn gives one answer after the other: a body, or a status code ("429"), and behind a
+// line break a header.
+func inTurn(script []string) tripper {
+	return func(r *http.Request) (*http.Response, error) {
+		body, header, _ := strings.Cut(script[0], "\n")
+		script = script[1:]
+		code := http.StatusOK
+		if body == "429" {
+			code = http.StatusTooManyRequests
+		}
+		var headers []string
+		if header != "" {
+			headers = []string{header}
+		}
+		return respond(r, code, body, headers...), nil
 	}
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/vtclient/vtclient/internal/flight"
 )
 
 type refusingLimiter struct{}
@@ -192,3 +195,156 @@ func (a *scriptedAsker) wanted() bool {
 }
 
 func (*scriptedAsker) freed() {}
+
+// BenchmarkRetryStage tells what the stage that retries adds to an exchange that
+// succeeds at once: the difference between calls through it and calls without it, the
+// median over blocks that take turns, so that what disturbs both disturbs the figure
+// little. Folder benchmarks has the peers beside it.
+func BenchmarkRetryStage(b *testing.B) {
+	c, err := New("", WithCache(nil), WithBreaker(nil), WithFetch(func(ctx context.Context, id string) (Status, error) {
+		return Status{State: StatePending}, nil
+	}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx := b.Context()
+	through := func() {
+		var t tries
+		if _, err := c.check(ctx, "job-1", &t); err != nil {
+			b.Fatal(err)
+		}
+	}
+	without := func() {
+		if out := c.exchange(ctx, inquiry{id: "job-1"}, 1); out.verdict != answered {
+			b.Fatal(out.err)
+		}
+	}
+	const block = 20
+	var added []float64
+	for b.Loop() {
+		start := time.Now()
+		for range block {
+			through()
+		}
+		middle := time.Now()
+		for range block {
+			without()
+		}
+		added = append(added, float64(2*middle.Sub(start)-time.Since(start))/block)
+	}
+	slices.Sort(added)
+	b.ReportMetric(added[len(added)/2], "ns/op")
+	n1, bytes1 := allocated(through)
+	n2, bytes2 := allocated(without)
+	b.ReportAllocs()
+	b.ReportMetric(n1-n2, "allocs/op")
+	b.ReportMetric(bytes1-bytes2, "B/op")
+}
+
+// allocated tells how many objects, and how many bytes, one call of f allocates.
+func allocated(f func()) (objects, bytes float64) {
+	const calls = 1000
+	var before, after runtime.MemStats
+	f() // what it allocates only once is not meant
+	runtime.ReadMemStats(&before)
+	for range calls {
+		f()
+	}
+	runtime.ReadMemStats(&after)
+	return float64((after.Mallocs - before.Mallocs) / calls), float64((after.TotalAlloc - before.TotalAlloc) / calls)
+}
+
+// BenchmarkFlight measures the stage that coalesces calls: a call that is alone with its
+// key, and 64 goroutines with the same key. Folder benchmarks has the peers beside it.
+func BenchmarkFlight(b *testing.B) {
+	b.Run("uncontended", func(b *testing.B) {
+		var f flight.Group[Status, tries]
+		ctx := b.Context()
+		fn := func(context.Context, string, *tries) (Status, error) { return Status{}, nil }
+		b.ReportAllocs()
+		for b.Loop() {
+			f.Do(ctx, "job-1", fn)
+		}
+	})
+	b.Run("64-way", func(b *testing.B) {
+		var f flight.Group[Status, tries]
+		fn := func(context.Context, string, *tries) (Status, error) { runtime.Gosched(); return Status{}, nil }
+		b.ReportAllocs()
+		b.SetParallelism(max(1, 64/runtime.GOMAXPROCS(0)))
+		b.RunParallel(func(pb *testing.PB) {
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			for pb.Next() {
+				f.Do(ctx, "job-1", fn)
+			}
+		})
+	})
+}
+
+// One line of text from outside: what cannot be printed and runs of space are
+// one space, none at either end, and the cut is within the limit, to the byte.
+func TestOneLine(t *testing.T) {
+	for _, tt := range []struct {
+		in    string
+		limit int
+		want  string
+	}{
+		{"", 10, ""},
+		{"a b", 10, "a b"},
+		{"  a  b  ", 10, "a b"},
+		{"\x00\na\t\r\nb\x1b", 10, "a b"},
+		{"a\u00a0\u2028b", 10, "a b"},
+		{"a\xffb", 10, "a\ufffdb"},
+		{"ü☃", 10, "ü☃"},
+		// The mark of a cut takes three bytes, which are kept free for it.
+		{"1234567", 10, "1234567"},
+		{"12345678", 10, "1234567…"},
+		{"12345 7", 10, "12345 7"},
+		{"123456 8", 10, "123456…"},
+		{"12345 78", 10, "12345 7…"},
+		{"123456ü", 10, "123456…"},
+		{"12345ü", 10, "12345ü"},
+	} {
+		if got := oneLine(tt.in, tt.limit); got != tt.want || len(got) > tt.limit {
+			t.Errorf("oneLine(%q, %d) = %q, want %q", tt.in, tt.limit, got, tt.want)
+		}
+	}
+}
+
+// An id of up to 128 bytes is quoted as it is, a longer one is cut.
+func TestQuoteID(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"ü\n", `"ü\n"`},
+		{strings.Repeat("x", 127) + "\n", `"` + strings.Repeat("x", 127) + `\n"`},
+		{strings.Repeat("ü", 64), `"` + strings.Repeat("ü", 64) + `"`},
+		{strings.Repeat("x", 129), `"` + strings.Repeat("x", 128) + `"…`},
+		{strings.Repeat("x", 127) + "ü", `"` + strings.Repeat("x", 127) + `\xc3"…`},
+	} {
+		if got := quoteID(tt.in); got != tt.want {
+			t.Errorf("quoteID(%q) = %s, want %s", tt.in, got, tt.want)
+		}
+	}
+}
+
+// The default transport is the client's own, made of net/http's: it keeps as
+// many connections as may be in flight, and reads no endless headers.
+func TestTheDefaultTransport(t *testing.T) {
+	old := http.DefaultTransport
+	defer func() { http.DefaultTransport = old }()
+	wrapped := struct{ http.RoundTripper }{old}
+	for _, base := range []http.RoundTripper{old, wrapped} {
+		http.DefaultTransport = base
+		given := *old.(*http.Transport).Clone()
+		hc, n := httpClient(nil, 100)
+		tr := hc.Transport.(*http.Transport)
+		if tr == old || n != 100 || tr.MaxIdleConns != 100 || tr.MaxIdleConnsPerHost != 100 || tr.MaxResponseHeaderBytes != 64<<10 || hc.CheckRedirect == nil {
+			t.Errorf("%d in flight, %d idle, %d for one host, %d bytes of headers", n, tr.MaxIdleConns, tr.MaxIdleConnsPerHost, tr.MaxResponseHeaderBytes)
+		}
+		if tr.Proxy == nil || !tr.ForceAttemptHTTP2 || tr.IdleConnTimeout != given.IdleConnTimeout || tr.TLSHandshakeTimeout != given.TLSHandshakeTimeout {
+			t.Errorf("without what net/http's own has: %+v", tr)
+		}
+		if now := old.(*http.Transport); now.MaxIdleConnsPerHost != given.MaxIdleConnsPerHost || now.MaxIdleConns != given.MaxIdleConns || now.MaxResponseHeaderBytes != given.MaxResponseHeaderBytes {
+			t.Error("http.DefaultTransport has been changed")
+		}
+	}
+}

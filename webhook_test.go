@@ -25,6 +25,8 @@ import (
 	"github.com/vtclient/vtclient/simserver"
 )
 
+const webhookSecret = "whsec_0123456789abcdef"
+
 // sign is what HeyGen does.
 func sign(secret, body string) string {
 	mac := hmac.New(sha256.New, []byte(secret))

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/vtclient/vtclient/internal/race"
 	"github.com/vtclient/vtclient/internal/yardstick"
 )
 
@@ -27,7 +28,7 @@ var figures = func() int {
 // nothing and takes ten times as long.
 func noRace(t *testing.T) {
 	t.Helper()
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("nothing here for the race detector")
 	}
 }

@@ -39,6 +39,9 @@
 // since the machine is busy. Tests that fail without a mutant are named and
 // left out.
 //
+// Black-box tests in another package see the mutants too: -from names its folder.
+// First without it and then with it, -log and -again gives the score of both.
+//
 // # Survivors
 //
 // Some mutants change nothing that a test could or should see. Those that
@@ -78,7 +81,7 @@ func main() {
 // A config is what the flags say.
 type config struct {
 	dir, log, judged string
-	tests            string
+	tests, from      string
 	shard            string
 	sample           int
 	seed             uint64
@@ -98,6 +101,7 @@ func run(args []string, stdout io.Writer) error {
 	flags.StringVar(&c.judged, "judged", "mutate/judged.txt", "the `file` of survivors that are known to be harmless")
 	flags.StringVar(&c.shard, "shard", "", "try only part `i/n` of the mutants: 1/3, 2/3 and 3/3 are all")
 	flags.StringVar(&c.tests, "tests", "", "run only the tests that match this `regexp`")
+	flags.StringVar(&c.from, "from", ".", "run the tests of this `folder` below the package's; with -log and -again they are tried on what the package's own tests let live")
 	flags.IntVar(&c.sample, "sample", 0, "try only `n` mutants, chosen at random; 0: all")
 	flags.Uint64Var(&c.seed, "seed", 1, "of the sample")
 	flags.IntVar(&c.workers, "j", runtime.GOMAXPROCS(0), "test processes at a time")

@@ -156,3 +156,14 @@ func TestLimit(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// Tests of another package are tried on what the package's own let live.
+func TestSurvivorsOfBothPackages(t *testing.T) {
+	c := fixture(t)
+	try(t, c)
+	c.from, c.again = "outside", true
+	r, said := try(t, c)
+	if got := whats(r.alive); slices.Contains(got, "true → false") || !slices.Contains(got, "pause → 2*pause") {
+		t.Errorf("survivors %q\n%s", got, said)
+	}
+}

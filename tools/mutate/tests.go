@@ -30,7 +30,7 @@ func before(a, b token.Position) bool {
 
 // A suite is the package's tests: how long each takes, and what it reaches.
 type suite struct {
-	dir    string // of the package
+	dir    string // of the tests
 	binary string // instrumented
 	tests  []string
 	took   []time.Duration
@@ -54,7 +54,7 @@ func prepare(s *subject, tmp string, c config, say func(string, ...any)) (*suite
 	if err != nil {
 		return nil, fmt.Errorf("-tests: %w", err)
 	}
-	u := &suite{dir: s.dir, binary: filepath.Join(tmp, "mutate.test"), memory: c.memory, grace: c.grace, reached: make(map[string]map[block][]int)}
+	u := &suite{dir: filepath.Join(s.dir, c.from), binary: filepath.Join(tmp, "mutate.test"), memory: c.memory, grace: c.grace, reached: make(map[string]map[block][]int)}
 	overlay := struct{ Replace map[string]string }{make(map[string]string)}
 	dir, err := filepath.Abs(s.dir)
 	if err != nil {
@@ -74,11 +74,11 @@ func prepare(s *subject, tmp string, c config, say func(string, ...any)) (*suite
 	if err := os.WriteFile(filepath.Join(tmp, "overlay.json"), b, 0o666); err != nil {
 		return nil, err
 	}
-	if err := build(s.dir, u.binary, "-overlay", filepath.Join(tmp, "overlay.json")); err != nil {
+	if err := build(u.dir, u.binary, "-overlay", filepath.Join(tmp, "overlay.json")); err != nil {
 		return nil, err
 	}
 	cover := filepath.Join(tmp, "cover.test")
-	if err := build(s.dir, cover, "-cover"); err != nil {
+	if err := build(u.dir, cover, "-cover", "-coverpkg", s.path); err != nil {
 		return nil, err
 	}
 	out, err := u.command(context.Background(), u.binary, 0, "-test.list", "^(Test|Example|Fuzz)").Output()

@@ -1,5 +1,0 @@
-//go:build !race
-
-package cadence
-
-const raceEnabled = false

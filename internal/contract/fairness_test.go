@@ -1,0 +1,734 @@
+package contract_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	. "github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/race"
+)
+
+// Property 61: a loop body that pauses once holds its jobs up for that time and no longer.
+func TestAnIdleCallerGetsAllOfItsJobsPolled(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const jobs = 3000
+		c, f := startFake(t, func(id string, n int, at time.Duration) fakeReply {
+			if len(id) == 3 && at > time.Minute { // 900 end while the loop body pauses
+				return completed
+			}
+			return pending
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+		defer cancel()
+		ended, paused := 0, time.Duration(0)
+		start := time.Now()
+		for _, err := range c.WaitAll(ctx, Jobs(ids(jobs)...)) {
+			if err != nil {
+				continue
+			}
+			if ended++; ended == 1 {
+				time.Sleep(10 * time.Minute)
+				paused = time.Since(start)
+			}
+		}
+		if ended != 900 {
+			t.Errorf("%d of 900 results", ended)
+		}
+		for _, id := range ids(jobs) {
+			at := f.at(id)
+			if i := slices.IndexFunc(at, func(at time.Duration) bool { return at > paused }); len(id) != 3 && (i < 0 || at[i] > paused+20*time.Second) {
+				t.Fatalf("job %s is polled at %v, not again within two rounds of %v", id, at, paused)
+			}
+		}
+	})
+}
+
+// Property 61: a consumer that is slower than the polls gets those of all jobs in turn.
+func TestASlowConsumerStarvesNoJob(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const jobs = 500
+		long := 4 * time.Hour
+		if race.Enabled { // the race detector is slow, and finds as much in less
+			long = 20 * time.Minute
+		}
+		c, f := startFake(t, func(id string, n int, at time.Duration) fakeReply {
+			if len(id) == 1 && at > long/4 {
+				return completed
+			}
+			return pending
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), long)
+		defer cancel()
+		ended := 0
+		for _, err := range c.WaitAll(ctx, Jobs(ids(jobs)...), OnProgress(func(Status) { time.Sleep(50 * time.Millisecond) })) {
+			if err == nil {
+				ended++
+			}
+		}
+		if ended != 10 {
+			t.Errorf("%d of 10 finished jobs reported", ended)
+		}
+		least, most := 1<<30, 0
+		for _, id := range ids(jobs) {
+			if len(id) > 1 {
+				n := len(f.at(id))
+				least, most = min(least, n), max(most, n)
+			}
+		}
+		if round := 25 * time.Second; least < int(long/round)*8/10 || most > least+least/10+2 {
+			t.Errorf("polled %d to %d times", least, most)
+		}
+	})
+}
+
+// Property 60: a WaitAll that takes all of the requests in flight holds up neither a Wait nor
+// a Hint for longer than an exchange.
+func TestAWaitAllHoldsUpNoOtherCaller(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		wait func(ctx context.Context, c *Client, f *fakeBackend) (checked time.Duration)
+	}{
+		{"a Wait", func(ctx context.Context, c *Client, f *fakeBackend) time.Duration {
+			c.Wait(ctx, "x")
+			return f.at("x")[0]
+		}},
+		{"a Wait with a deadline", func(ctx context.Context, c *Client, f *fakeBackend) time.Duration {
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			c.Wait(ctx, "x")
+			if at := f.at("x"); len(at) < 6 || at[len(at)-1] < 4*time.Minute+45*time.Second {
+				return time.Hour
+			}
+			return f.at("x")[0]
+		}},
+		{"a Hint", func(_ context.Context, c *Client, f *fakeBackend) time.Duration {
+			before := len(f.at("5000"))
+			c.Hint("5000")
+			time.Sleep(5 * time.Second)
+			if at := f.at("5000"); len(at) > before {
+				return at[before]
+			}
+			return time.Hour
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				c, f := startFake(t, func(id string, n int, at time.Duration) fakeReply {
+					re := fakeReply{takes: time.Second}
+					if id == "x" && n == 8 {
+						re.state = "completed"
+					}
+					return re
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+				defer cancel()
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					for range c.WaitAll(ctx, Jobs(ids(10_000)...)) {
+					}
+				})
+				time.Sleep(4 * time.Minute)
+				if d := tt.wait(ctx, c, f) - 4*time.Minute; d < 0 || d > 2*time.Second {
+					t.Errorf("asked about after %v", d)
+				}
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// Property 62: last polls before a deadline that very many share fit before it, as many as the
+// bound in flight and the latency allow.
+func TestLastPollsFitBeforeTheDeadline(t *testing.T) {
+	for _, tt := range []struct {
+		takes    time.Duration
+		reported int // at least
+	}{{0, 14_900}, {50 * time.Millisecond, 14_500}, {200 * time.Millisecond, 4_500}} {
+		if race.Enabled && tt.takes != 50*time.Millisecond {
+			continue
+		}
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, func(id string, n int, at time.Duration) fakeReply {
+				re := fakeReply{takes: tt.takes}
+				if at >= 45*time.Second {
+					re.state = "completed"
+				}
+				return re
+			}, WithPolling(Constant(time.Hour)))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			ended, interrupted := 0, 0
+			for _, err := range c.WaitAll(ctx, Jobs(ids(20_000)...)) {
+				if err == nil {
+					ended++
+				} else {
+					interrupted++
+				}
+			}
+			if ended+interrupted != 20_000 || ended < tt.reported {
+				t.Errorf("with an exchange of %v, %d ended and %d interrupted", tt.takes, ended, interrupted)
+			}
+			if n := f.rate(time.Second); n > 1064 {
+				t.Errorf("with an exchange of %v, up to %d requests a second", tt.takes, n)
+			}
+		})
+	}
+}
+
+// Property 70: a page of a shared answer that settles nothing new ends the request.
+func TestPagesThatSettleNothingEndTheRequest(t *testing.T) {
+	for _, tt := range []struct {
+		rule string
+		item string // of the endless pages
+	}{
+		{"the token is ignored", `{"video_id":"0","status":"processing"}`},
+		{"a state that is not known", `{"video_id":"0","status":"dreaming"}`},
+		{"another job each time", `{"video_id":"other","status":"processing"}`},
+	} {
+		bubble(t, func(t *testing.T) {
+			b := &bulkBackend{state: func(string, time.Duration) string { return "processing" }}
+			b.bulk = func(n int, _ time.Duration, _ []string) *bulkReply {
+				return &bulkReply{body: fmt.Sprintf(`{"data":[%s],"has_more":true,"next_token":"%d"}`, tt.item, n)}
+			}
+			c := startBulk(t, b, WithPolling(Constant(10*time.Second)))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			for range c.WaitAll(ctx, Jobs("0", "1", "2")) {
+			}
+			if n := len(b.made(true)) + len(b.made(false)); n > 300 {
+				t.Errorf("%s: %d requests in 10 min for 3 jobs that are polled 60 times each", tt.rule, n)
+			}
+			for _, id := range []string{"1", "2"} {
+				if n := len(b.made(false)); n == 0 {
+					t.Errorf("%s: job %s was not asked about alone", tt.rule, id)
+				}
+			}
+		})
+	}
+}
+
+// Property 63: waits for single jobs come back from a refusal at their own pace, whatever
+// else waits.
+func TestSingleWaitsComeBackFromARefusalAtTheirOwnPace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var open atomic.Bool
+		refuse := breakerFunc(func() (func(error), error) {
+			if open.Load() {
+				return nil, retryError(2 * time.Second)
+			}
+			return func(error) {}, nil
+		})
+		// All second polls of the WaitAll come at 2 min, and are refused.
+		c, f := startFake(t, always(pending), WithPolling(Constant(2*time.Minute)), WithBreaker(refuse), WithMaxInFlight(10_000))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range c.WaitAll(ctx, Jobs(ids(10_000)...)) {
+			}
+		})
+		time.Sleep(2*time.Minute - time.Millisecond)
+		open.Store(true)
+		time.Sleep(2 * time.Millisecond)
+		for i := range 20 {
+			wg.Go(func() { c.Wait(ctx, fmt.Sprint("single", i)) })
+		}
+		time.Sleep(time.Second)
+		open.Store(false)
+		time.Sleep(time.Minute)
+		for i := range 20 {
+			if at := f.at(fmt.Sprint("single", i)); len(at) != 1 || at[0] > 2*time.Minute+3*time.Second {
+				t.Errorf("wait %d is asked about at %v", i, at)
+			}
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+type retryError time.Duration
+
+func (e retryError) Error() string             { return "open" }
+func (e retryError) RetryAfter() time.Duration { return time.Duration(e) }
+
+// Property 62: one last poll serves all deadlines of a job of which it falls into the last tenth.
+func TestManyDeadlinesOnOneJobShareLastPolls(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, always(pending), WithPolling(Constant(10*time.Minute)))
+		var wg sync.WaitGroup
+		for range 600 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				if _, err := c.Wait(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
+					t.Error(err)
+				}
+			})
+			time.Sleep(100 * time.Millisecond)
+		}
+		wg.Wait()
+		at := f.at("a")
+		if len(at) > 40 {
+			t.Errorf("%d requests", len(at))
+		}
+		for i := range 600 { // each wait has a poll in the last tenth of its time
+			end := time.Duration(i)*100*time.Millisecond + 30*time.Second
+			if !slices.ContainsFunc(at, func(at time.Duration) bool { return at >= end-3*time.Second && at < end }) {
+				t.Errorf("no poll in the last tenth before %v: %v", end, at)
+			}
+		}
+	})
+}
+
+// Property 64: what one job's caller plugs in reaches no other job that shared its request.
+func TestOneJobsTroubleIsNoOtherJobs(t *testing.T) {
+	running := func(at time.Duration) string {
+		if at < 15*time.Second {
+			return "processing"
+		}
+		return "completed"
+	}
+	t.Run("a Backoff that panics", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			b := &bulkBackend{state: func(_ string, at time.Duration) string { return running(at) }}
+			var calls atomic.Int32
+			c := startBulk(t, b, WithPolling(backoffFunc(func(Attempt) (time.Duration, bool) {
+				if calls.Add(1) == 7 {
+					panic("oops")
+				}
+				return 10 * time.Second, true
+			})))
+			var wg sync.WaitGroup
+			var panicked, completed atomic.Int32
+			for i := range 50 {
+				wg.Go(func() {
+					defer func() {
+						if recover() != nil {
+							panicked.Add(1)
+						}
+					}()
+					if _, err := c.Wait(t.Context(), fmt.Sprint(i)); err == nil {
+						completed.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			if panicked.Load() != 1 || completed.Load() != 49 {
+				t.Errorf("%d panicked, %d completed", panicked.Load(), completed.Load())
+			}
+		})
+	})
+	t.Run("a trace that is slow", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			b := &bulkBackend{state: func(_ string, at time.Duration) string { return running(at) }}
+			var slow atomic.Bool
+			c := startBulk(t, b, WithPolling(Constant(10*time.Second)), WithTrace(Trace{Scheduled: func(context.Context, TraceInfo) {
+				if slow.CompareAndSwap(false, true) {
+					time.Sleep(time.Hour)
+				}
+			}}))
+			start := time.Now()
+			n := 0
+			for _, err := range c.WaitAll(t.Context(), Jobs(ids(50)...)) {
+				if n++; err != nil || time.Since(start) > time.Minute {
+					t.Errorf("job %d ended after %v: %v", n, time.Since(start), err)
+				}
+			}
+			if n != 50 {
+				t.Errorf("%d ended", n)
+			}
+			time.Sleep(time.Hour)
+		})
+	})
+	t.Run("a cache that is slow", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			b := &bulkBackend{state: func(string, time.Duration) string { return "failed" }}
+			c := startBulk(t, b, WithCache(slowCache{100 * time.Millisecond}))
+			var wg sync.WaitGroup
+			for i := range 100 {
+				wg.Go(func() {
+					start := time.Now()
+					if _, err := c.Wait(t.Context(), fmt.Sprint(i)); !errors.Is(err, ErrJobFailed) || time.Since(start) > time.Second {
+						t.Errorf("after %v: %v", time.Since(start), err)
+					}
+				})
+			}
+			wg.Wait()
+			time.Sleep(time.Minute) // what is left to be put into the cache
+		})
+	})
+}
+
+// A slowCache holds nothing, and takes its time.
+type slowCache struct{ takes time.Duration }
+
+func (c slowCache) Get(context.Context, string) (st Status, ok bool, err error) {
+	time.Sleep(c.takes)
+	return st, false, nil
+}
+
+func (c slowCache) Set(context.Context, string, Status, time.Duration) error {
+	time.Sleep(c.takes)
+	return nil
+}
+
+// Property 67: one absurd start stops nothing from being learnt.
+func TestAnAbsurdStartHoldsUpNoCompletion(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var mu sync.Mutex
+		learnt := 0
+		l := countingLearner{Constant(10 * time.Second), func() { mu.Lock(); learnt++; mu.Unlock() }}
+		c, _ := startFake(t, func(id string, n int, _ time.Duration) fakeReply {
+			if id != "absurd" && n > 3 || id == "ancient" {
+				return completed
+			}
+			return pending
+		}, WithPolling(l))
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Hour)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() { c.Wait(ctx, "absurd", StartedAt(time.Unix(0, 0))) })
+		wg.Go(func() { c.Wait(ctx, "ancient", StartedAt(time.Unix(0, 0))) })
+		synctest.Wait()
+		for range c.WaitAll(ctx, Jobs(ids(3000)...)) {
+		}
+		time.Sleep(10 * time.Minute)
+		c.Wait(ctx, "more")
+		synctest.Wait()
+		mu.Lock()
+		n := learnt
+		mu.Unlock()
+		if n < 3000 {
+			t.Errorf("%d of 3000 completions are learnt", n)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+type countingLearner struct {
+	Constant
+	learn func()
+}
+
+func (l countingLearner) Learn(Completion) { l.learn() }
+
+// Property 65: a caller's context is asked under no lock.
+func TestAContextMayCallTheClient(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := startFake(t, doneAt(25*time.Second))
+		parent, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		ctx := nosyContext{parent, func() { c.Hint("a") }}
+		if _, err := c.Wait(ctx, "a"); err != nil {
+			t.Error(err)
+		}
+		for _, err := range c.WaitAll(ctx, slices.Values([]Job{{ID: "a"}, {ID: "b", Deadline: time.Now().Add(time.Second)}})) {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// A nosyContext calls a function whenever it is asked for something.
+type nosyContext struct {
+	context.Context
+	called func()
+}
+
+func (c nosyContext) Err() error                  { c.called(); return c.Context.Err() }
+func (c nosyContext) Deadline() (time.Time, bool) { c.called(); return c.Context.Deadline() }
+func (c nosyContext) Done() <-chan struct{}       { c.called(); return c.Context.Done() }
+func (c nosyContext) Value(key any) any           { c.called(); return c.Context.Value(key) }
+
+// Property 65: a callback may ask about any other job, however many do so at once.
+func TestTracesMayWaitForOtherJobs(t *testing.T) {
+	for name, trace := range map[string]func(f func(context.Context, TraceInfo)) Trace{
+		"Answered":  func(f func(context.Context, TraceInfo)) Trace { return Trace{Answered: f} },
+		"Scheduled": func(f func(context.Context, TraceInfo)) Trace { return Trace{Scheduled: f} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var c *Client
+				ctx := t.Context()
+				tr := trace(func(_ context.Context, i TraceInfo) {
+					if !strings.HasPrefix(i.JobID, "other") && i.Attempt < 3 {
+						if _, err := c.Wait(ctx, "other"+i.JobID); err != nil {
+							t.Error(err)
+						}
+						if _, err := c.Status(ctx, "otherstatus"+i.JobID); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+				c, _ = startFake(t, func(id string, n int, at time.Duration) fakeReply {
+					if n == 3 || strings.HasPrefix(id, "other") {
+						return completed
+					}
+					return pending
+				}, WithMaxInFlight(8), WithTrace(tr))
+				start := time.Now()
+				var wg sync.WaitGroup
+				for i := range 16 {
+					wg.Go(func() {
+						if _, err := c.Wait(t.Context(), fmt.Sprint(i)); err != nil || time.Since(start) > time.Minute {
+							t.Errorf("after %v: %v", time.Since(start), err)
+						}
+					})
+				}
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// Issue "a caller leaves": no last poll is made for a deadline of a caller that has left.
+func TestNoLastPollForACallerThatHasLeft(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, doneAt(5*time.Minute), WithPolling(Constant(10*time.Minute)))
+		var wg sync.WaitGroup
+		wg.Go(func() { c.Wait(t.Context(), "a") })
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		wg.Go(func() { c.Wait(ctx, "a") })
+		time.Sleep(30 * time.Second)
+		cancel()
+		wg.Wait()
+		wantTimes(t, f.at("a"), 0, 600)
+	})
+}
+
+// Property 55: time in which nothing was asked is no outage.
+func TestTimeInWhichNothingWasAskedIsNoOutage(t *testing.T) {
+	unwell := fakeReply{code: 503}
+	for _, tt := range []struct {
+		rule    string
+		replies []fakeReply
+		opts    []Option
+		ends    bool
+	}{
+		{"a pause that was asked for", []fakeReply{pending, {code: 503, retryAfter: 6 * time.Minute}, unwell, completed}, nil, false},
+		{"pauses, again and again", []fakeReply{pending, {code: 503, retryAfter: 6 * time.Minute}, {code: 503, retryAfter: 6 * time.Minute}, {code: 503, retryAfter: 6 * time.Minute}, completed}, nil, false},
+		{"pauses shorter than the tolerance, again and again", []fakeReply{pending, {code: 503, retryAfter: 4 * time.Minute}, {code: 503, retryAfter: 4 * time.Minute}, {code: 503, retryAfter: 4 * time.Minute}, completed}, nil, false},
+		{"a gap of the caller's own backoff", []fakeReply{pending, unwell, unwell, unwell, completed}, []Option{WithRetry(Constant(6 * time.Minute))}, false},
+		{"gaps shorter than the tolerance are asked time", []fakeReply{pending, unwell, unwell, unwell, unwell, completed}, []Option{WithRetry(Constant(2 * time.Minute))}, true},
+		{"a hold of a 429", []fakeReply{pending, {code: 429, retryAfter: 6 * time.Minute}, unwell, completed}, nil, false},
+	} {
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, inTurn(tt.replies...), tt.opts...)
+			_, err := c.Wait(t.Context(), "a")
+			if (err != nil) != tt.ends || tt.ends && !errors.Is(err, ErrOutage) {
+				t.Errorf("%s: %v after %v", tt.rule, err, f.at("a"))
+			}
+		})
+	}
+}
+
+// Property 56: a wait ends when the tolerance is used up, and not at its next poll.
+func TestAWaitEndsWhenTheToleranceIsUsedUp(t *testing.T) {
+	for _, tt := range []struct {
+		rule string
+		re   fakeReply
+		opts []Option
+	}{
+		{"between two tries", fakeReply{code: 503}, []Option{WithRetry(Exponential{Base: time.Second, Max: 45 * time.Second})}},
+		{"in a gap longer than the tolerance, after shorter ones", fakeReply{code: 503}, []Option{WithRetry(Exponential{Base: time.Second, Max: time.Hour, Multiplier: 10})}},
+		{"during an exchange", fakeReply{code: 503, takes: 9 * time.Second}, []Option{WithRetry(Constant(30 * time.Second))}},
+		{"behind a breaker", fakeReply{code: 503}, []Option{WithBreaker(NewCircuitBreaker(BreakerConfig{}))}},
+	} {
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, always(tt.re), tt.opts...)
+			_, err := c.Wait(t.Context(), "a")
+			if d := time.Since(f.start) - tt.re.takes; !errors.Is(err, ErrOutage) || d != 5*time.Minute {
+				t.Errorf("%s: ends %v after the first fault: %v", tt.rule, d, err)
+			}
+		})
+	}
+}
+
+// Property 69: a Status that sees the end of a job ends the waits for it.
+func TestAStatusThatSeesTheEndEndsTheWaits(t *testing.T) {
+	for _, state := range []string{"completed", "error"} {
+		bubble(t, func(t *testing.T) {
+			c, _ := startFake(t, func(_ string, n int, _ time.Duration) fakeReply {
+				if n > 1 {
+					return fakeReply{state: state}
+				}
+				return pending
+			}, WithPolling(Constant(time.Hour)))
+			start := time.Now()
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if st, _ := c.Wait(t.Context(), "a"); string(st.State) != state || time.Since(start) != time.Minute {
+					t.Errorf("%v after %v", st.State, time.Since(start))
+				}
+			})
+			wg.Go(func() {
+				for st := range c.WaitAll(t.Context(), Jobs("a")) {
+					if string(st.State) != state || time.Since(start) != time.Minute {
+						t.Errorf("%v after %v", st.State, time.Since(start))
+					}
+				}
+			})
+			time.Sleep(time.Minute)
+			c.Status(t.Context(), "a")
+			wg.Wait()
+		})
+	}
+}
+
+// The feeding of a WaitAll takes as long with a slow cache as without one.
+func TestASlowCacheDoesNotSlowDownTheFeeding(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		feeding := func(opts ...Option) time.Duration {
+			c, f := startFake(t, always(completed), opts...)
+			start := time.Now()
+			n := 0
+			for st, err := range c.WaitAll(t.Context(), Jobs(ids(10_000)...)) {
+				if n++; err != nil || st.Cached {
+					t.Error(err)
+				}
+			}
+			if n != 10_000 || f.total() != n {
+				t.Errorf("%d ended with %d requests", n, f.total())
+			}
+			return time.Since(start)
+		}
+		without, with := feeding(), feeding(WithCache(slowCache{5 * time.Millisecond}))
+		if with > without+time.Second {
+			t.Errorf("%v with a cache, %v without", with, without)
+		}
+	})
+}
+
+// A sequence hears at its next yield that the loop was left, with a slow cache, too.
+func TestASequenceWithASlowCacheIsEndedAtItsNextYield(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for range 20 {
+			c, _ := startFake(t, always(completed), WithCache(slowCache{5 * time.Millisecond}))
+			var yields atomic.Int32
+			for range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+				for yield(Job{ID: "a"}) {
+					yields.Add(1)
+					time.Sleep(time.Second)
+				}
+			}) {
+				break
+			}
+			time.Sleep(10 * time.Second)
+			if n := yields.Load(); n > 2 {
+				t.Fatalf("%d jobs were taken", n)
+			}
+		}
+	})
+}
+
+// Refusals of the limiter end a wait by its name, and not as an outage of the backend.
+func TestALimiterThatRefusesIsNamed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		refusal := errors.New("burst exceeded")
+		c, f := startFake(t, always(pending), WithLimiter(limiterFunc(func(context.Context) error { return refusal })))
+		_, err := c.Wait(t.Context(), "a")
+		if err == nil || errors.Is(err, ErrOutage) || !errors.Is(err, refusal) || !strings.Contains(err.Error(), "the limiter has let no request through for 5m0s") || f.total() != 0 {
+			t.Error(err)
+		}
+	})
+}
+
+// A Limit of the polling Backoff counts the requests that a wait has seen, and not those made
+// before it joined.
+func TestALimitCountsFromWhereAWaitJoined(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, always(pending), WithPolling(Exponential{Base: 10 * time.Second, Multiplier: 1, Limit: 10}))
+		start := time.Now()
+		var wg sync.WaitGroup
+		for _, joins := range []time.Duration{0, 45 * time.Second, 85 * time.Second} {
+			wg.Go(func() {
+				time.Sleep(joins)
+				_, err := c.Wait(t.Context(), "a")
+				// Ten requests of its own, ten seconds apart, the first one when the poll is due.
+				want := (joins + 9*time.Second) / (10 * time.Second) * 10 * time.Second
+				if d := time.Since(start); !errors.Is(err, ErrGaveUp) || d != want+90*time.Second {
+					t.Errorf("joined after %v, given up after %v: %v", joins, d, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := len(f.at("a")); n != 19 {
+			t.Errorf("%d requests", n)
+		}
+	})
+}
+
+// Property 68: what remains is in proportion to what waits.
+func TestLeavingIsLeftToTheBackground(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, always(pending), WithHTTPClient(&http.Client{Transport: &fakeBackend{answer: always(pending), start: time.Now(), seen: map[string][]time.Duration{}}}))
+		n := 0
+		for range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+			for _, id := range ids(5000) {
+				if !yield(Job{ID: id}) {
+					return
+				}
+			}
+			yield(Job{ID: "x", Expect: -1}) // is refused
+		}) {
+			if n++; n == 1 {
+				break
+			}
+		}
+		synctest.Wait()
+		if err := leftovers(c); err != nil {
+			t.Error(err)
+		}
+		before := f.total()
+		time.Sleep(time.Minute)
+		if f.total() != before {
+			t.Errorf("%d requests after leaving", f.total()-before)
+		}
+	})
+}
+
+// A Learner that panics ends the wait on whose goroutine it was called, and the polling for it.
+func TestALearnerThatPanicsLeavesNoWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
+			if id == "x" {
+				return completed
+			}
+			return pending
+		}, WithPolling(countingLearner{Constant(10 * time.Second), func() { panic("oops") }}))
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			defer func() { recover() }() // from what b's end teaches
+			for range c.WaitAll(t.Context(), slices.Values([]Job{{ID: "x"}, {ID: "a", Deadline: time.Now().Add(5 * time.Second)}})) {
+				time.Sleep(time.Hour) // the end of a is learnt on another goroutine
+				break
+			}
+		})
+		synctest.Wait()
+		func() {
+			defer func() {
+				if r := recover(); r != "oops" {
+					t.Errorf("recovered %v", r)
+				}
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			c.Wait(ctx, "b", OnProgress(func(Status) {}))
+		}()
+		wg.Wait()
+		wantTimes(t, f.at("b"), 0, 10)
+	})
+}

@@ -1,0 +1,440 @@
+package contract_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/testserver"
+)
+
+// Property 21: many attempts, one connection, whatever the answers are.
+func TestOneConnectionServesManyAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testserver.StartInMemory(t, testserver.Times(20, testserver.Reply(503, strings.Repeat("x", 60<<10))), testserver.Times(20, testserver.Reply(200, "<html>"+strings.Repeat("x", 5000))), testserver.Pending())
+		c := clientFor(t, s, every(time.Second, 100), vtclient.WithBreaker(nil))
+		if _, err := c.Status(t.Context(), "j"); err != nil || len(s.Requests()) != 41 || s.Connections() != 1 {
+			t.Errorf("%v, %d requests over %d connections", err, len(s.Requests()), s.Connections())
+		}
+	})
+}
+
+type errorReader struct{ err error }
+
+func (r errorReader) Read([]byte) (int, error) { return 0, r.err }
+
+// Property 21: a body is closed on every path.
+func TestEveryBodyIsClosed(t *testing.T) {
+	for name, answer := range map[string]func(*http.Request) *http.Response{
+		"success":    func(r *http.Request) *http.Response { return respond(r, 200, `{"result":"pending"}`) },
+		"an error":   func(r *http.Request) *http.Response { return respond(r, 500, "oops") },
+		"too large":  func(r *http.Request) *http.Response { return respond(r, 200, strings.Repeat("x", 2000)) },
+		"unreadable": func(r *http.Request) *http.Response { return respond(r, 200, "?") },
+		"broken": func(r *http.Request) *http.Response {
+			resp := respond(r, 200, "")
+			resp.Body = io.NopCloser(failingReader{})
+			return resp
+		},
+		"a refused redirect": func(r *http.Request) *http.Response { return respond(r, 302, "to", "Location: http://evil.test/") },
+	} {
+		opened, closed := 0, 0
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			resp := answer(r)
+			opened++
+			resp.Body = closing{resp.Body, &closed}
+			return resp, nil
+		}, once(), vtclient.WithMaxBody(1000))
+		c.Status(t.Context(), "j")
+		if opened != 1 || closed == 0 {
+			t.Errorf("%s: %d bodies, %d closed", name, opened, closed)
+		}
+	}
+}
+
+// Property 21: the body of an answer that is an error is read within a bound
+// too, however much the caller allows for one that is not.
+func TestTheBodyOfAnErrorIsReadWithinABound(t *testing.T) {
+	read := &countingReader{}
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+		resp := respond(r, 500, "")
+		resp.Body, resp.ContentLength = io.NopCloser(read), -1
+		return resp, nil
+	}, once(), vtclient.WithMaxBody(16<<20))
+	var h *vtclient.HTTPError
+	if _, err := c.Status(t.Context(), "j"); !errors.As(err, &h) || h.StatusCode != 500 || len(h.Excerpt) < 100 {
+		t.Error(err)
+	}
+	if read.n > 256<<10 {
+		t.Errorf("%d bytes were read of an error", read.n)
+	}
+}
+
+// A countingReader has no end.
+type countingReader struct{ n int }
+
+func (r *countingReader) Read(b []byte) (int, error) {
+	if r.n += len(b); r.n > 64<<20 {
+		return 0, io.EOF // so that a test without the bound ends
+	}
+	for i := range b {
+		b[i] = 'x'
+	}
+	return len(b), nil
+}
+
+// Property 22: what an exchange has used of contexts and timers is released
+// when it is over, and not only when its time would have been up.
+func TestTheContextsOfAnExchangeAreReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var requests, polls []context.Context
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			for _, ctx := range append(requests, polls[:max(0, len(polls)-1)]...) {
+				if ctx.Err() == nil {
+					t.Error("an earlier context is alive while the next request is made")
+				}
+			}
+			if requests = append(requests, r.Context()); len(requests)%3 == 0 {
+				return respond(r, 200, `{"result":"completed"}`), nil
+			}
+			return respond(r, 200, `{"result":"pending"}`), nil
+		}, vtclient.WithCache(nil), vtclient.WithPolling(vtclient.Constant(time.Second)), vtclient.WithTimeout(time.Hour),
+			vtclient.WithLimiter(limiterFunc(func(ctx context.Context) error { polls = append(polls, ctx); return nil })))
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		if _, err := c.Wait(ctx, "j"); err != nil {
+			t.Error(err)
+		}
+		polls = polls[:0] // Status has its caller's own
+		if _, err := c.Status(ctx, "j"); err != nil {
+			t.Error(err)
+		}
+		if n := len(requests); n != 4 || requests[n-1].Err() == nil {
+			t.Errorf("%d requests, the last one's context is alive: %v", n, requests[n-1].Err() == nil)
+		}
+	})
+}
+
+type closing struct {
+	io.Reader
+	closed *int
+}
+
+func (c closing) Close() error { *c.closed++; return nil }
+
+// An error of WithRequest is a fault of the try, with nothing sent and nothing said of the backend.
+func TestWithRequestMayFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broke := errors.New("no token")
+		calls, sent := 0, 0
+		b := &notingBreaker{}
+		f := func(*http.Request) error {
+			if calls++; calls <= 2 {
+				return broke
+			}
+			return nil
+		}
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			sent++
+			return respond(r, 200, `{"result":"pending"}`), nil
+		}, every(time.Second, 2), vtclient.WithBreaker(b), vtclient.WithRequest(func(r *http.Request) error { return f(r) }))
+		var te *vtclient.TransportError
+		if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || !errors.Is(err, broke) || te.Attempt != 2 || te.Timeout() || calls != 2 || sent != 0 {
+			t.Errorf("%v after %d calls, %d requests", err, calls, sent)
+		}
+		if _, err := c.Status(t.Context(), "j"); err != nil || sent != 1 {
+			t.Error(err)
+		}
+		f = func(r *http.Request) error { <-r.Context().Done(); return r.Context().Err() }
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		te = nil
+		if _, err := c.Status(ctx, "k"); !errors.Is(err, context.Canceled) || errors.As(err, &te) || sent != 1 {
+			t.Error(err)
+		}
+		if _, told := b.noted(); len(told) != 4 || !errors.Is(told[0], context.Canceled) || !errors.Is(told[1], context.Canceled) || told[2] != nil || !errors.Is(told[3], context.Canceled) {
+			t.Errorf("the breaker was told %v", told)
+		}
+	})
+}
+
+// A function given to WithRequest sees a request as http.NewRequest makes it:
+// what signs requests reads the host and the protocol from it.
+func TestWithRequestSeesAWholeRequest(t *testing.T) {
+	want, err := http.NewRequest("GET", "http://api.test/status/a%2Fb", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := func(r *http.Request) string {
+		return fmt.Sprint(r.Method, r.URL, r.Host, r.Proto, r.ProtoMajor, r.ProtoMinor, r.Body, r.ContentLength)
+	}
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{"result":"pending"}`), nil },
+		vtclient.WithRequest(func(r *http.Request) error {
+			if got := facts(r); got != facts(want) {
+				t.Errorf("%s, want %s", got, facts(want))
+			}
+			return nil
+		}))
+	if _, err := c.Status(t.Context(), "a/b"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Whatever a transport does to the header of a request, though it should leave it alone,
+// and a function given to WithRequest, which may do anything to it: the next request has
+// the header that New was told of.
+func TestEachRequestHasAHeaderOfItsOwn(t *testing.T) {
+	spoil := func(r *http.Request, with string) {
+		r.Header.Add("X-Three", with)
+		r.Header.Set("X-Api-Key", with)
+		r.Header.Del("Accept")
+		r.Header["New"] = []string{with}
+	}
+	for _, opts := range [][]vtclient.Option{nil, {vtclient.WithRequest(func(r *http.Request) error {
+		r.Header["User-Agent"][0] = "spoilt"
+		spoil(r, "WithRequest")
+		return nil
+	})}} {
+		var first http.Header
+		var all []http.Header
+		opts = append(opts, vtclient.WithHeader("X-Api-Key", "k"), vtclient.WithCache(nil),
+			vtclient.WithHeader("X-Three", "1"), vtclient.WithHeader("X-Three", "2"), vtclient.WithHeader("X-Three", "3"))
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			if first == nil {
+				first = r.Header.Clone()
+			} else if !maps.EqualFunc(r.Header, first, slices.Equal) {
+				t.Errorf("%v, the first request had %v", r.Header, first)
+			}
+			spoil(r, fmt.Sprint(len(all)))
+			all = append(all, r.Header)
+			return respond(r, 200, `{"result":"pending"}`), nil
+		}, opts...)
+		for range 3 {
+			if _, err := c.Status(t.Context(), "j"); err != nil {
+				t.Error(err)
+			}
+		}
+		for i, h := range all { // no place in memory is that of two
+			if three := h["X-Three"]; three[len(three)-1] != fmt.Sprint(i) {
+				t.Errorf("request %d has what request %s was given", i, three[len(three)-1])
+			}
+		}
+	}
+}
+
+// Nor do the cookies of one request, which net/http writes into its header, stay for the next.
+func TestEachRequestHasItsOwnCookies(t *testing.T) {
+	var sent []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent = append(sent, r.Header.Get("Cookie"))
+		http.SetCookie(w, &http.Cookie{Name: "session", Value: fmt.Sprint(len(sent))})
+		io.WriteString(w, `{"result":"pending"}`)
+	}))
+	defer srv.Close()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := vtclient.New(srv.URL, vtclient.WithCache(nil), vtclient.WithHTTPClient(&http.Client{Transport: &http.Transport{}, Jar: jar}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseIdleConnections()
+	for range 3 {
+		if _, err := c.Status(t.Context(), "j"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"", "session=1", "session=2"}; !slices.Equal(sent, want) {
+		t.Errorf("cookies %q, want %q", sent, want)
+	}
+}
+
+// An attempt that runs into WithTimeout is a timeout as package net knows it.
+func TestTheTimeoutOfAnAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := clientFor(t, testserver.StartInMemory(t, testserver.Silence()), once(), vtclient.WithTimeout(3*time.Second))
+		_, err := c.Status(t.Context(), "j")
+		var te *vtclient.TransportError
+		if !errors.As(err, &te) || !te.Timeout() || !errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "no whole answer within 3s") {
+			t.Error(err)
+		}
+	})
+}
+
+// The bound of WithMaxBody itself is allowed.
+func TestABodyOfExactlyTheBound(t *testing.T) {
+	const body = `{"result":"completed"}`
+	for over := range 2 {
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 200, body), nil }, once(), vtclient.WithMaxBody(int64(len(body)-over)))
+		st, err := c.Status(t.Context(), "j")
+		if over == 0 && (err != nil || string(st.Body) != body) || over == 1 && (!errors.Is(err, vtclient.ErrBodyTooLarge) || !strings.Contains(err.Error(), "more than 21 bytes")) {
+			t.Errorf("%d over: %v", over, err)
+		}
+	}
+}
+
+// A request that WithRequest has robbed of its host is final.
+func TestARequestWithoutAHostIsFinal(t *testing.T) {
+	calls := 0
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF }, every(time.Minute, 3),
+		vtclient.WithRequest(func(r *http.Request) error { calls++; r.URL.Host = ""; return nil }))
+	var te *vtclient.TransportError
+	if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || te.JobID != "j" || calls != 1 || !strings.Contains(err.Error(), "no http or https URL") || !strings.Contains(err.Error(), "not retried") {
+		t.Errorf("%v after %d calls", err, calls)
+	}
+}
+
+// A function that spoils its request and then fails is a fault like any other
+// that fails.
+func TestWithRequestFailsOnASpoiltRequest(t *testing.T) {
+	broke := errors.New("broke")
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF }, once(),
+		vtclient.WithRequest(func(r *http.Request) error { r.URL = nil; return broke }))
+	var te *vtclient.TransportError
+	if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || !errors.Is(err, broke) {
+		t.Error(err)
+	}
+}
+
+// A request that WithRequest could not make has no trace: it was never about to be sent.
+func TestARequestThatWithRequestCannotMakeIsNotTraced(t *testing.T) {
+	traces := 0
+	c := stubbed(t, func(*http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF }, once(),
+		vtclient.WithRequest(func(*http.Request) error { return errors.New("no token") }),
+		vtclient.WithTrace(vtclient.Trace{Sent: counting(&traces), Answered: counting(&traces), Refused: counting(&traces)}))
+	if _, err := c.Status(t.Context(), "j"); err == nil || traces != 0 {
+		t.Errorf("%d traces: %v", traces, err)
+	}
+}
+
+// What a caller's http.Client does beyond its transport, it does for vtclient, too,
+// although vtclient goes past it where nothing of that is asked for.
+func TestACallersHTTPClientDoesAllItDoes(t *testing.T) {
+	var requests atomic.Int32
+	var last atomic.Pointer[http.Request]
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		last.Store(r)
+		switch r.URL.Path {
+		case "/status/moved":
+			http.Redirect(w, r, "/status/here", http.StatusTemporaryRedirect)
+		case "/status/nowhere":
+			w.WriteHeader(http.StatusFound) // and no Location
+		default:
+			http.SetCookie(w, &http.Cookie{Name: "session", Value: "next", Path: "/"})
+			io.WriteString(w, `{"result":"completed"}`)
+		}
+	}))
+	defer s.Close()
+	withUser := strings.Replace(s.URL, "http://", "http://me:secret@", 1)
+
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jar.SetCookies(server, []*http.Cookie{{Name: "session", Value: "first", Path: "/"}})
+
+	for _, tt := range []struct {
+		name, base, id string
+		client         http.Client
+		requests       int32
+		code           int // of an *HTTPError; 0: the job is completed
+		check          func(r *http.Request) string
+		want           string
+	}{
+		{"a redirect takes one request more", s.URL, "moved", http.Client{}, 2, 0,
+			func(r *http.Request) string { return r.URL.Path }, "/status/here"},
+		{"a redirect is followed with the header", s.URL, "moved", http.Client{}, 2, 0,
+			func(r *http.Request) string { return r.Header.Get("X-Api-Key") }, "the-key"},
+		{"ErrUseLastResponse gives the redirect", s.URL, "moved", http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}}, 1, http.StatusTemporaryRedirect, nil, ""},
+		{"a redirect to nowhere is an answer", s.URL, "nowhere", http.Client{}, 1, http.StatusFound, nil, ""},
+		{"cookies are sent", s.URL, "a", http.Client{Jar: jar}, 1, 0,
+			func(r *http.Request) string { return r.Header.Get("Cookie") }, "session=first"},
+		{"and kept", s.URL, "b", http.Client{Jar: jar}, 1, 0,
+			func(r *http.Request) string { return r.Header.Get("Cookie") }, "session=next"},
+		{"the URL's user is sent", withUser, "a", http.Client{}, 1, 0,
+			func(r *http.Request) string { return r.Header.Get("Authorization") }, "Basic bWU6c2VjcmV0"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.client.Transport = s.Client().Transport
+			c, err := vtclient.New(tt.base, vtclient.WithHTTPClient(&tt.client), vtclient.WithHeader("X-Api-Key", "the-key"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			requests.Store(0)
+			st, err := c.Status(t.Context(), tt.id)
+			var h *vtclient.HTTPError
+			switch {
+			case tt.code == 0 && (err != nil || st.State != vtclient.StateCompleted):
+				t.Errorf("got %v, %v", st, err)
+			case tt.code != 0 && (!errors.As(err, &h) || h.StatusCode != tt.code):
+				t.Errorf("got %v, want an HTTPError of %d", err, tt.code)
+			}
+			if n := requests.Load(); n != tt.requests {
+				t.Errorf("%d requests, want %d", n, tt.requests)
+			}
+			if tt.check != nil {
+				if got := tt.check(last.Load()); got != tt.want {
+					t.Errorf("the last request has %q, want %q", got, tt.want)
+				}
+			}
+		})
+	}
+}
+
+// A transport may break its contract; what net/http makes of that is what comes out.
+func TestTransportsThatBreakTheirContract(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		answer *http.Response
+		err    error
+		want   string
+	}{
+		{"neither an answer nor an error", nil, nil, "nil *Response with a nil error"},
+		{"an answer of some length without a body", &http.Response{StatusCode: 200, ContentLength: 5}, nil, "content length 5 but a nil Body"},
+		{"an answer without a body", &http.Response{StatusCode: 200}, nil, "unexpected end of JSON"},
+		{"an answer and an error", &http.Response{StatusCode: 200, Body: http.NoBody}, errors.New("broken pipe"), "broken pipe"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sent := 0
+				rt := tripper(func(*http.Request) (*http.Response, error) {
+					sent++
+					return tt.answer, tt.err
+				})
+				c, err := vtclient.New("http://backend.invalid", vtclient.WithHTTPClient(&http.Client{Transport: rt}),
+					vtclient.WithRetry(vtclient.Exponential{Base: time.Second, Limit: 3}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = c.Status(t.Context(), "a")
+				if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "backend.invalid") {
+					t.Errorf("got %v, want an error with %q and no URL", err, tt.want)
+				}
+				if sent != 3 {
+					t.Errorf("the transport was called %d times, want 3", sent)
+				}
+			})
+		})
+	}
+}

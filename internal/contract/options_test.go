@@ -1,0 +1,199 @@
+package contract_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/testserver"
+)
+
+// Properties 3, 20: a bad argument is refused by New, by value, expectation and place.
+func TestNewRefusesBadArguments(t *testing.T) {
+	type option = vtclient.Option
+	for _, tt := range []struct {
+		with option
+		want string
+	}{
+		{nil, "New: got nil as option 1, want an Option"},
+		{vtclient.WithHTTPClient(nil), "WithHTTPClient: got nil, want an *http.Client"},
+		{vtclient.WithHeader("", "v"), `WithHeader: key: got "", want a header name`},
+		{vtclient.WithHeader("X Y", "v"), `WithHeader: key: got "X Y", want a header name`},
+		{vtclient.WithHeader("X:Y", "v"), `WithHeader: key: got "X:Y", want a header name`},
+		{vtclient.WithHeader("Ü", "v"), `WithHeader: key: got "Ü", want a header name`},
+		{vtclient.WithHeader("X\r\nY", "v"), `WithHeader: key: got "X\r\nY", want a header name`},
+		{vtclient.WithHeader("host", "v"), `WithHeader: key: got "host", want r.Host to be set by WithRequest`},
+		{vtclient.WithHeader("X-Key", "s3cr3t\r\nX-Evil: 1"), "WithHeader: value of X-Key: got a control character, want a value without any"},
+		{vtclient.WithHeader("X-Key", "s3cr3t\x7f"), "WithHeader: value of X-Key: got a control character, want a value without any"},
+		{vtclient.WithRequest(nil), "WithRequest: got nil, want a function"},
+		{vtclient.WithTimeout(0), "WithTimeout: got 0s, want a positive value"},
+		{vtclient.WithTimeout(-time.Second), "WithTimeout: got -1s, want a positive value"},
+		{vtclient.WithPolling(nil), "WithPolling: got nil, want a value that is not nil"},
+		{vtclient.WithPolling((*vtclient.Exponential)(nil)), "WithPolling: got a nil *vtclient.Exponential, want a value that is not nil"},
+		{vtclient.WithRetry(nil), "WithRetry: got nil, want a value that is not nil"},
+		{vtclient.WithOutageTolerance(-1), "WithOutageTolerance: got -1ns, want a duration of 0 or more"},
+		{vtclient.WithMaxRetryAfter(-1), "WithMaxRetryAfter: got -1ns, want a duration of 0 or more"},
+		{vtclient.WithMaxBody(0), "WithMaxBody: got 0, want a positive number of bytes"},
+		{vtclient.WithMaxBody(-1), "WithMaxBody: got -1, want a positive number of bytes"},
+		{vtclient.WithMaxBody(math.MaxInt64), "WithMaxBody: got 9223372036854775807, want a positive number of bytes below"},
+		{vtclient.WithMaxInFlight(0), "WithMaxInFlight: got 0, want a positive value"},
+		{vtclient.WithMaxInFlight(-1), "WithMaxInFlight: got -1, want a positive value"},
+		{vtclient.WithBreaker((*vtclient.CircuitBreaker)(nil)), "WithBreaker: got a nil *vtclient.CircuitBreaker, want a value that is not nil"},
+		{vtclient.WithBreaker(vtclient.NewCircuitBreaker(vtclient.BreakerConfig{FailureRate: 2})), "vtclient: WithBreaker: BreakerConfig.FailureRate: got 2, want at most 1"},
+		{vtclient.WithCache((*vtclient.MemoryCache[vtclient.Status])(nil)), "WithCache: got a nil *vtclient.MemoryCache[github.com/vtclient/vtclient.Status], want a value that is not nil"},
+		{vtclient.WithCache(vtclient.NewMemoryCache[vtclient.Status](0)), "vtclient: WithCache: NewMemoryCache: capacity: got 0, want at least 1"},
+		{vtclient.WithCacheTTL(-1, 0), "WithCacheTTL: pending: got -1ns, want a duration of 0 or more"},
+		{vtclient.WithCacheTTL(0, -1), "WithCacheTTL: terminal: got -1ns, want a duration of 0 or more"},
+		{vtclient.WithLimiter((*countingLimiter)(nil)), "WithLimiter: got a nil *contract_test.countingLimiter, want a value that is not nil"},
+		{vtclient.WithLogger(nil), "WithLogger: got nil, want a *slog.Logger"},
+	} {
+		c, err := vtclient.New("http://h", tt.with)
+		if c != nil || err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "s3cr3t") {
+			t.Errorf("%v\nwant %s", err, tt.want)
+		}
+	}
+}
+
+func TestNewNamesEveryBadArgumentAtOnce(t *testing.T) {
+	_, err := vtclient.New("ftp://user:s3cr3t@h", nil, vtclient.WithTimeout(0), vtclient.WithMaxBody(0), vtclient.WithCacheTTL(-1, -2),
+		vtclient.WithEndpoint(vtclient.Endpoint{Path: "x", EmptyPath: "y"}), vtclient.WithRetry(vtclient.Constant(0)))
+	for _, want := range []string{"baseURL", "option 1", "WithTimeout", "WithMaxBody", "pending", "terminal", "Endpoint.Path", "Endpoint.EmptyPath", "WithRetry"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nlacks %s", err, want)
+		}
+	}
+	var arg *vtclient.ArgumentError
+	if !errors.As(err, &arg) || strings.Contains(err.Error(), "s3cr3t") {
+		t.Error(err)
+	}
+}
+
+// Property 5: an explicit zero, or nil, is a value and not "unset".
+func TestZeroAndNilAreValues(t *testing.T) {
+	if _, err := vtclient.New("http://h", vtclient.WithOutageTolerance(0), vtclient.WithMaxRetryAfter(0), vtclient.WithCacheTTL(0, 0),
+		vtclient.WithBreaker(nil), vtclient.WithCache(nil), vtclient.WithLimiter(nil), vtclient.WithTrace(vtclient.Trace{})); err != nil {
+		t.Error(err)
+	}
+	s := testserver.Start(t, testserver.Completed())
+	c := clientFor(t, s, vtclient.WithCacheTTL(0, 0))
+	for range 2 {
+		if st, err := c.Status(t.Context(), "j"); err != nil || st.Cached {
+			t.Error(st, err)
+		}
+	}
+	if n := len(s.Requests()); n != 2 {
+		t.Errorf("%d requests with a cache that may keep nothing, want 2", n)
+	}
+	s.Then(testserver.Pending())
+	for range 2 {
+		if st, err := c.Status(t.Context(), "pending"); err != nil || st.Cached {
+			t.Error(st, err)
+		}
+	}
+	if n := len(s.Requests()); n != 4 {
+		t.Errorf("%d requests for pending answers too, want 4", n)
+	}
+	s.Then(testserver.Reply(503, ""))
+	c = clientFor(t, s, vtclient.WithOutageTolerance(0))
+	if _, err := c.Wait(t.Context(), "k"); !errors.Is(err, vtclient.ErrOutage) {
+		t.Errorf("a fault with a tolerance of 0: %v", err)
+	}
+	s.Then(testserver.Reply(503, "", "Retry-After: 1"))
+	c = clientFor(t, s, vtclient.WithMaxRetryAfter(0))
+	if _, err := c.Status(t.Context(), "k"); !errors.Is(err, vtclient.ErrRetryAfter) {
+		t.Errorf("a pause of 1 s with a bound of 0: %v", err)
+	}
+}
+
+// What is given more than once adds up for headers and functions, and the last one holds for the rest.
+func TestOptionsGivenTwice(t *testing.T) {
+	s := testserver.Start(t, testserver.Pending())
+	var order []string
+	note := func(what string) vtclient.Option {
+		return vtclient.WithRequest(func(r *http.Request) error {
+			order = append(order, what)
+			r.Header.Set("X-Order", strings.Join(order, ","))
+			return nil
+		})
+	}
+	c := clientFor(t, s,
+		vtclient.WithHeader("x-key", "1"), vtclient.WithHeader("X-KEY", "2"), vtclient.WithHeader("Accept", "text/json"),
+		note("a"), note("b"), vtclient.WithEndpoint(vtclient.Endpoint{Path: "/wrong/{id}"}), vtclient.WithEndpoint(vtclient.PlainAPI()))
+	if _, err := c.Status(t.Context(), "j"); err != nil {
+		t.Fatal(err)
+	}
+	r := s.Requests()[0]
+	if got := r.Header["X-Key"]; !reflect.DeepEqual(got, []string{"1", "2"}) {
+		t.Errorf("X-Key: %q", got)
+	}
+	if r.URI != "/status/j" || r.Method != "GET" || r.Header.Get("X-Order") != "a,b" || r.Header.Get("Accept") != "text/json" || r.Header.Get("User-Agent") != "vtclient" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Design, Trace: WithTrace and WithLogger several times add up.
+func TestTracesAddUp(t *testing.T) {
+	var a, b int
+	var log strings.Builder
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{"result":"pending"}`), nil },
+		vtclient.WithTrace(vtclient.Trace{Answered: counting(&a)}), vtclient.WithTrace(vtclient.Trace{Answered: counting(&b)}),
+		vtclient.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	if _, err := c.Status(t.Context(), "j"); err != nil || a != 1 || b != 1 || !strings.Contains(log.String(), "exchange") {
+		t.Error(err, a, b, log.String())
+	}
+}
+
+type (
+	limiterMap  map[string]bool
+	limiterChan chan bool
+)
+
+func (limiterMap) Wait(context.Context) error  { return nil }
+func (limiterChan) Wait(context.Context) error { return nil }
+
+// A nil inside an interface is refused whatever kind of value it is, and what
+// only looks like one is not.
+func TestNewRefusesANilOfEachKind(t *testing.T) {
+	for _, l := range []vtclient.Limiter{(*countingLimiter)(nil), limiterFunc(nil), limiterMap(nil), limiterChan(nil)} {
+		_, err := vtclient.New("http://h", vtclient.WithLimiter(l))
+		if want := fmt.Sprintf("vtclient: WithLimiter: got a nil %T, want a value that is not nil", l); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	for _, l := range []vtclient.Limiter{&countingLimiter{}, limiterFunc(func(context.Context) error { return nil }), limiterMap{}, make(limiterChan)} {
+		if _, err := vtclient.New("http://h", vtclient.WithLimiter(l)); err != nil {
+			t.Errorf("%T: %v", l, err)
+		}
+	}
+}
+
+// What is at the edge of sense is taken: a tab in a header's value, an
+// estimate of nothing.
+func TestWhatIsAtTheEdgeOfSenseIsTaken(t *testing.T) {
+	var got string
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+		got = r.Header.Get("X-Key")
+		return respond(r, 200, `{"result":"completed"}`), nil
+	}, vtclient.WithHeader("X-Key", "a\tb"))
+	if _, err := c.Wait(t.Context(), "j", vtclient.Expect(0)); err != nil || got != "a\tb" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A nil among the options of a wait is named by its place.
+func TestANilWaitOptionIsNamedByItsPlace(t *testing.T) {
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF })
+	st, err := c.Wait(t.Context(), "j", vtclient.Expect(1), nil)
+	if want := "vtclient: wait options: got nil as option 2, want a WaitOption"; err == nil || err.Error() != want || st.JobID != "j" {
+		t.Errorf("%+v, %v, want %s", st, err, want)
+	}
+}

@@ -1,5 +1,0 @@
-//go:build race
-
-package vtclient_test
-
-const raceEnabled = true
