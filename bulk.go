@@ -124,7 +124,11 @@ func (r *bulkRoute) idParams() (names []string) {
 func (r *route) address(u *url.URL, asked inquiry) {
 	*u = *r.base
 	q := asked.many
-	if q == nil {
+	switch {
+	case asked.call != nil:
+		asked.call.target.address(u, asked.id)
+		return
+	case q == nil:
 		r.url(u, asked.id)
 		return
 	}

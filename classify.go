@@ -23,9 +23,8 @@ type reply struct {
 	at   time.Time
 }
 
-// classify turns an answer into an outcome. Where q is not nil, the answer is about
-// many jobs.
-func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
+// classify turns the answer to an inquiry into an outcome.
+func (b *httpBackend) classify(r reply, d Details, asked inquiry, out *outcome) {
 	if len(r.resp.Header["Retry-After"]) > 0 {
 		d.RetryAfter = retryAfter(r.resp.Header, r.at)
 		out.hint = d.RetryAfter
@@ -34,8 +33,12 @@ func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
 		b.classifyCode(r, d, out)
 		return
 	}
+	if asked.call != nil {
+		asked.call.answered(b, r, d, out)
+		return
+	}
 	a := Answer{StatusCode: r.resp.StatusCode, Header: r.resp.Header, Body: r.body}
-	if q != nil {
+	if q := asked.many; q != nil {
 		if err := q.read(b.route.bulk, a); err != nil {
 			b.unreadable(err, r, d, out)
 			return
@@ -142,24 +145,6 @@ func badCertificate(err error) bool {
 func (b *httpBackend) accept(st *Status, id string, r reply) {
 	st.Message = b.redact(st.Message, r.req) // JobError shows it, and so may the caller
 	received(st, id, r.at)
-}
-
-// received fills in the fields of a status that are the client's own, for an answer that
-// arrived at the time given, and brings the others within their bounds.
-func received(st *Status, id string, at time.Time) {
-	st.JobID, st.CheckedAt, st.Cached = id, at, false
-	st.Progress = clampProgress(st.Progress)
-	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
-	if st.State == StatePending {
-		st.Message = clip(st.Message)
-	}
-}
-
-func clampProgress(p float64) float64 {
-	if !(p > 0) { // NaN included
-		return 0
-	}
-	return min(p, 1)
 }
 
 // keptText bounds in bytes each text from outside that is kept for as long as

@@ -34,6 +34,26 @@ type Endpoint struct {
 	// Bulk describes how the backend is asked for many jobs at once. The zero value
 	// means that it cannot be.
 	Bulk Bulk
+	// Submit describes how jobs are created. The zero value means that they cannot be.
+	Submit Submit
+	// Cancel is the method and the path, with {id} in it, of the request that cancels a
+	// job, as in "POST /v1/predictions/{id}/cancel". Empty: jobs cannot be cancelled.
+	Cancel string
+}
+
+// A Submit describes how a backend is asked to create jobs; see [Client.Submit].
+type Submit struct {
+	// Path is the path below the base URL to which the request is POSTed.
+	Path string
+	// IdempotencyHeader is the name of the header in which the backend takes an
+	// idempotency key: it creates nothing for a second request with the same key, and
+	// answers as it did to the first. Empty: the backend has none.
+	IdempotencyHeader string
+	// Decode reads an answer with a 2xx status code: the ids of the jobs that were
+	// created, at least one. An error means that the answer is unreadable, which is a
+	// fault; one that wraps [ErrFinal] means that the backend has refused and created
+	// nothing. Decode must not keep a.Body, which is reused.
+	Decode func(a Answer) (ids []string, err error)
 }
 
 // An Answer is what the backend sent.
@@ -53,63 +73,6 @@ type Answer struct {
 // name that stands there twice the last counts; a job id in the answer is ignored.
 func PlainAPI() Endpoint {
 	return Endpoint{Path: "/status/{id}", EmptyPath: "/status", Decode: decodePlain}
-}
-
-// HeyGenV3 returns the Endpoint of HeyGen's video translations, version 3 of its
-// API: GET /v3/video-translations/{id}, answering
-//
-//	{"data":{"id":…,"status":"pending"|"running"|"completed"|"failed","video_url":…,"failure_message":…,…}}
-//
-// The base URL is https://api.heygen.com, and the key goes in as
-// WithHeader("X-Api-Key", key) or WithHeader("Authorization", "Bearer "+token).
-// The words "success" (version 2's) and "succeeded" count as completed, too. A
-// completed answer without a video_url (of an audio-only translation: with
-// neither that nor an audio_url) is marked ResultMissing. Message is the
-// failure_message of a failed job. What went wrong with a request is in an
-// *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}.
-//
-// Polls share requests: GET /v3/video-translations/statuses answers for up to a
-// hundred jobs at once, without their results, which a request each brings at the
-// end. Where it is such an answer that calls a job failed, Message is what it has
-// for an error, and Body its entry for that job:
-//
-//	{"video_id":…,"status":"failed","error":{"code":…,"message":…}}
-//
-// See [Bulk].
-//
-// The URLs expire: a Status from the cache is at most as old as WithCacheTTL allows.
-//
-// Source: https://developers.heygen.com/docs/video-translate
-func HeyGenV3() Endpoint {
-	return Endpoint{Path: "/v3/video-translations/{id}", Decode: decodeHeyGenV3, Bulk: heygenBulk()}
-}
-
-func decodeHeyGenV3(a Answer) (Status, error) {
-	var v struct {
-		Data struct {
-			Status         string          `json:"status"`
-			FailureMessage lenient[string] `json:"failure_message"`
-			VideoURL       lenient[string] `json:"video_url"`
-			AudioURL       lenient[string] `json:"audio_url"`
-			AudioOnly      lenient[bool]   `json:"translate_audio_only"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(a.Body, &v); err != nil {
-		return Status{}, err
-	}
-	switch d := &v.Data; d.Status {
-	case "":
-		return Status{}, errors.New(`no "data.status" in the answer`)
-	case "pending", "running":
-		return Status{State: StatePending}, nil
-	case "completed", "success", "succeeded":
-		there := d.VideoURL.v != "" || d.AudioOnly.v && d.AudioURL.v != ""
-		return Status{State: StateCompleted, ResultMissing: !there}, nil
-	case "failed":
-		return Status{State: StateFailed, Message: d.FailureMessage.v}, nil
-	default:
-		return Status{State: State(d.Status)}, nil
-	}
 }
 
 // lenient takes a JSON value that merely decorates an answer: one of the wrong
@@ -140,6 +103,8 @@ type route struct {
 	anyID     bool     // no URL is made of the id
 	decode    func(Answer) (Status, error)
 	bulk      *bulkRoute // nil: jobs are asked for one by one
+	submit    *submitRoute
+	cancel    *cancelRoute
 }
 
 // A target is a path pattern cut into its parts.
@@ -180,7 +145,10 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 	if r.bulk, kerr = newBulkRoute(base, e.Bulk); r.bulk != nil {
 		r.idParams = append(r.idParams, r.bulk.idParams()...)
 	}
-	return r, errors.Join(berr, perr, eerr, kerr)
+	var serr, cerr error
+	r.submit, serr = newSubmitRoute(base, e.Submit)
+	r.cancel, cerr = newCancelRoute(base, e.Cancel)
+	return r, errors.Join(berr, perr, eerr, kerr, serr, cerr)
 }
 
 // fetchRoute is the route of a client that asks a function: it only checks ids.
@@ -285,6 +253,11 @@ func (r *route) url(u *url.URL, id string) {
 	if id == "" {
 		t = &r.empty
 	}
+	t.address(u, id)
+}
+
+// address makes u, which is the base, the address of a job at t.
+func (t *target) address(u *url.URL, id string) {
 	u.Path = strings.Join(t.path, id)
 	u.RawPath = u.Path
 	if raw := url.PathEscape(id); raw != id || !t.asIs {

@@ -56,7 +56,8 @@ type Details struct {
 	RetryAfter time.Duration // the server's hint; 0: none
 	Next       time.Duration // time until the request that follows; 0: none follows
 
-	then string // why none follows, for the text
+	then   string // why none follows, for the text
+	action string // what the request was to do; "": to ask how far the job is
 }
 
 func (d *Details) details() *Details { return d }
@@ -93,7 +94,7 @@ func snapshot(err error) error {
 // which job, which attempt, what happened, what the server answered, what is next.
 func (d *Details) text(what string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vtclient: job %s: request %d", quoteID(d.JobID), d.Attempt)
+	fmt.Fprintf(&b, "vtclient: %s: request %d", subject(d.action, d.JobID), d.Attempt)
 	if d.Jobs > 0 {
 		fmt.Fprintf(&b, ", for %d jobs at once", d.Jobs)
 	}
@@ -117,6 +118,17 @@ func (d *Details) text(what string) string {
 	return b.String()
 }
 
+// subject is what an error is about.
+func subject(action, jobID string) string {
+	switch {
+	case action == "":
+		return "job " + quoteID(jobID)
+	case jobID == "":
+		return action
+	}
+	return action + " job " + quoteID(jobID)
+}
+
 // quoteID quotes a job id, or another word from outside, so that it cannot
 // break out of a log line, and bounds it.
 func quoteID(id string) string {
@@ -129,14 +141,20 @@ func quoteID(id string) string {
 // A JobError reports that the job itself failed: the backend answered, and
 // the answer is that there will be no result. It matches [ErrJobFailed].
 type JobError struct {
-	Status Status // State is StateFailed; Message is the reason, in the backend's words
+	Status Status // State is StateFailed; Message is the reason, in the backend's words; see Cancelled
 }
 
 func (e *JobError) Error() string {
-	if m := oneLine(e.Status.Message, 500); m != "" {
-		return fmt.Sprintf("vtclient: job %s failed: %q", quoteID(e.Status.JobID), m)
+	job, m := quoteID(e.Status.JobID), oneLine(e.Status.Message, 500)
+	switch {
+	case e.Status.Cancelled && m == "":
+		return fmt.Sprintf("vtclient: job %s was cancelled", job)
+	case e.Status.Cancelled:
+		return fmt.Sprintf("vtclient: job %s was cancelled: %q", job, m)
+	case m == "":
+		return fmt.Sprintf("vtclient: job %s failed; the backend gives no reason", job)
 	}
-	return fmt.Sprintf("vtclient: job %s failed; the backend gives no reason", quoteID(e.Status.JobID))
+	return fmt.Sprintf("vtclient: job %s failed: %q", job, m)
 }
 
 // Is reports whether target is ErrJobFailed.
@@ -211,10 +229,12 @@ func (e *StateError) Error() string {
 type RefusedError struct {
 	JobID string
 	Err   error // the breaker's own
+
+	action string // as in Details
 }
 
 func (e *RefusedError) Error() string {
-	s := fmt.Sprintf("vtclient: job %s: no request made: %s", quoteID(e.JobID), inside(e.Err))
+	s := fmt.Sprintf("vtclient: %s: no request made: %s", subject(e.action, e.JobID), inside(e.Err))
 	// The text of a CircuitBreaker has the time already.
 	if d := e.RetryAfter(); d > 0 && !errors.Is(e.Err, ErrBreakerOpen) {
 		s += fmt.Sprintf("; try again in %v", d.Round(time.Millisecond))
@@ -246,11 +266,13 @@ type WaitError struct {
 	Last     Status // the last answer; its State is empty if there was none
 	Cause    error  // the context's error, ErrOutage, ErrRetryAfter or ErrGaveUp
 	Fault    error  // the last fault met; nil: none
+
+	action string // as in Details
 }
 
 func (e *WaitError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vtclient: job %s: ended without a result after %d request", quoteID(e.JobID), e.Requests)
+	fmt.Fprintf(&b, "vtclient: %s: ended without a result after %d request", subject(e.action, e.JobID), e.Requests)
 	if e.Requests != 1 {
 		b.WriteByte('s')
 	}

@@ -3,7 +3,153 @@ package vtclient
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 )
+
+// HeyGenV3 returns the Endpoint of HeyGen's video translations, version 3 of its
+// API: GET /v3/video-translations/{id}, answering
+//
+//	{"data":{"id":…,"status":"pending"|"running"|"completed"|"failed","video_url":…,"failure_message":…,…}}
+//
+// The base URL is https://api.heygen.com, and the key goes in as
+// WithHeader("X-Api-Key", key) or WithHeader("Authorization", "Bearer "+token).
+// The words "success" (version 2's) and "succeeded" count as completed, too. A
+// completed answer without a video_url (of an audio-only translation: with
+// neither that nor an audio_url) is marked ResultMissing. Message is the
+// failure_message of a failed job. What went wrong with a request is in an
+// *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}.
+//
+// Polls share requests: GET /v3/video-translations/statuses answers for up to a
+// hundred jobs at once, without their results, which a request each brings at the
+// end. Where it is such an answer that calls a job failed, Message is what it has
+// for an error, and Body its entry for that job:
+//
+//	{"video_id":…,"status":"failed","error":{"code":…,"message":…}}
+//
+// See [Bulk].
+//
+// The URLs expire: a Status from the cache is at most as old as WithCacheTTL allows.
+//
+// [Client.Submit] creates one job for each language of a [HeyGenRequest]:
+// POST /v3/video-translations, with an Idempotency-Key of 1 to 255 characters out of
+// A-Z, a-z, 0-9, "_", ":", "." and "-". For 24 hours, HeyGen answers a second request
+// with the same key as it did the first, whatever its body.
+//
+// Sources: https://developers.heygen.com/docs/video-translate,
+// https://developers.heygen.com/reference/create-video-translation
+func HeyGenV3() Endpoint {
+	return Endpoint{
+		Path: "/v3/video-translations/{id}", Decode: decodeHeyGenV3, Bulk: heygenBulk(),
+		Submit: Submit{Path: "/v3/video-translations", IdempotencyHeader: "Idempotency-Key", Decode: decodeHeyGenSubmit},
+	}
+}
+
+func decodeHeyGenV3(a Answer) (Status, error) {
+	var v struct {
+		Data struct {
+			Status         string          `json:"status"`
+			FailureMessage lenient[string] `json:"failure_message"`
+			VideoURL       lenient[string] `json:"video_url"`
+			AudioURL       lenient[string] `json:"audio_url"`
+			AudioOnly      lenient[bool]   `json:"translate_audio_only"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(a.Body, &v); err != nil {
+		return Status{}, err
+	}
+	switch d := &v.Data; d.Status {
+	case "":
+		return Status{}, errors.New(`no "data.status" in the answer`)
+	case "pending", "running":
+		return Status{State: StatePending}, nil
+	case "completed", "success", "succeeded":
+		there := d.VideoURL.v != "" || d.AudioOnly.v && d.AudioURL.v != ""
+		return Status{State: StateCompleted, ResultMissing: !there}, nil
+	case "failed":
+		return Status{State: StateFailed, Message: d.FailureMessage.v}, nil
+	default:
+		return Status{State: State(d.Status)}, nil
+	}
+}
+
+// decodeHeyGenSubmit reads {"data":{"video_translation_ids":[…]}}.
+func decodeHeyGenSubmit(a Answer) ([]string, error) {
+	var v struct {
+		Data struct {
+			IDs []string `json:"video_translation_ids"`
+		} `json:"data"`
+		Error json.RawMessage `json:"error"`
+	}
+	if err := json.Unmarshal(a.Body, &v); err != nil {
+		return nil, err
+	}
+	switch {
+	case len(v.Data.IDs) > 0:
+		return v.Data.IDs, nil
+	case len(v.Error) > 0 && string(v.Error) != "null":
+		return nil, fmt.Errorf("%w: the answer has an error and no job", ErrFinal)
+	}
+	return nil, errors.New(`no "data.video_translation_ids" in the answer`)
+}
+
+// A HeyGenRequest is the body of a [Client.Submit] to [HeyGenV3], for the common case:
+// a video, and the languages to translate it into, each of which becomes a job. Other
+// settings of HeyGen's go in as a body of your own.
+type HeyGenRequest struct {
+	VideoURL    string   // the video's public https address; or else
+	AssetID     string   // the asset that the video was uploaded as
+	Languages   []string // names as HeyGen lists them, such as "German" or "Spanish (Spain)"
+	Title       string   // may be empty
+	CallbackURL string   // receives HeyGen's webhooks about the jobs; may be empty
+	CallbackID  string   // stands in those webhooks; may be empty
+}
+
+// MarshalJSON implements [json.Marshaler]. It returns an error unless r has a video in
+// one of the two forms, and a language.
+func (r HeyGenRequest) MarshalJSON() ([]byte, error) {
+	type video struct {
+		Type    string `json:"type"`
+		URL     string `json:"url,omitempty"`
+		AssetID string `json:"asset_id,omitempty"`
+	}
+	v := video{"url", r.VideoURL, ""}
+	if r.AssetID != "" {
+		v = video{"asset_id", "", r.AssetID}
+	}
+	switch {
+	case (r.VideoURL == "") == (r.AssetID == ""):
+		return nil, errors.New("HeyGenRequest: one of VideoURL and AssetID has to be set, and not both")
+	case len(r.Languages) == 0:
+		return nil, errors.New("HeyGenRequest: Languages is empty")
+	}
+	return json.Marshal(struct {
+		Video       video    `json:"video"`
+		Languages   []string `json:"output_languages"`
+		Title       string   `json:"title,omitempty"`
+		CallbackURL string   `json:"callback_url,omitempty"`
+		CallbackID  string   `json:"callback_id,omitempty"`
+	}{v, r.Languages, r.Title, r.CallbackURL, r.CallbackID})
+}
+
+// A HeyGenResult is what [Decode] makes of the Status of a completed job of [HeyGenV3]:
+//
+//	result, err := vtclient.Decode[vtclient.HeyGenResult](status)
+//	fmt.Println(result.Data.VideoURL)
+//
+// The addresses expire. Fields that the answer lacks are empty.
+type HeyGenResult struct {
+	Data struct {
+		ID             string  `json:"id"`
+		Title          string  `json:"title"`
+		InputLanguage  string  `json:"input_language"`
+		OutputLanguage string  `json:"output_language"`
+		Duration       float64 `json:"duration"` // of the video, in seconds
+		VideoURL       string  `json:"video_url"`
+		AudioURL       string  `json:"audio_url"`
+		SRTCaptionURL  string  `json:"srt_caption_url"`
+		VTTCaptionURL  string  `json:"vtt_caption_url"`
+	} `json:"data"`
+}
 
 // heygenBulk asks version 3 of HeyGen's API for up to a hundred translations at
 // once. Its answer lacks the result of a completed one.

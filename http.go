@@ -65,6 +65,10 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 		ctx.parent = httptrace.WithClientTrace(parent, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
 		defer func() { out.wire = int(wire.Load()) }()
 	}
+	if asked.call != nil {
+		ctx.parent = asked.call.traced(ctx.parent)
+		defer func() { asked.call.judge(&out) }()
+	}
 	req := b.newRequest(ctx, asked)
 	details := asked.details(number)
 	if len(b.prepare) > 0 && !b.prepared(parent, req, details, &out) {
@@ -77,6 +81,9 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 		began = time.Now()
 	}
 	out.requests = 1
+	if asked.call != nil {
+		asked.call.sending = began
+	}
 	resp, err := b.do(req)
 	var body *bodyBuffer
 	if err == nil {
@@ -90,8 +97,10 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 
 	switch {
 	case err == nil:
-		b.latency.observe(out.took)
-		b.classify(reply{resp, req, body.b, ended}, details, asked.many, &out)
+		if asked.call == nil {
+			b.latency.observe(out.took)
+		}
+		b.classify(reply{resp, req, body.b, ended}, details, asked, &out)
 	case errors.Is(err, ErrBodyTooLarge):
 		b.describe(&details, reply{resp, req, body.b, ended})
 		out.verdict, out.err = fault, &DecodeError{Details: details, Err: err}
@@ -128,10 +137,13 @@ func (b *httpBackend) newRequest(ctx context.Context, asked inquiry) *http.Reque
 	r.req.URL = &r.url
 	b.route.address(&r.url, asked)
 	switch {
-	case len(b.prepare) > 0: // may write anywhere
+	case len(b.prepare) > 0, asked.call != nil: // may write anywhere
 		r.req.Header = b.request.Header.Clone()
 	case !b.sharesHeader: // a map of its own with shared values: a transport that writes there does so by Set and Add
 		r.req.Header = maps.Clone(b.request.Header)
+	}
+	if asked.call != nil {
+		asked.call.shape(&r.req)
 	}
 	return &r.req
 }

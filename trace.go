@@ -37,6 +37,7 @@ type Trace struct {
 // TraceInfo is the argument of a Trace callback. Fields that do not apply are zero.
 type TraceInfo struct {
 	JobID      string
+	Action     string        // "submit" or "cancel"; "": the request asks how far jobs are
 	Attempt    int           // the request's number, as in Details
 	Jobs       int           // Sent, Answered, Refused: asked for together, JobID being the first; 0: JobID alone
 	State      State         // Answered, Cached: of the answer
@@ -107,8 +108,11 @@ func logTrace(l *slog.Logger) Trace {
 			if !l.Enabled(ctx, level) {
 				return
 			}
-			attrs := make([]slog.Attr, 0, 9)
+			attrs := make([]slog.Attr, 0, 10)
 			attrs = append(attrs, slog.String("job", t.JobID), slog.Int("attempt", t.Attempt))
+			if t.Action != "" {
+				attrs = append(attrs, slog.String("action", t.Action))
+			}
 			if t.Jobs != 0 {
 				attrs = append(attrs, slog.Int("jobs", t.Jobs))
 			}
