@@ -3,7 +3,6 @@ package vtclient
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 )
 
 // HeyGenV3 returns the Endpoint of HeyGen's video translations, version 3 of its
@@ -17,7 +16,9 @@ import (
 // completed answer without a video_url (of an audio-only translation: with
 // neither that nor an audio_url) is marked ResultMissing. Message is the
 // failure_message of a failed job. What went wrong with a request is in an
-// *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}.
+// *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}. An answer 200 that
+// has such an error and no data is a *DecodeError, and final where its code says that
+// it will not pass, as "not_found" or "insufficient_credit".
 //
 // Polls share requests: GET /v3/video-translations/statuses answers for up to a
 // hundred jobs at once, without their results, which a request each brings at the
@@ -59,7 +60,7 @@ func decodeHeyGenV3(a Answer) (Status, error) {
 	}
 	switch d := &v.Data; d.Status {
 	case "":
-		return Status{}, errors.New(`no "data.status" in the answer`)
+		return Status{}, heygenAnswerError(a.Body, `"data.status"`)
 	case "pending", "running":
 		return Status{State: StatePending}, nil
 	case "completed", "success", "succeeded":
@@ -78,18 +79,14 @@ func decodeHeyGenSubmit(a Answer) ([]string, error) {
 		Data struct {
 			IDs []string `json:"video_translation_ids"`
 		} `json:"data"`
-		Error json.RawMessage `json:"error"`
 	}
 	if err := json.Unmarshal(a.Body, &v); err != nil {
 		return nil, err
 	}
-	switch {
-	case len(v.Data.IDs) > 0:
-		return v.Data.IDs, nil
-	case len(v.Error) > 0 && string(v.Error) != "null":
-		return nil, fmt.Errorf("%w: the answer has an error and no job", ErrFinal)
+	if len(v.Data.IDs) == 0 {
+		return nil, heygenAnswerError(a.Body, `"data.video_translation_ids"`)
 	}
-	return nil, errors.New(`no "data.video_translation_ids" in the answer`)
+	return v.Data.IDs, nil
 }
 
 // A HeyGenRequest is the body of a [Client.Submit] to [HeyGenV3], for the common case:
@@ -172,7 +169,7 @@ func decodeHeygenBulk(a Answer) ([]Status, string, error) {
 		return nil, "", err
 	}
 	if v.Data == nil {
-		return nil, "", errors.New(`no "data" in the answer`)
+		return nil, "", heygenAnswerError(a.Body, `"data"`)
 	}
 	all := make([]Status, 0, len(v.Data))
 	for _, raw := range v.Data {
