@@ -1,9 +1,6 @@
 package vtclient
 
-import (
-	"runtime"
-	"time"
-)
+import "runtime"
 
 // What an engine does for the goroutines of its callers.
 
@@ -34,12 +31,31 @@ func (e *engine) awaitRoom(in *inbox) bool {
 	}
 }
 
+// awaitFewer waits until fewer jobs than its bound are unfinished in an inbox, and
+// reports false if it is closed or its context done.
+func (e *engine) awaitFewer(in *inbox) bool {
+	for !expired(in.ctx) {
+		e.mu.Lock()
+		open, fewer := !in.closed, in.waiting+in.underWay < in.atMost
+		e.mu.Unlock()
+		if fewer || !open {
+			return open
+		}
+		select {
+		case <-in.fewer:
+		case <-in.ctx.Done():
+		}
+	}
+	return false
+}
+
 // announce notes that n more jobs are on their way to an inbox, and reports whether
 // it is open.
 func (e *engine) announce(in *inbox, n int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	in.underWay += n
+	signal(in.fewer)
 	return !in.closed
 }
 
@@ -172,25 +188,34 @@ func (e *engine) dropSome(in *inbox) (more bool) {
 	return in.first != nil
 }
 
-// conclude records what the end of a poll teaches. doneBy is the age at which
-// the job was seen to be over, well or failed; 0: it was not. A wait that ends for any other
-// reason is learnt as given up, and so as lasting longer than that. A caller
-// that waits for one job again and again, each time for a short while and
-// without StartedAt, so teaches many jobs where there is one: to the client they
-// look alike.
-//
-// Only the first call for a poll counts: a completed job whose result is missing
-// was over when it was first seen so, and not when the result came.
-func (e *engine) conclude(en *entry, doneBy time.Duration, failed bool, now int64) {
+// conclude records what the end of a poll teaches. last is the answer with which the job
+// is over; nil: there is none. A wait that ends before its job is learnt as given up,
+// and so as lasting longer than that. A caller that waits for one job again and again,
+// each time for a short while and without StartedAt, so teaches many jobs where there is
+// one: to the client they look alike.
+func (e *engine) conclude(en *entry, last *Status, now int64) {
 	if en.ticket == 0 {
 		return
 	}
-	c := en.completion(doneBy)
-	if c != nil {
-		c.Failed = failed
+	if last != nil {
+		e.sight(en, last, now)
 	}
-	e.completions.end(en.ticket, c, doneBy > 0 && en.seen, now)
+	over := e.over[en]
+	delete(e.over, en)
+	e.completions.end(en.ticket, en.completion(over, last), over != nil && en.seen, now)
 	en.ticket = 0
+}
+
+// sight notes that a job is over, perhaps without its result so far. It was over when it
+// was first seen so, and not when the result came.
+func (e *engine) sight(en *entry, st *Status, now int64) {
+	if en.ticket == 0 || e.over[en] != nil {
+		return
+	}
+	if e.over == nil {
+		e.over = make(map[*entry]*overSeen)
+	}
+	e.over[en] = en.poll.sight(now, st)
 }
 
 // teach calls the Learner with at most limit completions, and reports whether

@@ -149,6 +149,9 @@ func badCertificate(err error) bool {
 func (b *httpBackend) accept(st *Status, id string, r reply) {
 	st.Message = b.redact(st.Message, r.req) // JobError shows it, and so may the caller
 	received(st, id, r.at)
+	if !st.StartedAt.IsZero() || !st.EndedAt.IsZero() {
+		st.shift(clockSkew(r.resp.Header, r.at))
+	}
 }
 
 // keptText bounds in bytes each text from outside that is kept for as long as

@@ -106,13 +106,41 @@ func (o *completions) next() (c Completion, ok bool) {
 	return c, true
 }
 
-// completion returns what the end of the job teaches, or nil. doneBy is the age
-// at which the job was seen to be over; 0: it was not. Nothing is learnt from a
-// job that was over at the first look with no start known: that is no measure
-// of how long it took.
-func (p *poll) completion(doneBy time.Duration) *Completion {
-	if p.seen || doneBy > 0 && p.known {
-		return &Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}
+// An overSeen is how a job was first seen to be over.
+type overSeen struct {
+	at        int64
+	pendingAt int64 // it was last known to be pending
+	seen      bool  // pending
+	failed    bool
+	hinted    bool
+}
+
+// sight notes that the job is over.
+func (p *poll) sight(now int64, st *Status) *overSeen {
+	return &overSeen{max(now, p.began+1), p.began + int64(p.pendingAt), p.seen, st.State == StateFailed, p.hinted}
+}
+
+// completion returns what the end of the wait teaches, or nil. over is nil for a job that
+// was not seen to be over. Nothing is learnt from one that was over at the first look
+// with no start known: that is no measure of how long it took.
+func (p *poll) completion(over *overSeen, last *Status) *Completion {
+	if over == nil {
+		if !p.seen {
+			return nil
+		}
+		return &Completion{PendingAt: p.pendingAt, Expected: p.expected}
 	}
-	return nil
+	if !over.seen && p.start == ofWait {
+		return nil
+	}
+	c := &Completion{
+		PendingAt: time.Duration(over.pendingAt - p.began), DoneBy: time.Duration(over.at - p.began),
+		Expected: p.expected, Hinted: over.hinted, Failed: over.failed,
+	}
+	if last != nil && p.start == ofBackend && !last.EndedAt.IsZero() {
+		if d := last.EndedAt.Sub(last.StartedAt); d > 0 && d <= c.DoneBy+startSlack {
+			c.DoneBy, c.Exact = d, true
+		}
+	}
+	return c
 }

@@ -27,6 +27,7 @@ type engine struct {
 
 	learner     Learner // nil: the polling does not learn
 	completions completions
+	over        map[*entry]*overSeen // jobs that are over, and whose results are awaited
 }
 
 // An entry is a poll as the engine keeps it. Guarded by engine.mu.
@@ -196,7 +197,7 @@ func (e *engine) unsubscribe(s *subscription) {
 func (e *engine) drop(s *subscription, now int64) {
 	en := s.entry
 	if e.unsubscribe(s); en.subs == nil {
-		e.conclude(en, 0, false, now)
+		e.conclude(en, nil, now)
 		e.end(en)
 		return
 	}
@@ -206,18 +207,29 @@ func (e *engine) drop(s *subscription, now int64) {
 // finish ends a poll and delivers the end to all subscribers. pause is how long
 // a 429 holds the client, for heldTooLong.
 func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration) {
-	now := e.c.now()
-	doneBy := time.Duration(0)
+	var last *Status
 	if why == jobEnded {
-		doneBy = max(1, time.Duration(now-en.began))
+		last = &out.status
+		e.date(en, last)
 	}
-	e.deliver(en, en.event(why, e.c.wall(), &e.bounds, out, nil, pause), doneBy, now)
+	now := e.c.now()
+	e.deliver(en, en.event(why, e.c.wall(), &e.bounds, out, nil, pause), last, now)
 }
 
-// deliver ends a poll with an event. doneBy is the age at which the job was seen to
-// be over; 0: it was not.
-func (e *engine) deliver(en *entry, ev *event, doneBy time.Duration, now int64) {
-	e.conclude(en, doneBy, ev.status.State == StateFailed, now)
+// date takes the start of a job out of an answer. One that is years back is a mistake.
+func (e *engine) date(en *entry, st *Status) {
+	if st.StartedAt.IsZero() {
+		return
+	}
+	if now := time.Now(); now.Sub(st.StartedAt) < maxHint {
+		en.poll.date(e.c.began(st.StartedAt, now))
+	}
+}
+
+// deliver ends a poll with an event. last is the answer with which the job is over; nil:
+// there is none.
+func (e *engine) deliver(en *entry, ev *event, last *Status, now int64) {
+	e.conclude(en, last, now)
 	for s := range en.subscriptions {
 		e.unsubscribe(s)
 		s.to.put(ev)
@@ -330,7 +342,7 @@ func (e *engine) attend(en *entry, now int64) {
 			s.to.put(ev)
 		}
 		if en.subs == nil {
-			e.conclude(en, 0, false, now)
+			e.conclude(en, nil, now)
 			e.end(en)
 			return
 		}

@@ -3,6 +3,7 @@ package vtclient
 import (
 	"encoding/json"
 	"errors"
+	"time"
 )
 
 // HeyGenV3 returns the Endpoint of HeyGen's video translations, version 3 of its
@@ -15,7 +16,8 @@ import (
 // The words "success" (version 2's) and "succeeded" count as completed, too. A
 // completed answer without a video_url (of an audio-only translation: with
 // neither that nor an audio_url) is marked ResultMissing. Message is the
-// failure_message of a failed job. What went wrong with a request is in an
+// failure_message of a failed job. StartedAt is created_at, in whole seconds; HeyGen
+// does not give the time of the end. What went wrong with a request is in an
 // *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}. An answer 200 that
 // has such an error and no data is a *DecodeError, and final where its code says that
 // it will not pass, as "not_found" or "insufficient_credit".
@@ -49,6 +51,7 @@ func decodeHeyGenV3(a Answer) (Status, error) {
 	var v struct {
 		Data struct {
 			Status         string          `json:"status"`
+			CreatedAt      lenient[int64]  `json:"created_at"`
 			FailureMessage lenient[string] `json:"failure_message"`
 			VideoURL       lenient[string] `json:"video_url"`
 			AudioURL       lenient[string] `json:"audio_url"`
@@ -58,19 +61,25 @@ func decodeHeyGenV3(a Answer) (Status, error) {
 	if err := json.Unmarshal(a.Body, &v); err != nil {
 		return Status{}, err
 	}
-	switch d := &v.Data; d.Status {
+	d := &v.Data
+	var st Status
+	switch d.Status {
 	case "":
-		return Status{}, heygenAnswerError(a.Body, `"data.status"`)
+		return st, heygenAnswerError(a.Body, `"data.status"`)
 	case "pending", "running":
-		return Status{State: StatePending}, nil
+		st.State = StatePending
 	case "completed", "success", "succeeded":
 		there := d.VideoURL.v != "" || d.AudioOnly.v && d.AudioURL.v != ""
-		return Status{State: StateCompleted, ResultMissing: !there}, nil
+		st.State, st.ResultMissing = StateCompleted, !there
 	case "failed":
-		return Status{State: StateFailed, Message: d.FailureMessage.v}, nil
+		st.State, st.Message = StateFailed, d.FailureMessage.v
 	default:
-		return Status{State: State(d.Status)}, nil
+		st.State = State(d.Status)
 	}
+	if at := d.CreatedAt.v; at > 0 {
+		st.StartedAt = time.Unix(at, 0)
+	}
+	return st, nil
 }
 
 // decodeHeyGenSubmit reads {"data":{"video_translation_ids":[…]}}.

@@ -39,12 +39,15 @@ type inbox struct {
 	pace                    *pacer        // of the first checks of a WaitAll; nil: there is no pace
 	ready                   chan struct{} // holds a token if there may be something to take
 	room                    chan struct{} // likewise, for what feeds the inbox; nil: nothing does
+	fewer                   chan struct{} // likewise, for what waits until fewer jobs are unfinished
+	atMost                  int           // unfinished jobs; 0: no bound
 
 	events    []*event
 	droppable int             // the number of events that end no job
 	busy      bool            // with the event taken last: its callback may be running
 	closed    bool            // the caller has left
 	underWay  int             // jobs that are yet to be entered
+	waiting   int             // subscriptions
 	first     *subscription   // all, in the order in which the jobs were given
 	latest    *subscription   //
 	due       [lanes]dueQueue // those whose polls are due
@@ -62,7 +65,7 @@ func newInbox(ctx context.Context, deadline int64, pending, faults bool) *inbox 
 func newBatchInbox(ctx context.Context, deadline int64, pending, faults bool) *inbox {
 	in := newInbox(ctx, deadline, pending, faults)
 	in.limit, in.single, in.pace = batchBacklog, false, new(pacer)
-	in.room = make(chan struct{}, 1)
+	in.room, in.fewer = make(chan struct{}, 1), make(chan struct{}, 1)
 	return in
 }
 
@@ -145,4 +148,5 @@ func (in *inbox) close() {
 	in.closed = true
 	in.events, in.droppable = nil, 0
 	signal(in.room)
+	signal(in.fewer)
 }

@@ -294,6 +294,7 @@ type waitConfig struct {
 	onProgress func(Status)
 	onError    func(error)
 	job        Job // defaults for jobs that bring none of their own
+	atMost     int // 0: no bound
 	err        error
 }
 
@@ -325,6 +326,19 @@ func Expect(d time.Duration) WaitOption {
 // the zero time means unknown. For WaitAll it holds for the jobs that bring
 // none of their own.
 func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.job.StartedAt = t } }
+
+// AtMost makes WaitAll read the next job from its sequence only while fewer than n of
+// the jobs read before are unfinished: for a backend that runs n jobs at a time, with a
+// sequence that submits each job as it is read. A job is unfinished until its wait has
+// ended, well or not. A sequence whose submission creates k jobs at once should ask for
+// n-k+1. Once the context is done, no further job is read. n must be 1 or more. Wait and Watch, which wait for one job, refuse it.
+func AtMost(n int) WaitOption {
+	return func(wc *waitConfig) {
+		if wc.atMost = n; n < 1 {
+			wc.err = errors.Join(wc.err, badArgument("AtMost", n, "a number of 1 or more"))
+		}
+	}
+}
 
 // plainWait is the config of a wait without options. It is never written to.
 var plainWait waitConfig

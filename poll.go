@@ -35,13 +35,22 @@ type poll struct {
 
 	phase     phase
 	soloPolls uint8 // answers to single requests until the poll may share one again
-	known     bool  // the start of the job is known
-	seen      bool  // the job has been seen pending
-	hinted    bool  // the next exchange answers a hint, or the one under way does
-	hintedNew bool  // a hint came while an exchange was under way
-	placed    bool  // the poll has its place in the pace of first checks or last polls
-	lane      lane  // of the agenda, while queued; here it takes no room
+	start     startOf
+	seen      bool // the job has been seen pending
+	hinted    bool // the next exchange answers a hint, or the one under way does
+	hintedNew bool // a hint came while an exchange was under way
+	placed    bool // the poll has its place in the pace of first checks or last polls
+	lane      lane // of the agenda, while queued; here it takes no room
 }
+
+// A startOf is where the start of a job is known from.
+type startOf uint8
+
+const (
+	ofWait    startOf = iota // not known: ages count from the start of the wait
+	ofCaller                 // the caller's, unlike the backend's
+	ofBackend                // the backend's, and the caller's within startSlack
+)
 
 // A phase is where a poll stands.
 type phase uint8
@@ -145,10 +154,25 @@ func (p *poll) learn(start int64, expected time.Duration) {
 			}
 			p.began = start
 		}
-		p.known = true
+		p.start = max(p.start, ofCaller)
 	}
 	if p.expected == 0 {
 		p.expected = expected
+	}
+}
+
+// startSlack is how far two accounts of one start may be apart: a backend counts in
+// seconds, and clocks differ.
+const startSlack = 2 * time.Second
+
+// date takes in the start of the job by the backend. The earlier of two accounts holds: a
+// submission that the backend recognised may be a repetition of one of yesterday.
+func (p *poll) date(start int64) {
+	if p.start == ofWait || start < p.began-int64(startSlack) {
+		p.learn(start, 0)
+	}
+	if p.start = ofCaller; start <= p.began+int64(startSlack) {
+		p.start = ofBackend
 	}
 }
 
@@ -330,7 +354,7 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 	p.hinted, p.hintedNew = p.hintedNew || p.hinted && out.verdict != answered, false
 	p.floor = 0
 	p.next = later(now, max(delay, 0))
-	if hint := min(out.hint, b.maxRetryAfter); hint > 0 && out.verdict != held {
+	if hint := min(max(out.hint, out.status.PollAfter), b.maxRetryAfter); hint > 0 && out.verdict != held {
 		p.floor = later(now, hint)
 		p.next = max(p.next, p.floor)
 	}

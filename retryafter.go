@@ -33,3 +33,17 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 
 // maxHint is the longest pause, ten years: longer ones are cut to it.
 const maxHint = 10 * 365 * 24 * time.Hour
+
+// clockSkew returns by how much the local clock is ahead of the server's, as the Date of
+// an answer that arrived at the time given shows it; 0: by less than what a Date can
+// show, or the answer comes out of a cache on the way.
+func clockSkew(h http.Header, at time.Time) time.Duration {
+	date, err := http.ParseTime(h.Get("Date"))
+	if err != nil || h.Get("Age") != "" {
+		return 0
+	}
+	if d := at.Sub(date); d.Abs() > 2*time.Second {
+		return d
+	}
+	return 0
+}

@@ -126,6 +126,16 @@ func received(st *Status, id string, at time.Time) {
 	}
 }
 
+// shift moves the times that are the backend's.
+func (s *Status) shift(d time.Duration) {
+	if !s.StartedAt.IsZero() {
+		s.StartedAt = s.StartedAt.Add(d)
+	}
+	if !s.EndedAt.IsZero() {
+		s.EndedAt = s.EndedAt.Add(d)
+	}
+}
+
 // share is the progress, within its bounds.
 func (s *Status) share() float64 {
 	switch {

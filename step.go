@@ -104,10 +104,12 @@ func (t *trip) observe(s *step) bool {
 	if out.verdict == answered && out.jobs == 0 && en.faults() >= trialAfter {
 		e.sharing.trialOK = now
 	}
-	complete := en.missing != nil
+	if out.verdict == answered {
+		e.date(en, &out.status)
+	}
 	s.d = en.poll.observe(now, out, &e.bounds, e.c.outageSince.Load())
-	if !complete && en.missing != nil {
-		e.conclude(en, max(1, time.Duration(now-en.began)), false, now)
+	if en.missing != nil {
+		e.sight(en, &en.missing.status, now)
 	}
 	if s.d.polling {
 		s.d.attempt.Number -= int(en.subs.joinedAt)

@@ -42,6 +42,7 @@ func (s *subscription) link() {
 		in.first = s
 	}
 	in.latest = s
+	in.waiting++
 }
 
 // unlink takes a subscription out of both lists.
@@ -66,4 +67,6 @@ func (s *subscription) unlink() {
 		in.latest = s.prevIn
 	}
 	s.next, s.prev, s.nextIn, s.prevIn = nil, nil, nil, nil
+	in.waiting--
+	signal(in.fewer)
 }

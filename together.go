@@ -43,7 +43,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 	}
 	own, _ := e.c.cache.(*MemoryCache[Status])
 	var steps []step
-	var failed []bool // of lacking
+	var lastSeen []Status // of lacking
 	for i := range b.query.found {
 		st := b.query.found[i]
 		en := byID[st.JobID]
@@ -52,7 +52,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 			st.Body = nil
 		case st.settled() && len(st.Body) > 0:
 		case st.State.Terminal():
-			lacking, failed = append(lacking, en), append(failed, st.State == StateFailed)
+			lacking, lastSeen = append(lacking, en), append(lastSeen, st)
 			b.settle(en)
 			continue
 		default:
@@ -71,7 +71,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 	e.sharing.works(b.began)
 	for i, en := range lacking {
 		if en.phase != over {
-			e.conclude(en, max(1, time.Duration(e.c.now()-en.began)), failed[i], e.c.now())
+			e.sight(en, &lastSeen[i], e.c.now())
 		}
 	}
 	e.mu.Unlock()

@@ -99,6 +99,9 @@ func (c *Client) next(in *inbox) *event {
 // before it has begun.
 func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (*inbox, *event) {
 	err := wc.err
+	if err == nil && wc.atMost != 0 {
+		err = badArgument("AtMost", wc.atMost, "no such option: a wait for one job has no others, and WaitAll takes it")
+	}
 	if err == nil {
 		err = c.route.checkID(jobID)
 	}

@@ -39,6 +39,9 @@ const (
 // or has been waited for during 1 s in all, is not waited for. Leaving the loop
 // stops everything that it started; the sequence ends at its next yield.
 //
+// A job that is to be submitted may be submitted by the sequence, as it is read: see
+// [Client.Submit] and [AtMost].
+//
 // Of the options, StartedAt and Expect hold for jobs that bring none of their
 // own, and the callbacks are called for all jobs, one at a time.
 func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOption) iter.Seq2[Status, error] {
@@ -53,6 +56,7 @@ func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOp
 			return
 		}
 		in := newBatchInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil)
+		in.atMost = wc.atMost
 		defer c.engine.leave(in)
 		fed := make(chan feedEnd, 1)
 		go func() {
@@ -101,7 +105,7 @@ func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
 		if job.Expect == 0 {
 			job.Expect = wc.job.Expect
 		}
-		if !enter(&lookup{c: c, job: job}, in) {
+		if !enter(&lookup{c: c, job: job}, in) || wc.atMost > 0 && !c.engine.awaitFewer(in) {
 			return
 		}
 	}
