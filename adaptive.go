@@ -45,19 +45,6 @@ type Learner interface {
 	Learn(Completion)
 }
 
-// A Forecast is what an [Adaptive] expects of one job; see [Adaptive.Explain].
-type Forecast struct {
-	// Polls are the ages at which the next few polls are due if each of them
-	// finds the job pending, before the small random shifts.
-	Polls []time.Duration
-	// Median and P90 are the times from now until which half, and nine tenths,
-	// of such jobs are over. Zero means that this time has passed.
-	Median, P90 time.Duration
-	// Jobs is the number of remembered completions behind it; zero means that
-	// everything here is a guess.
-	Jobs int
-}
-
 // An Adaptive is a polling cadence that learns how long jobs take. It polls
 // when a poll is worth its price: rarely where a job seldom ends, closely
 // where it probably does, and not at all before the first moment that makes
@@ -117,11 +104,12 @@ const (
 	maxShare = 4
 )
 
-// NewAdaptive returns an [Adaptive] with no history. The request cost says how
-// much waiting one request is worth: with time.Second, a poll is made when it
+// NewAdaptive returns an [Adaptive] with no history. The request cost is
+// the waiting that one request is worth: with time.Second, a poll is made when it
 // is expected to end the wait at least a second sooner. Larger values mean
 // fewer requests and later answers; requests and delay each change with the
-// square root of it. A cost that is not positive counts as one second.
+// square root of it. A cost that is not positive counts as one second; New refuses
+// one below a millisecond.
 func NewAdaptive(requestCost time.Duration) *Adaptive {
 	a := &Adaptive{cost: requestCost.Seconds()}
 	if requestCost <= 0 {
@@ -129,6 +117,15 @@ func NewAdaptive(requestCost time.Duration) *Adaptive {
 	}
 	a.explore.Store(rand.Uint32()) // replicas explore at different times
 	return a
+}
+
+// validate returns the reason for which New refuses a.
+func (a *Adaptive) validate() error {
+	if a == nil {
+		return badArgument("Adaptive", words("nil"), "an Adaptive")
+	}
+	cost := time.Duration(math.Round(a.cost * 1e9))
+	return badDuration("NewAdaptive: requestCost", cost, true, "")
 }
 
 // price returns what a request is worth in seconds. Callers hold a.mu.
@@ -266,7 +263,7 @@ func shareClass(n int) int {
 // of them pays 1/√n. It is less than n, as one request replaces n, and more than
 // one, as a request for many is more work for a backend, and as it is made when
 // the first of n polls is due, so that each job is polled more often than its
-// schedule says. Of a thousand jobs at once, of ten minutes each, in hundreds,
+// schedule would have it. Of a thousand jobs at once, of ten minutes each, in hundreds,
 // 1/n makes 2.7 times as many requests for a third of the delay; among ten jobs
 // it costs as much as 1/√n, and among three more.
 func sharePrice(class int) float64 { return math.Exp2(-float64(class)) }
@@ -324,6 +321,7 @@ func (a *Adaptive) Explain(at Attempt) Forecast {
 	f := Forecast{
 		Median: toDuration((s.Quantile(p, 0.5)-from)*unit, 0, math.MaxInt64/2),
 		P90:    toDuration((s.Quantile(p, 0.9)-from)*unit, 0, math.MaxInt64/2),
+		P99:    toDuration((s.Quantile(p, 0.99)-from)*unit, 0, math.MaxInt64/2),
 		Jobs:   s.Jobs,
 	}
 	for range 5 {

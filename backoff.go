@@ -45,17 +45,14 @@ type Backoff interface {
 
 // Constant is the Backoff that always waits the same time and never stops.
 // As Constant has no jitter, jobs that start in step are polled in step.
-// New refuses a value that is not positive.
+// New refuses a value below one millisecond.
 type Constant time.Duration
 
 // Next returns the constant, or 0 if it is negative, and true.
 func (c Constant) Next(Attempt) (time.Duration, bool) { return max(0, time.Duration(c)), true }
 
 func (c Constant) validate() error {
-	if c <= 0 {
-		return badArgument("Constant", time.Duration(c), "a positive duration")
-	}
-	return nil
+	return badDuration("Constant", time.Duration(c), c > 0, "a positive duration")
 }
 
 // Exponential is the Backoff whose delays grow by a factor up to a bound:
@@ -117,9 +114,9 @@ func (e Exponential) validate() error {
 			errs = append(errs, badArgument("Exponential."+field, value, expected))
 		}
 	}
-	refuse(e.Base < 0, "Base", e.Base, "a positive duration, or 0 for 500ms")
-	refuse(e.Max < 0, "Max", e.Max, "a positive duration, or 0 for 1m")
-	refuse(e.Max > 0 && e.Base > e.Max, "Base", e.Base, fmt.Sprintf("at most Max, %v", e.Max))
+	errs = append(errs, badDuration("Exponential.Base", e.Base, e.Base >= 0, "a positive duration, or 0 for 500ms"))
+	errs = append(errs, badDuration("Exponential.Max", e.Max, e.Max >= 0, "a positive duration, or 0 for 1m"))
+	refuse(e.Max >= leastDuration && e.Base > e.Max, "Base", e.Base, fmt.Sprintf("at most Max, %v", e.Max))
 	refuse(e.Multiplier != 0 && !(e.Multiplier >= 1 && e.Multiplier <= math.MaxFloat64),
 		"Multiplier", e.Multiplier, "a finite number of at least 1, or 0 for 2")
 	refuse(!(e.Jitter >= 0 && e.Jitter <= 1), "Jitter", e.Jitter, "a number from 0 to 1")

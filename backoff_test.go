@@ -128,9 +128,9 @@ func TestNewRefusesBackoffsThatMakeNoSense(t *testing.T) {
 		where string // "": taken
 	}{
 		{e{}, ""},
-		{e{Base: 1, Max: math.MaxInt64, Multiplier: math.MaxFloat64, Jitter: 1, Limit: math.MaxInt}, ""},
+		{e{Base: time.Millisecond, Max: math.MaxInt64, Multiplier: math.MaxFloat64, Jitter: 1, Limit: math.MaxInt}, ""},
 		{&e{Multiplier: 1}, ""},
-		{vtclient.Constant(1), ""},
+		{vtclient.Constant(time.Millisecond), ""},
 		{e{Base: -1}, "Exponential.Base: got -1ns"},
 		{e{Base: time.Hour}, ""},
 		{e{Base: time.Second, Max: time.Second}, ""},

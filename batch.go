@@ -29,6 +29,8 @@ func (e *engine) shared() int {
 // A batch is the polls that share a request.
 type batch struct {
 	trip    *trip
+	route   *bulkRoute
+	limit   int // entries at most
 	entries []*entry
 	began   int64
 	size    int // of the escaped ids, in bytes
@@ -82,7 +84,8 @@ func (b *batch) settle(en *entry) { delete(b.query.open, en.id) }
 
 // gather returns a batch for a poll that is about to be made, with those that
 // ride along marked as being asked about; nil: it is made alone.
-func (e *engine) gather(en *entry, now int64) *batch {
+func (t *trip) gather(en *entry, now int64) *batch {
+	e := t.e
 	r, limit := e.c.route.bulk, e.share(now)
 	if r == nil || limit < 2 || e.polls.n < 2 || en.solo() || !r.takes(en.id) {
 		return nil
@@ -91,10 +94,10 @@ func (e *engine) gather(en *entry, now int64) *batch {
 		e.sharing.trialAt = later(now, trialEvery)
 		return nil
 	}
-	b := &batch{began: now, entries: []*entry{en}, base: int(en.number)}
+	b := &batch{trip: t, route: r, limit: limit, entries: []*entry{en}, began: now, base: int(en.number)}
 	b.size = len(url.QueryEscape(en.id)) + len(r.separator)
-	e.gatherDue(b, r, limit, now)
-	e.gatherSoon(b, r, limit, now)
+	b.addDue()
+	b.addSoon()
 	if len(b.entries) == 1 {
 		return nil
 	}
@@ -103,20 +106,21 @@ func (e *engine) gather(en *entry, now int64) *batch {
 	for i, en := range b.entries {
 		b.query.ids[i], b.query.open[en.id] = en.id, true
 		en.cancel = leave
-		e.begin(en, now)
+		t.begin(en, now)
 	}
 	b.open = len(b.entries)
 	return b
 }
 
-// board adds a poll to a batch if it may ride and there is room.
-func (e *engine) board(b *batch, r *bulkRoute, limit int, en *entry, now int64) bool {
+// add adds a poll if it may ride and there is room.
+func (b *batch) add(en *entry) bool {
+	e, r := b.trip.e, b.route
 	size := len(r.separator) + len(url.QueryEscape(en.id))
-	if len(b.entries) == limit || !en.rides(now) || !r.takes(en.id) || b.size+size > maxBulkQuery-len(r.target.query) {
+	if len(b.entries) == b.limit || !en.rides(b.began) || !r.takes(en.id) || b.size+size > maxBulkQuery-len(r.target.query) {
 		return false
 	}
 	if in := en.subs.to; in.pace != nil && en.untried() && !en.placed { // it has its place among the first checks now
-		e.pace.firstCheck(in, now, e.share(now))
+		e.pace.firstCheck(in, b.began, b.limit)
 	}
 	b.size += size
 	b.entries = append(b.entries, en)
@@ -130,37 +134,39 @@ func (en *entry) rides(now int64) bool {
 		now < en.lastDeadline() && en.hasRoom()
 }
 
-// gatherDue adds polls that are due, in their order. What may not ride goes back
+// addDue adds polls that are due, in their order. What may not ride goes back
 // to the head of its queues.
-func (e *engine) gatherDue(b *batch, r *bulkRoute, limit int, now int64) {
+func (b *batch) addDue() {
+	agenda := &b.trip.e.agenda
 	b.entries[0].phase = deciding // neither waiting nor due any more
 	var passed []*entry
-	for len(b.entries) < limit && len(passed) < limit {
-		en := e.agenda.take()
+	for len(b.entries) < b.limit && len(passed) < b.limit {
+		en := agenda.take()
 		if en == nil {
 			break
 		}
-		if e.board(b, r, limit, en, now) {
+		if b.add(en) {
 			en.phase = deciding
 		} else {
 			passed = append(passed, en)
 		}
 	}
 	for _, en := range slices.Backward(passed) {
-		e.agenda.giveBack(en)
+		agenda.giveBack(en)
 	}
 }
 
-// gatherSoon adds those that would be due next.
-func (e *engine) gatherSoon(b *batch, r *bulkRoute, limit int, now int64) {
+// addSoon adds those that would be due next.
+func (b *batch) addSoon() {
+	agenda := &b.trip.e.agenda
 	var passed []*entry
-	for len(e.agenda.heap) > 0 && len(b.entries) < limit && len(passed) < limit {
-		en := heap.Pop(&e.agenda.heap).(*entry)
-		if en.phase != waiting || !e.board(b, r, limit, en, now) {
+	for len(agenda.heap) > 0 && len(b.entries) < b.limit && len(passed) < b.limit {
+		en := heap.Pop(&agenda.heap).(*entry)
+		if en.phase != waiting || !b.add(en) {
 			passed = append(passed, en)
 		}
 	}
 	for _, en := range passed {
-		heap.Push(&e.agenda.heap, en)
+		heap.Push(&agenda.heap, en)
 	}
 }

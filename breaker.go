@@ -57,36 +57,31 @@ func (s BreakerState) String() string {
 }
 
 // ErrBreakerOpen matches every refusal of a [CircuitBreaker], in the open and
-// in the half-open state, under [errors.Is].
+// in the half-open state, under [errors.Is]. The refusal also has a method
+// RetryAfter() time.Duration: how long to wait before asking the breaker again, which is
+// what is left of the open period at the time of the call, or, in the half-open state,
+// one second, in which a probe will mostly have ended. [RefusedError.RetryAfter] has it.
 var ErrBreakerOpen = errors.New("vtclient: circuit breaker is open")
 
-// A BreakerOpenError is a refusal of a [CircuitBreaker]. It matches
-// [ErrBreakerOpen]. Many callers may share one value.
-type BreakerOpenError struct {
-	// State is BreakerOpen, or BreakerHalfOpen where all probes are taken.
-	State BreakerState
-
-	until  time.Time // open: the end of the period
-	reason string    // what brought the breaker into this state
+// A breakerRefusal is a refusal of a CircuitBreaker. Many callers may share one value.
+type breakerRefusal struct {
+	state  BreakerState // half-open: all probes are taken
+	until  time.Time    // open: the end of the period
+	reason string       // what brought the breaker into this state
 }
 
-// RetryAfter returns how long to wait before asking the breaker again: what is
-// left of the open period at the time of the call, zero once it is over; or,
-// in the half-open state, one second, in which a probe will mostly have ended.
-func (e *BreakerOpenError) RetryAfter() time.Duration {
-	if e.State == BreakerHalfOpen {
+func (e *breakerRefusal) RetryAfter() time.Duration {
+	if e.state == BreakerHalfOpen {
 		return time.Second
 	}
 	return max(0, time.Until(e.until))
 }
 
-// Error names the state, its cause and the time to wait.
-func (e *BreakerOpenError) Error() string {
-	return fmt.Sprintf("vtclient: circuit breaker is %v (%s): try again in %v", e.State, e.reason, e.RetryAfter().Round(time.Millisecond))
+func (e *breakerRefusal) Error() string {
+	return fmt.Sprintf("vtclient: circuit breaker is %v (%s): try again in %v", e.state, e.reason, e.RetryAfter().Round(time.Millisecond))
 }
 
-// Is reports whether target is [ErrBreakerOpen].
-func (e *BreakerOpenError) Is(target error) bool { return target == ErrBreakerOpen }
+func (e *breakerRefusal) Is(target error) bool { return target == ErrBreakerOpen }
 
 // A BreakerConfig sets up a [CircuitBreaker]. The zero value is ready to use:
 // every field that is zero means the default given beside it.
@@ -200,7 +195,11 @@ func NewCircuitBreaker(cfg BreakerConfig) *CircuitBreaker {
 
 // fill puts the default into a field that is zero or bad, and remembers the bad.
 func fill[T int | float64 | time.Duration](b *CircuitBreaker, name string, field *T, byDefault T, good bool, want string) {
-	if v := *field; v == 0 || !good {
+	v := *field
+	if d, ok := any(v).(time.Duration); ok && good {
+		b.err = errors.Join(b.err, badDuration("BreakerConfig."+name, d, true, ""))
+	}
+	if v == 0 || !good {
 		*field = byDefault
 		if v != 0 {
 			b.err = errors.Join(b.err, badArgument("BreakerConfig."+name, v, want))
@@ -224,7 +223,7 @@ func (b *CircuitBreaker) counts429() bool { return b.cfg.Count429 }
 // State and OnStateChange always agree.
 func (b *CircuitBreaker) State() BreakerState { return b.era.Load().state }
 
-// Allow returns a permit for one request or, with a [*BreakerOpenError], a
+// Allow returns a permit for one request or, with an error that matches [ErrBreakerOpen], a
 // refusal. The caller of a permitted request must call done once, when the
 // request has ended, from any goroutine; see [Breaker] for its argument. Allow
 // waits for nothing but OnStateChange, and allocates only for a probe and at a

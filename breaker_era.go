@@ -159,9 +159,9 @@ func (b *CircuitBreaker) enter(to BreakerState, reason string) *era {
 		}
 		less := max(0, c.Jitter) * rand.Float64() * float64(b.period)
 		e.until = e.start.Add(b.period - time.Duration(less))
-		e.err = &BreakerOpenError{State: to, reason: reason, until: e.until}
+		e.err = &breakerRefusal{state: to, reason: reason, until: e.until}
 	case BreakerHalfOpen:
-		e.err = &BreakerOpenError{State: to, reason: reason}
+		e.err = &breakerRefusal{state: to, reason: reason}
 	}
 	b.era.Store(e)
 	if from != nil && c.OnStateChange != nil {

@@ -30,14 +30,20 @@ func allow(t *testing.T, b vtclient.Breaker) func(error) {
 }
 
 // refuse returns the refusal of a permit that must not be given.
-func refuse(t *testing.T, b vtclient.Breaker) *vtclient.BreakerOpenError {
+func refuse(t *testing.T, b vtclient.Breaker) refusal {
 	t.Helper()
 	done, err := b.Allow()
-	var refusal *vtclient.BreakerOpenError
-	if done != nil || !errors.As(err, &refusal) {
+	var r refusal
+	if done != nil || !errors.As(err, &r) {
 		t.Fatalf("Allow() = done set %t, %v, want a refusal", done != nil, err)
 	}
-	return refusal
+	return r
+}
+
+// A refusal is what a CircuitBreaker's error can do.
+type refusal interface {
+	error
+	RetryAfter() time.Duration
 }
 
 // inState checks the state of b.
@@ -280,36 +286,33 @@ func TestBreakerJitterDoesNotGrowOn(t *testing.T) {
 
 func TestBreakerRefusalSaysStateReasonAndWhen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		check := func(err *vtclient.BreakerOpenError, state vtclient.BreakerState, text string) {
+		check := func(err refusal, text string) {
 			t.Helper()
 			if !errors.Is(err, vtclient.ErrBreakerOpen) || errors.Is(err, errDown) {
 				t.Errorf("errors.Is(%v, ErrBreakerOpen) = false, or Is(errDown)", err)
-			}
-			if err.State != state {
-				t.Errorf("State = %v, want %v", err.State, state)
 			}
 			if err.Error() != text {
 				t.Errorf("Error() = %q, want %q", err.Error(), text)
 			}
 		}
 		b := newOpen(t, vtclient.BreakerConfig{OpenPeriod: 1500 * time.Millisecond})
-		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (failures in a row: 1): try again in 1.5s")
+		check(refuse(t, b), "vtclient: circuit breaker is open (failures in a row: 1): try again in 1.5s")
 		time.Sleep(time.Second)
-		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (failures in a row: 1): try again in 500ms")
+		check(refuse(t, b), "vtclient: circuit breaker is open (failures in a row: 1): try again in 500ms")
 		old := refuse(t, b)
 		time.Sleep(time.Second)
 		if got := old.RetryAfter(); got != 0 {
 			t.Errorf("RetryAfter() after the open period = %v, want 0", got)
 		}
 		probe := allow(t, b)
-		check(refuse(t, b), vtclient.BreakerHalfOpen, "vtclient: circuit breaker is half-open (probes are under way): try again in 1s")
+		check(refuse(t, b), "vtclient: circuit breaker is half-open (probes are under way): try again in 1s")
 		probe(errDown)
-		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (a probe failed): try again in 3s")
+		check(refuse(t, b), "vtclient: circuit breaker is open (a probe failed): try again in 3s")
 
 		b = vtclient.NewCircuitBreaker(vtclient.BreakerConfig{ConsecutiveFailures: -1, MinCalls: 2, Jitter: -1})
 		allow(t, b)(nil)
 		allow(t, b)(errDown)
-		check(refuse(t, b), vtclient.BreakerOpen, "vtclient: circuit breaker is open (failed calls: 1 of 2): try again in 5s")
+		check(refuse(t, b), "vtclient: circuit breaker is open (failed calls: 1 of 2): try again in 5s")
 	})
 }
 
@@ -911,8 +914,8 @@ func TestBreakerConfigExtremesWork(t *testing.T) {
 			ConsecutiveFailures: 1, Window: long, OpenPeriod: long, MaxOpenPeriod: long, Jitter: -1, OpenGrowth: math.MaxFloat64, ProbeTimeout: long,
 		}},
 		{"small", vtclient.BreakerConfig{
-			ConsecutiveFailures: 1, FailureRate: math.SmallestNonzeroFloat64, MinCalls: 1, Window: 1, OpenPeriod: 1, MaxOpenPeriod: 1,
-			OpenGrowth: 1, Jitter: math.SmallestNonzeroFloat64, HalfOpenProbes: 1, HalfOpenSuccesses: 1, ProbeTimeout: 1,
+			ConsecutiveFailures: 1, FailureRate: math.SmallestNonzeroFloat64, MinCalls: 1, Window: time.Millisecond, OpenPeriod: time.Millisecond, MaxOpenPeriod: time.Millisecond,
+			OpenGrowth: 1, Jitter: math.SmallestNonzeroFloat64, HalfOpenProbes: 1, HalfOpenSuccesses: 1, ProbeTimeout: time.Millisecond,
 		}},
 		{"off", vtclient.BreakerConfig{ConsecutiveFailures: math.MinInt, FailureRate: math.Inf(-1), Jitter: math.Inf(-1)}},
 	} {
@@ -925,7 +928,7 @@ func TestBreakerConfigExtremesWork(t *testing.T) {
 				for i := range 100 {
 					done, err := b.Allow()
 					if err != nil {
-						if wait := err.(*vtclient.BreakerOpenError).RetryAfter(); wait <= 0 {
+						if wait := err.(refusal).RetryAfter(); wait <= 0 {
 							t.Fatalf("refused with RetryAfter() = %v", wait)
 						}
 					} else if i%3 == 0 {
@@ -1125,7 +1128,7 @@ func FuzzCircuitBreaker(f *testing.F) {
 					}
 					if p != nil {
 						dones = append(dones, done)
-					} else if got := err.(*vtclient.BreakerOpenError).RetryAfter(); got != wait {
+					} else if got := err.(refusal).RetryAfter(); got != wait {
 						t.Fatalf("op %d: RetryAfter() = %v, want %v", i, got, wait)
 					}
 				case 1, 3:
@@ -1159,15 +1162,15 @@ func ExampleNewCircuitBreaker() {
 	// A client does this for each request, given vtclient.WithBreaker(breaker).
 	for range 4 {
 		done, err := breaker.Allow()
-		if refusal := (*vtclient.BreakerOpenError)(nil); errors.As(err, &refusal) {
-			fmt.Println("refused while", refusal.State, "for another", refusal.RetryAfter().Round(time.Second))
+		if errors.Is(err, vtclient.ErrBreakerOpen) {
+			fmt.Println("refused:", err)
 			continue
 		}
 		done(errors.New("connection refused"))
 	}
 	// Output:
 	// breaker: closed to open
-	// refused while open for another 1m0s
+	// refused: vtclient: circuit breaker is open (failures in a row: 3): try again in 1m0s
 }
 
 // BenchmarkBreaker measures what a breaker adds to a request: one permit and

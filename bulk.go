@@ -28,7 +28,8 @@ type Bulk struct {
 	Path string
 	// Separator stands between the escaped ids, as it is; empty: ",". With
 	// "&id=" and a Path of "/v1/jobs?id={ids}" the parameter is repeated. An id
-	// that contains the separator is asked for singly.
+	// that contains the separator, or what it is an escape of, as "%2C" is of the
+	// comma, is asked for singly.
 	Separator string
 	// Limit is the number of ids that the backend takes at once; 0: 100. Fewer
 	// are sent where the query would become longer than 7,000 bytes.
@@ -38,7 +39,7 @@ type Bulk struct {
 	Page string
 	// Decode reads an answer with a 2xx status code. It returns a Status for
 	// each job that the answer holds, in any order, with JobID and State and
-	// what it knows of Message and Progress. Body is for a job that has ended,
+	// the Message and Progress that the answer has. Body is for a job that has ended,
 	// the part of the answer that is to be its result; where Body is empty, or
 	// ResultMissing set, one single request brings it. A State other than the three known ones means
 	// that the answer does not settle this job, and is what to return for a job
@@ -65,6 +66,7 @@ const (
 type bulkRoute struct {
 	target    target
 	separator string
+	splits    []string // at which the backend may split: the separator, and what it is an escape of
 	limit     int
 	page      string
 	decode    func(Answer) ([]Status, string, error)
@@ -85,6 +87,7 @@ func newBulkRoute(base *url.URL, b Bulk) (*bulkRoute, error) {
 	if r.separator == "" {
 		r.separator = ","
 	}
+	r.splits = unescapes(r.separator)
 	if r.limit == 0 {
 		r.limit = defaultBulkLimit
 	}
@@ -104,9 +107,27 @@ func newBulkRoute(base *url.URL, b Bulk) (*bulkRoute, error) {
 	return r, errors.Join(errs...)
 }
 
-// takes reports whether an id may stand among others.
+// unescapes returns s, and what it stands for in a query that is unescaped once or more.
+func unescapes(s string) (all []string) {
+	for {
+		all = append(all, s)
+		plain, err := url.QueryUnescape(s)
+		if err != nil || plain == s {
+			return all
+		}
+		s = plain
+	}
+}
+
+// takes reports whether an id may stand among others: the first place at which the
+// backend splits behind its beginning is its end.
 func (r *bulkRoute) takes(id string) bool {
-	return id != "" && !strings.Contains(id, r.separator)
+	for _, split := range r.splits {
+		if strings.Index(id+split, split) != len(id) {
+			return false
+		}
+	}
+	return id != ""
 }
 
 // idParams returns the query parameters that hold ids.

@@ -14,7 +14,8 @@ import (
 )
 
 // A call is a request that changes something at the backend: it creates jobs, or cancels
-// one. It goes through the same stages as a look at a job.
+// one. It goes through the same stages as a look at a job, which has none: the methods
+// that the stages call do nothing then.
 type call struct {
 	action      string // for errors and traces
 	method      string
@@ -39,6 +40,9 @@ type wire struct{ asked, connected atomic.Bool }
 
 // traced returns a context with which the transport reports how far the request comes.
 func (k *call) traced(ctx context.Context) context.Context {
+	if k == nil {
+		return ctx
+	}
 	w := new(wire)
 	k.wire = w
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -74,6 +78,13 @@ type callBody struct {
 func (b *callBody) Close() error  { return nil }
 func (b *callBody) Bytes() []byte { return b.all }
 
+// sends notes that the request is about to be sent.
+func (k *call) sends(at time.Time) {
+	if k != nil {
+		k.sending = at
+	}
+}
+
 // answered turns a 2xx answer to the call into an outcome.
 func (k *call) answered(b *httpBackend, r reply, d Details, out *outcome) {
 	out.verdict = answered
@@ -87,41 +98,49 @@ func (k *call) answered(b *httpBackend, r reply, d Details, out *outcome) {
 
 // judge completes the outcome of one try: whether the backend may have processed it, and
 // whether it is worth another.
-//
-// By their definitions a 421, a 425 and a 429 were not processed (RFC 9110, 15.5.20; RFC
-// 8470, 5.2; RFC 6585, 4), nor is what another 4xx refuses, but for 408 and 409, or what
-// a 3xx refers elsewhere, but for 303. A 503 is no such answer: a gateway sends it, too,
-// for a request that it has passed on.
 func (k *call) judge(out *outcome) {
-	code := out.statusCode
-	if code == http.StatusConflict && k.key != "" {
-		out.verdict = fault // the first request with this key is being processed
-		details(out.err).then = ""
+	if k == nil {
+		return
 	}
-	var done bool // for sure not processed
-	switch {
-	case out.requests == 0: // and so not sent
-		done = true
-	case code == 0: // there was no answer
-		done = k.wire.asked.Load() && !k.wire.connected.Load()
-	case code/100 == 2:
-		done = out.verdict == final
-	case code/100 == 4:
-		done = code != http.StatusRequestTimeout && (code != http.StatusConflict || k.key == "")
+	d := details(out.err)
+	switch code := out.statusCode; {
+	case code == http.StatusConflict && k.key != "": // the first request with this key is being processed
+		out.verdict, d.then = fault, ""
 	case code/100 == 3:
-		details(out.err).then = "not retried: the backend refers elsewhere, where only a GET follows; is it another base URL or path?"
-		done = code != http.StatusSeeOther
+		d.then = "not retried: the backend refers elsewhere, where only a GET follows; is it another base URL or path?"
 	}
-	if done {
+	if !k.processed(out) {
 		return
 	}
 	if k.sentAt.IsZero() {
 		k.sentAt = k.sending
 	}
 	if out.verdict == fault && !k.repeatable {
-		out.verdict = final
-		details(out.err).then = errUncertain
+		out.verdict, d.then = final, errUncertain
 	}
+}
+
+// processed reports whether the backend may have processed the request.
+//
+// By their definitions a 421, a 425 and a 429 were not processed (RFC 9110, 15.5.20; RFC
+// 8470, 5.2; RFC 6585, 4), nor is what another 4xx refuses, but for 408 and 409, or what
+// a 3xx refers elsewhere, but for 303. A 503 is no such answer: a gateway sends it, too,
+// for a request that it has passed on.
+func (k *call) processed(out *outcome) bool {
+	code := out.statusCode
+	switch {
+	case out.requests == 0: // and so not sent
+		return false
+	case code == 0: // there was no answer
+		return !k.wire.asked.Load() || k.wire.connected.Load()
+	case code/100 == 2: // with an error of the backend's own in it
+		return out.verdict != final
+	case code/100 == 3:
+		return code == http.StatusSeeOther
+	case code/100 == 4:
+		return code == http.StatusRequestTimeout || code == http.StatusConflict && k.key != ""
+	}
+	return true
 }
 
 // A submitRoute is a Submit bound to a base URL.

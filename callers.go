@@ -2,12 +2,38 @@ package vtclient
 
 import "runtime"
 
-// What an engine does for the goroutines of its callers.
+// A caller is a Wait, Watch or WaitAll that waits: its inbox, and the engine that fills
+// it. Its methods are for the goroutines of the caller.
+type caller struct {
+	e  *engine
+	in *inbox
+}
+
+// join subscribes the caller to the job with that id, of which job holds the rest. If
+// there is no poll of it yet, the first exchange is due at due. It reports false
+// if the inbox is closed.
+func (w caller) join(id string, job *Job, due int64) bool {
+	e, in := w.e, w.in
+	start, deadline := e.c.times(job)
+	e.mu.Lock()
+	open := !in.closed
+	if open {
+		now := e.c.now()
+		en := e.entryOf(id, now, due)
+		en.learn(start, job.Expect)
+		e.subscribe(en, in, now, deadline)
+		en.request(due)
+		e.expedite(en, now)
+	}
+	e.mu.Unlock()
+	return open
+}
 
 // post puts an event into an inbox from outside the engine, once it has room, and
 // reports whether it is still open.
-func (e *engine) post(in *inbox, ev *event) bool {
-	if !e.awaitRoom(in) {
+func (w caller) post(ev *event) bool {
+	e, in := w.e, w.in
+	if !w.awaitRoom() {
 		return false
 	}
 	e.mu.Lock()
@@ -19,7 +45,8 @@ func (e *engine) post(in *inbox, ev *event) bool {
 }
 
 // awaitRoom waits until an inbox has room, and reports whether it is still open.
-func (e *engine) awaitRoom(in *inbox) bool {
+func (w caller) awaitRoom() bool {
+	e, in := w.e, w.in
 	for {
 		e.mu.Lock()
 		full, closed := in.full(), in.closed
@@ -33,7 +60,8 @@ func (e *engine) awaitRoom(in *inbox) bool {
 
 // awaitFewer waits until fewer jobs than its bound are unfinished in an inbox, and
 // reports false if it is closed or its context done.
-func (e *engine) awaitFewer(in *inbox) bool {
+func (w caller) awaitFewer() bool {
+	e, in := w.e, w.in
 	for !expired(in.ctx) {
 		e.mu.Lock()
 		open, fewer := !in.closed, in.waiting+in.underWay < in.atMost
@@ -51,7 +79,8 @@ func (e *engine) awaitFewer(in *inbox) bool {
 
 // announce notes that n more jobs are on their way to an inbox, and reports whether
 // it is open.
-func (e *engine) announce(in *inbox, n int) bool {
+func (w caller) announce(n int) bool {
+	e, in := w.e, w.in
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	in.underWay += n
@@ -61,36 +90,39 @@ func (e *engine) announce(in *inbox, n int) bool {
 
 // take returns the inbox's next event, or nil if there is none. An inbox that
 // has room again gets back its turns, so that all of its polls go on.
-func (e *engine) take(in *inbox) *event {
+func (w caller) take() *event {
+	e, in := w.e, w.in
 	e.mu.Lock()
 	ev := in.take()
-	e.refill(in)
+	w.refill()
 	learns := len(e.completions.ready) > 0 || e.completions.panic != nil
 	e.mu.Unlock()
 	if learns {
-		e.teachBefore(in)
+		w.teachBefore()
 	}
 	return ev
 }
 
 // teachBefore calls the Learner before an event of an inbox is handed over. If that
 // panics or ends the goroutine, the caller has left.
-func (e *engine) teachBefore(in *inbox) {
+func (w caller) teachBefore() {
+	e, in := w.e, w.in
 	taught := false
 	defer func() {
 		if !taught {
 			e.mu.Lock()
-			in.close()
+			dropped := in.close()
 			e.mu.Unlock()
-			go e.leaveRest(in)
+			go w.leaveRest(dropped)
 		}
 	}()
-	e.teach(lessonsAtOnce)
+	w.teach(lessonsAtOnce)
 	taught = true
 }
 
 // refill lets the polls and the feeding of an inbox go on if it has room.
-func (e *engine) refill(in *inbox) {
+func (w caller) refill() {
+	e, in := w.e, w.in
 	if in.full() {
 		return
 	}
@@ -103,32 +135,35 @@ func (e *engine) refill(in *inbox) {
 // abandon ends one job of an inbox whose context is done: with its result if
 // that is there already, else with the context's error. It returns nil if no
 // job is left.
-func (e *engine) abandon(in *inbox) *event {
+func (w caller) abandon() *event {
+	e, in := w.e, w.in
 	cause := contextCause(in.ctx) // asks the caller's error: not under the lock
 	e.mu.Lock()
 	ev := in.takeEnd()
 	if ev != nil {
-		e.refill(in)
+		w.refill()
 	} else if s := in.first; s != nil {
-		ev = s.entry.event(timeUp, e.c.wall(), &e.bounds, nil, cause, 0)
 		now := e.c.now()
+		ev = s.entry.stamp(s.entry.event(timeUp, e.c.wall(), &e.bounds, nil, cause, 0), now)
 		e.drop(s, now)
 		e.dispatch(now)
 	}
 	e.mu.Unlock()
-	e.teach(lessonsAtOnce)
+	w.teach(lessonsAtOnce)
 	return ev
 }
 
 // empty reports whether an inbox has nothing to take and nothing to wait for.
-func (e *engine) empty(in *inbox) bool {
+func (w caller) empty() bool {
+	e, in := w.e, w.in
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return in.empty()
 }
 
 // expects reports whether jobs are on their way to an inbox.
-func (e *engine) expects(in *inbox) bool {
+func (w caller) expects() bool {
+	e, in := w.e, w.in
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return in.underWay > 0
@@ -144,28 +179,34 @@ const (
 // leave closes an inbox: its jobs are no longer polled on its behalf. What is a
 // matter of a moment is done at once, and the rest in the background: a caller
 // that leaves 100,000 jobs must neither wait for that nor hold the lock.
-func (e *engine) leave(in *inbox) {
+func (w caller) leave() {
+	e, in := w.e, w.in
 	e.mu.Lock()
-	in.close()
-	more := e.dropSome(in)
+	dropped := in.close()
+	more, left := w.dropSome()
 	e.mu.Unlock()
-	e.teach(lessonsAtOnce)
+	w.teach(lessonsAtOnce)
 	e.mu.Lock()
 	more = more || len(e.completions.ready) > 0
 	e.mu.Unlock()
 	if more {
-		go e.leaveRest(in)
+		go w.leaveRest(append(dropped, left...))
+		return
 	}
+	w.showLeft(append(dropped, left...))
 }
 
 // leaveRest does in the background what leave has left to be done.
-func (e *engine) leaveRest(in *inbox) {
+func (w caller) leaveRest(left []*event) {
+	e := w.e
 	for more := true; more; {
+		w.showLeft(left)
 		e.mu.Lock()
-		more = e.dropSome(in)
+		more, left = w.dropSome()
 		e.mu.Unlock()
 		runtime.Gosched()
 	}
+	w.showLeft(left)
 	defer func() {
 		if r := recover(); r != nil { // belongs on a goroutine of the caller's
 			e.mu.Lock()
@@ -173,55 +214,31 @@ func (e *engine) leaveRest(in *inbox) {
 			e.mu.Unlock()
 		}
 	}()
-	for e.teach(lessonsAtOnce) {
+	for w.teach(lessonsAtOnce) {
 		runtime.Gosched()
 	}
 }
 
-// dropSome ends some of an inbox's subscriptions, and reports whether there are more.
-func (e *engine) dropSome(in *inbox) (more bool) {
+// dropSome ends some of an inbox's subscriptions, and reports whether there are more. It
+// returns the ends for the traces, if any has a use for them.
+func (w caller) dropSome() (more bool, left []*event) {
+	e, in := w.e, w.in
 	now := e.c.now()
 	for n := 0; n < dropsAtOnce && in.first != nil; n++ {
+		if en := in.first.entry; e.c.tracesWaits {
+			left = append(left, en.stamp(&event{status: en.last(e.c.wall()), err: errLoopLeft}, now))
+		}
 		e.drop(in.first, now)
 	}
 	e.dispatch(now)
-	return in.first != nil
-}
-
-// conclude records what the end of a poll teaches. last is the answer with which the job
-// is over; nil: there is none. A wait that ends before its job is learnt as given up,
-// and so as lasting longer than that. A caller that waits for one job again and again,
-// each time for a short while and without StartedAt, so teaches many jobs where there is
-// one: to the client they look alike.
-func (e *engine) conclude(en *entry, last *Status, now int64) {
-	if en.ticket == 0 {
-		return
-	}
-	if last != nil {
-		e.sight(en, last, now)
-	}
-	over := e.over[en]
-	delete(e.over, en)
-	e.completions.end(en.ticket, en.completion(over, last), over != nil && en.seen, now)
-	en.ticket = 0
-}
-
-// sight notes that a job is over, perhaps without its result so far. It was over when it
-// was first seen so, and not when the result came.
-func (e *engine) sight(en *entry, st *Status, now int64) {
-	if en.ticket == 0 || e.over[en] != nil {
-		return
-	}
-	if e.over == nil {
-		e.over = make(map[*entry]*overSeen)
-	}
-	e.over[en] = en.poll.sight(now, st)
+	return in.first != nil, left
 }
 
 // teach calls the Learner with at most limit completions, and reports whether
 // there are more. It is the caller's code: called on the goroutine of a caller,
 // where a panic belongs, and never under the lock.
-func (e *engine) teach(limit int) (more bool) {
+func (w caller) teach(limit int) (more bool) {
+	e := w.e
 	for ; limit > 0; limit-- {
 		e.mu.Lock()
 		if r := e.completions.panic; r != nil {

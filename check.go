@@ -16,7 +16,7 @@ import (
 // A job that failed is an answer, not an error: look at State, and for some
 // backends at ResultMissing. On an error the Status holds the JobID and nothing
 // else. The errors are *HTTPError, *TransportError, *DecodeError and
-// *StateError for what the backend did, *RefusedError for the breaker's
+// *UnknownStateError for what the backend did, *RefusedError for the breaker's
 // refusal, *ArgumentError for an id that cannot be asked about, and *WaitError
 // when ctx ended first, or is sure to end before the next try may be made.
 func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
@@ -135,7 +135,7 @@ func (c *Client) retryLater(ctx context.Context, asked inquiry, t *tries, out *o
 	}
 	d.Next = delay
 	info := asked.trace(t.number + 1)
-	info.Delay, info.Retry, info.Err = delay, true, out.err
+	info.Delay, info.Retry, info.Err, info.first = delay, true, out.err, !out.shown
 	c.emit(ctx, traceScheduled, info)
 	return nil
 }

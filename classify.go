@@ -25,6 +25,9 @@ type reply struct {
 
 // classify turns the answer to an inquiry into an outcome.
 func (b *httpBackend) classify(r reply, d Details, asked inquiry, out *outcome) {
+	if asked.call == nil {
+		b.latency.observe(out.took)
+	}
 	if len(r.resp.Header["Retry-After"]) > 0 {
 		d.RetryAfter = retryAfter(r.resp.Header, r.at)
 		out.hint = d.RetryAfter
@@ -64,7 +67,7 @@ func (b *httpBackend) classify(r reply, d Details, asked inquiry, out *outcome) 
 	default:
 		b.describe(&d, r)
 		d.then = "not retried: the Endpoint has no such state"
-		out.verdict, out.err = final, &StateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
+		out.verdict, out.err = final, &UnknownStateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
 		return
 	}
 	b.accept(&st, d.JobID, r)
@@ -82,7 +85,7 @@ func (b *httpBackend) unreadable(err error, r reply, d Details, out *outcome) {
 	if errors.Is(err, ErrFinal) {
 		out.verdict, d.then = final, "not retried: the error is final"
 	}
-	out.err = &DecodeError{Details: d, Err: b.clean(err, r.req)}
+	out.err = &DecodeError{Details: d, Err: b.clean(jsonMismatch(err), r.req)}
 }
 
 // classifyCode is the outcome of an answer with a status code other than 2xx.
@@ -119,7 +122,7 @@ func (b *httpBackend) classifyTransport(err error, req *http.Request, d Details,
 		addr   *net.AddrError
 	)
 	switch {
-	case errors.Is(err, ErrRedirect):
+	case errors.Is(err, errRedirect):
 		t.then = "not retried: the server would redirect again"
 		out.health = nil // the server is well
 	case badCertificate(err):

@@ -44,9 +44,9 @@ func TestTheClockIsSetWhileTheClientLives(t *testing.T) {
 	ctx, cancel := context.WithDeadline(context.Background(), time.Now().Round(0).Add(2*time.Hour))
 	defer cancel()
 	in := newInbox(ctx, c.deadline(ctx), false, false)
-	defer c.engine.leave(in)
-	c.engine.join(in, "a", &Job{}, never)
-	c.engine.join(in, "b", &Job{Deadline: time.Now().Round(0).Add(time.Hour)}, never)
+	defer (caller{&c.engine, in}).leave()
+	(caller{&c.engine, in}).join("a", &Job{}, never)
+	(caller{&c.engine, in}).join("b", &Job{Deadline: time.Now().Round(0).Add(time.Hour)}, never)
 	c.engine.mu.Lock()
 	for id, want := range map[string]time.Duration{"a": 2 * time.Hour, "b": time.Hour} {
 		if left := time.Duration(c.engine.polls.get(id).subs.deadline.at - c.now()); left > want || left < want-time.Minute {

@@ -13,11 +13,12 @@ import "time"
 // learnt as given up, and learnt once more in the unlikely case that it ends.
 type completions struct {
 	order   []ticket
-	first   uint32         // the number before that of order[0]
-	held    int            // how many in order are over
-	longest time.Duration  // that any job was waited for to its end
-	ready   [][]Completion // to be delivered, in parts: to copy a million at once would take 40 ms
-	panic   any            // of a delivery in the background
+	first   uint32               // the number before that of order[0]
+	held    int                  // how many in order are over
+	longest time.Duration        // that any job was waited for to its end
+	ready   [][]Completion       // to be delivered, in parts: to copy a million at once would take 40 ms
+	panic   any                  // of a delivery in the background
+	over    map[uint32]*overSeen // by number: jobs that are over, and whose results are awaited
 }
 
 // A ticket keeps a job's place in the order.
@@ -115,15 +116,10 @@ type overSeen struct {
 	hinted    bool
 }
 
-// sight notes that the job is over.
-func (p *poll) sight(now int64, st *Status) *overSeen {
-	return &overSeen{max(now, p.began+1), p.began + int64(p.pendingAt), p.seen, st.State == StateFailed, p.hinted}
-}
-
-// completion returns what the end of the wait teaches, or nil. over is nil for a job that
+// completion returns what the end of a wait teaches, or nil. over is nil for a job that
 // was not seen to be over. Nothing is learnt from one that was over at the first look
 // with no start known: that is no measure of how long it took.
-func (p *poll) completion(over *overSeen, last *Status) *Completion {
+func completion(p *poll, over *overSeen, last *Status) *Completion {
 	if over == nil {
 		if !p.seen {
 			return nil
@@ -143,4 +139,34 @@ func (p *poll) completion(over *overSeen, last *Status) *Completion {
 		}
 	}
 	return c
+}
+
+// sight notes that a job is over, perhaps without its result so far. It was over when it
+// was first seen so, and not when the result came.
+func (en *entry) sight(o *completions, st *Status, now int64) {
+	if en.ticket == 0 || o.over[en.ticket] != nil {
+		return
+	}
+	if o.over == nil {
+		o.over = make(map[uint32]*overSeen)
+	}
+	o.over[en.ticket] = &overSeen{max(now, en.began+1), en.began + int64(en.pendingAt), en.seen, st.State == StateFailed, en.hinted}
+}
+
+// conclude records what the end of a poll teaches. last is the answer with which the job
+// is over; nil: there is none. A wait that ends before its job is learnt as given up,
+// and so as lasting longer than that. A caller that waits for one job again and again,
+// each time for a short while and without StartedAt, so teaches many jobs where there is
+// one: to the client they look alike.
+func (en *entry) conclude(o *completions, last *Status, now int64) {
+	if en.ticket == 0 {
+		return
+	}
+	if last != nil {
+		en.sight(o, last, now)
+	}
+	over := o.over[en.ticket]
+	delete(o.over, en.ticket)
+	o.end(en.ticket, completion(&en.poll, over, last), over != nil && en.seen, now)
+	en.ticket = 0
 }

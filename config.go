@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/vtclient/vtclient/internal/unit"
 )
 
 // The defaults of a client, each with its unit and reason in the comment of
@@ -64,10 +66,27 @@ func (cfg *config) refuse(where string, value any, expected string) {
 	cfg.errs = append(cfg.errs, badArgument(where, value, expected))
 }
 
-// positive refuses a value that is not above zero.
-func positive[T time.Duration | int | int64](cfg *config, where string, v T) {
-	if v <= 0 {
-		cfg.refuse(where, v, "a positive value")
+// leastDuration is the shortest duration above zero that an option or a field takes. No
+// exchange, pause or gap between two is shorter: what is can only be a number that lacks
+// its unit, such as the 10 of WithTimeout(10), which is ten nanoseconds.
+const leastDuration = time.Millisecond
+
+// badDuration returns an error if a duration is not ok, for what is expected, or is a
+// number that lacks its unit; otherwise nil.
+func badDuration(where string, d time.Duration, ok bool, expected string) error {
+	if !ok {
+		return badArgument(where, d, expected)
+	}
+	if want := unit.Missing(d, leastDuration); want != "" {
+		return badArgument(where, d, want)
+	}
+	return nil
+}
+
+// duration refuses what badDuration refuses.
+func (cfg *config) duration(where string, d time.Duration, ok bool, expected string) {
+	if err := badDuration(where, d, ok, expected); err != nil {
+		cfg.errs = append(cfg.errs, err)
 	}
 }
 

@@ -11,8 +11,13 @@ import (
 )
 
 // An Endpoint describes a backend: where a job's status is asked
-// for and how the answer is read. It is a value; the zero value of each field
-// means that of [PlainAPI].
+// for and how the answer is read. It is a value. The zero value of a field means that of
+// the plain API: GET {base}/status/{id}, and GET {base}/status for an empty id, answering
+//
+//	{"result":"pending"|"completed"|"error"}
+//
+// and optionally "message", a string, and "progress", a number from 0 to 1. Of a
+// name that stands there twice the last counts; a job id in the answer is ignored.
 type Endpoint struct {
 	// Path is the path below the base URL, with {id} in the place of the job
 	// id, as in "/v1/jobs/{id}" or "/job?name={id}". The id is escaped, so
@@ -26,10 +31,13 @@ type Endpoint struct {
 	// fills in the rest. An error means that the answer is unreadable, which
 	// is a fault and is retried, unless it matches [ErrFinal]. A State other than the three known ones means
 	// that the backend used an unknown word: the client ends
-	// the wait with a *StateError that names it. Where a completed answer lacks
+	// the wait with a *UnknownStateError that names it. Where a completed answer lacks
 	// the result that makes it worth having, it sets ResultMissing: a wait then
 	// looks again for a while. Decode must be safe for concurrent use and must
 	// not keep a.Body, which is reused.
+	//
+	// Nil means the plain format. If Path is set, the error about an answer of another
+	// format gives the missing Decode as the likely reason.
 	Decode func(a Answer) (Status, error)
 	// Bulk describes how the backend is asked for many jobs at once. The zero value
 	// means that it cannot be.
@@ -61,18 +69,6 @@ type Answer struct {
 	StatusCode int
 	Header     http.Header
 	Body       []byte // at most WithMaxBody bytes, decompressed
-}
-
-// PlainAPI returns the Endpoint that a client uses by default:
-// GET {base}/status for an empty id and GET {base}/status/{id} otherwise,
-// answering
-//
-//	{"result":"pending"|"completed"|"error"}
-//
-// and optionally "message", a string, and "progress", a number from 0 to 1. Of a
-// name that stands there twice the last counts; a job id in the answer is ignored.
-func PlainAPI() Endpoint {
-	return Endpoint{Path: "/status/{id}", EmptyPath: "/status", Decode: decodePlain}
 }
 
 // lenient takes a JSON value that merely decorates an answer: one of the wrong
@@ -116,15 +112,17 @@ type target struct {
 
 func newRoute(baseURL string, e Endpoint) (*route, error) {
 	base, berr := parseBase(baseURL)
-	plain := PlainAPI()
+	if e.Decode == nil && e.Path != "" {
+		e.Decode = decodeAssumedPlain
+	}
 	if e.Path == "" {
-		e.Path = plain.Path
+		e.Path = "/status/{id}"
 		if e.EmptyPath == "" {
-			e.EmptyPath = plain.EmptyPath
+			e.EmptyPath = "/status"
 		}
 	}
 	if e.Decode == nil {
-		e.Decode = plain.Decode
+		e.Decode = decodePlain
 	}
 	r := &route{base: base, decode: e.Decode, takeEmpty: e.EmptyPath != ""}
 	var perr, eerr error

@@ -98,7 +98,7 @@ func TestBackendsOfTheExamples(t *testing.T) {
 			}
 			if tt.unknown != "" {
 				_, err := ask(200, tt.unknown)
-				var state *vtclient.StateError
+				var state *vtclient.UnknownStateError
 				if !errors.As(err, &state) || state.Word != "zombie" {
 					t.Errorf("an unknown word: %v", err)
 				}

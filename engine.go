@@ -27,7 +27,7 @@ type engine struct {
 
 	learner     Learner // nil: the polling does not learn
 	completions completions
-	over        map[*entry]*overSeen // jobs that are over, and whose results are awaited
+	overdues    overdues // nil: none
 }
 
 // An entry is a poll as the engine keeps it. Guarded by engine.mu.
@@ -64,15 +64,6 @@ func quick(b Backoff) bool {
 	return false
 }
 
-func (en *entry) hasSingle() bool {
-	for s := range en.subscriptions {
-		if s.to.single {
-			return true
-		}
-	}
-	return false
-}
-
 // lastDeadline is the latest deadline of the subscribers.
 func (en *entry) lastDeadline() (t int64) {
 	for s := range en.subscriptions {
@@ -82,35 +73,6 @@ func (en *entry) lastDeadline() (t int64) {
 		t = max(t, s.deadline.at)
 	}
 	return t
-}
-
-// hasRoom reports whether a subscriber has room for an answer.
-func (en *entry) hasRoom() bool {
-	for s := range en.subscriptions {
-		if !s.to.full() {
-			return true
-		}
-	}
-	return false
-}
-
-// join subscribes an inbox to the job with that id, of which job holds the rest. If
-// there is no poll of it yet, the first exchange is due at due. It reports false
-// if the inbox is closed.
-func (e *engine) join(in *inbox, id string, job *Job, due int64) bool {
-	start, deadline := e.times(job)
-	e.mu.Lock()
-	open := !in.closed
-	if open {
-		now := e.c.now()
-		en := e.entryOf(id, now, due)
-		en.learn(start, job.Expect)
-		e.subscribe(en, in, now, deadline)
-		en.request(due)
-		e.expedite(en, now)
-	}
-	e.mu.Unlock()
-	return open
 }
 
 // expedite plans the next exchange of a poll that a caller has just joined.
@@ -124,23 +86,6 @@ func (e *engine) expedite(en *entry, now int64) {
 		e.plan(en, now)
 	}
 	e.dispatch(now)
-}
-
-// times translates the start and the deadline of a job into the client's time; never:
-// it has none.
-func (e *engine) times(job *Job) (start, deadline int64) {
-	start, deadline = never, never
-	if job.StartedAt.IsZero() && job.Deadline.IsZero() {
-		return start, deadline
-	}
-	clock := time.Now()
-	if !job.StartedAt.IsZero() {
-		start = e.c.began(job.StartedAt, clock)
-	}
-	if !job.Deadline.IsZero() {
-		deadline = e.c.when(job.Deadline, clock)
-	}
-	return start, deadline
 }
 
 // entryOf returns the poll of a job, a new one if there is none.
@@ -190,6 +135,9 @@ func (e *engine) unsubscribe(s *subscription) {
 	if s.deadline != nil {
 		en.deadlines.remove(s.deadline)
 	}
+	if len(e.overdues) > 0 {
+		e.overdues.remove(en, s.to)
+	}
 	s.unlink()
 }
 
@@ -197,7 +145,7 @@ func (e *engine) unsubscribe(s *subscription) {
 func (e *engine) drop(s *subscription, now int64) {
 	en := s.entry
 	if e.unsubscribe(s); en.subs == nil {
-		e.conclude(en, nil, now)
+		en.conclude(&e.completions, nil, now)
 		e.end(en)
 		return
 	}
@@ -210,26 +158,17 @@ func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration
 	var last *Status
 	if why == jobEnded {
 		last = &out.status
-		e.date(en, last)
+		en.date(&e.c.clock, last)
 	}
 	now := e.c.now()
 	e.deliver(en, en.event(why, e.c.wall(), &e.bounds, out, nil, pause), last, now)
 }
 
-// date takes the start of a job out of an answer. One that is years back is a mistake.
-func (e *engine) date(en *entry, st *Status) {
-	if st.StartedAt.IsZero() {
-		return
-	}
-	if now := time.Now(); now.Sub(st.StartedAt) < maxHint {
-		en.poll.date(e.c.began(st.StartedAt, now))
-	}
-}
-
 // deliver ends a poll with an event. last is the answer with which the job is over; nil:
 // there is none.
 func (e *engine) deliver(en *entry, ev *event, last *Status, now int64) {
-	e.conclude(en, last, now)
+	en.conclude(&e.completions, last, now)
+	en.stamp(ev, now)
 	for s := range en.subscriptions {
 		e.unsubscribe(s)
 		s.to.put(ev)
@@ -268,6 +207,9 @@ func (e *engine) plan(en *entry, now int64) (due int64) {
 		if key = min(key, d.nextOwn()); en.phase == queued && en.lane == laneRest {
 			key = min(key, e.lastPoll(en, now, never))
 		}
+	}
+	if len(e.overdues) > 0 {
+		key = min(key, e.overdues.next(en))
 	}
 	e.agenda.file(en, key)
 	return due
@@ -335,14 +277,17 @@ func (e *engine) wake() {
 
 // attend looks at a poll at the time of its key.
 func (e *engine) attend(en *entry, now int64) {
+	if len(e.overdues) > 0 {
+		e.overdues.deliver(en, now, e.c.wall())
+	}
 	if d := en.deadlines; d != nil {
 		for s := d.expired(now); s != nil; s = d.expired(now) {
 			ev := en.event(timeUp, e.c.wall(), &e.bounds, nil, context.DeadlineExceeded, 0)
 			e.unsubscribe(s)
-			s.to.put(ev)
+			s.to.put(en.stamp(ev, now))
 		}
 		if en.subs == nil {
-			e.conclude(en, nil, now)
+			en.conclude(&e.completions, nil, now)
 			e.end(en)
 			return
 		}

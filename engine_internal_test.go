@@ -95,7 +95,7 @@ func TestGivingUpTakesAResultThatIsThere(t *testing.T) {
 		}
 		var got, left string
 		for {
-			ev := e.abandon(in)
+			ev := (caller{e, in}).abandon()
 			if ev == nil {
 				break
 			}
@@ -104,11 +104,11 @@ func TestGivingUpTakesAResultThatIsThere(t *testing.T) {
 			}
 			got += ev.status.JobID[:1]
 		}
-		if in.droppable != len(in.events) || e.empty(in) != (len(in.events) == 0) {
-			t.Errorf("%s: %d left, counted as %d, empty: %v", tt.put, len(in.events), in.droppable, e.empty(in))
+		if in.droppable != len(in.events) || (caller{e, in}).empty() != (len(in.events) == 0) {
+			t.Errorf("%s: %d left, counted as %d, empty: %v", tt.put, len(in.events), in.droppable, (caller{e, in}).empty())
 		}
 		for {
-			ev := e.take(in)
+			ev := (caller{e, in}).take()
 			if ev == nil {
 				break
 			}
@@ -120,7 +120,7 @@ func TestGivingUpTakesAResultThatIsThere(t *testing.T) {
 				want += fmt.Sprint("p", i)
 			}
 		}
-		if got != tt.want || left != want || in.droppable != 0 || !e.empty(in) {
+		if got != tt.want || left != want || in.droppable != 0 || !(caller{e, in}).empty() {
 			t.Errorf("%s: took %q and left %q, want %q and %q", tt.put, got, left, tt.want, want)
 		}
 	}
@@ -188,12 +188,12 @@ func TestJoiningAnExchangeThatIsLeft(t *testing.T) {
 		done, cancel := context.WithCancel(t.Context())
 		cancel()
 		late := newInbox(t.Context(), never, false, false)
-		joining := joiningContext{done, sync.OnceFunc(func() { e.join(late, "a", &Job{}, c.now()) })}
+		joining := joiningContext{done, sync.OnceFunc(func() { (caller{e, late}).join("a", &Job{}, c.now()) })}
 		gone := []*inbox{newInbox(done, never, false, false), newInbox(joining, never, false, false)}
 		var steps []step
 		trips := [2]trip{{e: e}, {e: e}}
 		for i, id := range []string{"a", "b"} {
-			e.join(gone[i], id, &Job{}, later(c.now(), time.Hour))
+			(caller{e, gone[i]}).join(id, &Job{}, later(c.now(), time.Hour))
 			e.mu.Lock()
 			trips[i].start(e.polls.get(id), c.now())
 			e.mu.Unlock()
@@ -204,11 +204,11 @@ func TestJoiningAnExchangeThatIsLeft(t *testing.T) {
 			t.Errorf("the next exchanges are at %d and %d, want one for the first alone", a, b)
 		}
 		for i := range trips {
-			e.leave(gone[i])
+			(caller{e, gone[i]}).leave()
 			trips[i].work()
 		}
 		time.Sleep(time.Second)
-		if e.take(late) == nil {
+		if (caller{e, late}).take() == nil {
 			t.Error("the caller that joined has no answer")
 		}
 		if err := c.Leftovers(); err != nil {
@@ -799,7 +799,7 @@ func BenchmarkPoll(b *testing.B) {
 	b.ReportAllocs()
 	c := benchClient(b, stubAnswer{200, `{"result":"pending"}`}, WithCache(nil))
 	in := newInbox(context.Background(), never, false, false)
-	c.engine.join(in, "a", &Job{StartedAt: time.Now().Add(time.Hour)}, never)
+	(caller{&c.engine, in}).join("a", &Job{StartedAt: time.Now().Add(time.Hour)}, never)
 	t := &trip{e: &c.engine}
 	en := c.engine.polls.get("a")
 	for b.Loop() {
@@ -811,5 +811,5 @@ func BenchmarkPoll(b *testing.B) {
 		t.free()
 		c.engine.mu.Unlock()
 	}
-	c.engine.leave(in)
+	(caller{&c.engine, in}).leave()
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,17 +31,6 @@ var (
 	// the same error, mostly an *HTTPError (with [WithFetch] a *TransportError),
 	// carries the pause.
 	ErrRetryAfter = errors.New("vtclient: the server asks for a longer pause than allowed")
-
-	// ErrBodyTooLarge is matched by a [*DecodeError] when an answer had more
-	// bytes, after decompression, than [WithMaxBody] allows.
-	ErrBodyTooLarge = errors.New("vtclient: the body is larger than allowed")
-
-	// ErrRedirect is matched by a [*TransportError] when the server redirected to
-	// another host or port or to another scheme than HTTPS, more than ten times,
-	// or to where the CheckRedirect of the caller's own http.Client will not go.
-	// Such a redirect is never followed, for it would carry the caller's
-	// credentials along.
-	ErrRedirect = errors.New("vtclient: redirect refused")
 )
 
 // Details are where in a wait an error arose, what the server answered and what
@@ -177,6 +167,9 @@ func (e *HTTPError) Error() string {
 // A TransportError reports that no whole answer arrived: the connection could
 // not be made or broke, the attempt's timeout passed, a redirect was refused,
 // or what the caller plugged in (WithRequest, WithLimiter, WithFetch) failed.
+// A redirect is refused to another host or port, to another scheme than HTTPS, after
+// ten in a row, and where the CheckRedirect of the caller's own http.Client does not
+// allow it: it would carry the caller's credentials along.
 // Certificate and URL errors, refused redirects and errors of WithFetch's
 // function that wrap ErrFinal are final; the rest are faults, which are retried.
 type TransportError struct {
@@ -197,7 +190,8 @@ func (e *TransportError) Timeout() bool {
 
 // A DecodeError reports an answer with a 2xx status code that the Endpoint
 // cannot read: too large, not JSON, JSON of another shape, an error page in
-// HTML. It is a fault, which is retried.
+// HTML. It is a fault, which is retried. An answer with more bytes, after decompression,
+// than [WithMaxBody] allows has an [*http.MaxBytesError] as its cause.
 type DecodeError struct {
 	Details
 	Err error // the cause
@@ -210,14 +204,14 @@ func (e *DecodeError) Error() string {
 // Unwrap returns the cause.
 func (e *DecodeError) Unwrap() error { return e.Err }
 
-// A StateError reports an answer with a state word that is unknown to the Endpoint.
+// An UnknownStateError reports an answer with a state word that is unknown to the Endpoint.
 // It is final: whatever the word means, asking again would not make it known.
-type StateError struct {
+type UnknownStateError struct {
 	Details
 	Word string // the state as the backend names it, at most about 1 KiB of it
 }
 
-func (e *StateError) Error() string {
+func (e *UnknownStateError) Error() string {
 	// Quoted as it is, and not cleaned: what makes the word an unknown one may
 	// be just what cannot be seen.
 	return e.text("unknown job state " + quoteID(e.Word))
@@ -292,12 +286,9 @@ func (e *WaitError) Error() string {
 	return b.String()
 }
 
-// Unwrap returns the cause and the last fault.
+// Unwrap returns the cause and the last fault, without those that are nil.
 func (e *WaitError) Unwrap() []error {
-	if e.Fault == nil {
-		return []error{e.Cause}
-	}
-	return []error{e.Cause, e.Fault}
+	return slices.DeleteFunc([]error{e.Cause, e.Fault}, func(err error) bool { return err == nil })
 }
 
 // An ArgumentError reports a bad argument to New, to one of its options, or to
@@ -329,8 +320,12 @@ func badArgument(where string, value any, expected string) error {
 }
 
 // inside is the text of an error as it stands inside that of another: on one
-// line, which is all that a log may get of it, and without our prefix.
+// line, which is all that a log may get of it, and without our prefix. err is nil in
+// an error of the caller's own making that lacks its cause.
 func inside(err error) string {
+	if err == nil {
+		return "for an unknown reason"
+	}
 	return oneLine(strings.TrimPrefix(err.Error(), "vtclient: "), 500)
 }
 

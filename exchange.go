@@ -33,6 +33,7 @@ type outcome struct {
 	took     time.Duration // from the first of them to the answer or the fault
 	number   int           // the last one given to a request, or to a fault that kept one from being sent
 	jobs     int           // that the request asked for together; 0: it asked for one alone
+	shown    bool          // to the traces, by Answered or Refused
 
 	health     error // for the breaker: nil if the backend is well, errNeutral if it had no part in this
 	statusCode int   // for the traces
@@ -147,6 +148,7 @@ func (x *exchanger) attempt(ctx context.Context, asked inquiry, number int, out 
 	if out.number = number; !announced && out.requests == 0 && out.verdict != fault {
 		out.number-- // free for the next
 	}
+	out.shown = announced || out.requests > 0 || out.verdict == refused
 	if len(x.traces) == 0 {
 		return
 	}

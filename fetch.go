@@ -66,7 +66,7 @@ func acceptFetched(st *Status, d Details, at time.Time, out *outcome) {
 	switch {
 	case !st.known():
 		d.then = "not retried: the function given to WithFetch must return one of the three states"
-		out.verdict, out.err = final, &StateError{Details: d, Word: clip(string(st.State))}
+		out.verdict, out.err = final, &UnknownStateError{Details: d, Word: clip(string(st.State))}
 		return
 	case st.State == StatePending:
 		st.Body = nil

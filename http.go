@@ -65,10 +65,8 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 		ctx.parent = httptrace.WithClientTrace(parent, &httptrace.ClientTrace{WroteHeaders: func() { wire.Add(1) }})
 		defer func() { out.wire = int(wire.Load()) }()
 	}
-	if asked.call != nil {
-		ctx.parent = asked.call.traced(ctx.parent)
-		defer func() { asked.call.judge(&out) }()
-	}
+	ctx.parent = asked.call.traced(ctx.parent)
+	defer asked.call.judge(&out)
 	req := b.newRequest(ctx, asked)
 	details := asked.details(number)
 	if len(b.prepare) > 0 && !b.prepared(parent, req, details, &out) {
@@ -81,9 +79,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 		began = time.Now()
 	}
 	out.requests = 1
-	if asked.call != nil {
-		asked.call.sending = began
-	}
+	asked.call.sends(began)
 	resp, err := b.do(req)
 	var body *bodyBuffer
 	if err == nil {
@@ -97,11 +93,8 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 
 	switch {
 	case err == nil:
-		if asked.call == nil {
-			b.latency.observe(out.took)
-		}
 		b.classify(reply{resp, req, body.b, ended}, details, asked, &out)
-	case errors.Is(err, ErrBodyTooLarge):
+	case tooLarge(err):
 		b.describe(&details, reply{resp, req, body.b, ended})
 		out.verdict, out.err = fault, &DecodeError{Details: details, Err: err}
 	case expired(parent): // also where the connection's timer fired before the context's
@@ -225,6 +218,21 @@ func (b *bodyBuffer) release() {
 	}
 }
 
+// bodyTooLarge is the cause of an error about an answer above this many bytes. The text of
+// the *http.MaxBytesError in it is about requests.
+type bodyTooLarge int64
+
+func (e bodyTooLarge) Error() string {
+	return fmt.Sprintf("the body is larger than allowed: more than %d bytes", int64(e))
+}
+
+func (e bodyTooLarge) Unwrap() error { return &http.MaxBytesError{Limit: int64(e)} }
+
+func tooLarge(err error) bool {
+	var e bodyTooLarge
+	return errors.As(err, &e)
+}
+
 // read reads the body of resp, at most limit bytes of it, and closes it.
 func (b *bodyBuffer) read(resp *http.Response, limit int64) error {
 	defer resp.Body.Close()
@@ -236,7 +244,7 @@ func (b *bodyBuffer) read(resp *http.Response, limit int64) error {
 		b.b = b.b[:len(b.b)+n]
 		if int64(len(b.b)) > limit {
 			b.b = b.b[:limit]
-			return fmt.Errorf("%w: more than %d bytes", ErrBodyTooLarge, limit)
+			return bodyTooLarge(limit)
 		}
 		if err == io.EOF {
 			return nil

@@ -25,6 +25,10 @@ type Limiter interface {
 // An Option changes one setting of a client. Where an option is given twice,
 // the last one holds, except for WithHeader, WithRequest, WithTrace and
 // WithLogger, which add up.
+//
+// New refuses a duration above zero and below one millisecond wherever it stands, in the
+// fields of a strategy, too: it can only be a number without a unit, as in WithTimeout(10),
+// which is ten nanoseconds.
 type Option func(*config)
 
 // WithHTTPClient sets the client that requests are sent with, for its
@@ -52,7 +56,7 @@ func WithHTTPClient(hc *http.Client) Option {
 	}
 }
 
-// WithEndpoint sets what the backend looks like. The default is [PlainAPI].
+// WithEndpoint sets what the backend looks like. The default is the zero Endpoint.
 func WithEndpoint(e Endpoint) Option {
 	return func(cfg *config) { cfg.forHTTP("WithEndpoint"); cfg.endpoint = e }
 }
@@ -142,7 +146,7 @@ func WithRequest(f func(r *http.Request) error) Option {
 // The default is 10 s: a status endpoint that takes longer is in trouble, and
 // the wait is better off asking again.
 func WithTimeout(d time.Duration) Option {
-	return func(cfg *config) { cfg.timeout = d; positive(cfg, "WithTimeout", d) }
+	return func(cfg *config) { cfg.timeout = d; cfg.duration("WithTimeout", d, d > 0, "a positive value") }
 }
 
 // WithPolling sets how long a wait lets pass between "still pending" and the
@@ -178,9 +182,8 @@ func WithRetry(b Backoff) Option {
 // deployment or a restart. Zero ends a wait at its first fault.
 func WithOutageTolerance(d time.Duration) Option {
 	return func(cfg *config) {
-		if cfg.outageTolerance = d; d < 0 {
-			cfg.refuse("WithOutageTolerance", d, "a duration of 0 or more")
-		}
+		cfg.outageTolerance = d
+		cfg.duration("WithOutageTolerance", d, d >= 0, "a duration of 0 or more")
 	}
 }
 
@@ -192,15 +195,14 @@ func WithOutageTolerance(d time.Duration) Option {
 // default is 10 min: longer pauses are mostly mistakes, and the caller should see them.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return func(cfg *config) {
-		if cfg.maxRetryAfter = d; d < 0 {
-			cfg.refuse("WithMaxRetryAfter", d, "a duration of 0 or more")
-		}
+		cfg.maxRetryAfter = d
+		cfg.duration("WithMaxRetryAfter", d, d >= 0, "a duration of 0 or more")
 	}
 }
 
 // WithMaxBody bounds an answer's body in bytes, after decompression. The
 // default is 1 MiB, far above any status answer. A larger one is a *DecodeError
-// that matches [ErrBodyTooLarge]. Of an answer with a status code other than 2xx
+// that has an [*http.MaxBytesError] as its cause. Of an answer with a status code other than 2xx
 // at most 64 KiB are read, and what goes beyond is left out.
 func WithMaxBody(bytes int64) Option {
 	return func(cfg *config) {
@@ -215,7 +217,11 @@ func WithMaxBody(bytes int64) Option {
 // of waits together. The default is 64: enough for thousands of requests
 // a second at usual latencies, and no burden for a server.
 func WithMaxInFlight(n int) Option {
-	return func(cfg *config) { cfg.maxInFlight = n; positive(cfg, "WithMaxInFlight", n) }
+	return func(cfg *config) {
+		if cfg.maxInFlight = n; n <= 0 {
+			cfg.refuse("WithMaxInFlight", n, "a positive value")
+		}
+	}
 }
 
 // WithBreaker sets the circuit breaker; nil turns it off. The default is
@@ -251,12 +257,8 @@ func WithCache(cache Cache[Status]) Option {
 func WithCacheTTL(pending, terminal time.Duration) Option {
 	return func(cfg *config) {
 		cfg.pendingTTL, cfg.terminalTTL = pending, terminal
-		if pending < 0 {
-			cfg.refuse("WithCacheTTL: pending", pending, "a duration of 0 or more")
-		}
-		if terminal < 0 {
-			cfg.refuse("WithCacheTTL: terminal", terminal, "a duration of 0 or more")
-		}
+		cfg.duration("WithCacheTTL: pending", pending, pending >= 0, "a duration of 0 or more")
+		cfg.duration("WithCacheTTL: terminal", terminal, terminal >= 0, "a duration of 0 or more")
 	}
 }
 
@@ -271,7 +273,8 @@ func WithLimiter(l Limiter) Option {
 }
 
 // WithLogger logs what the client does: faults, refusals by the breaker and cache
-// failures at level Warn, the rest at level Debug. There is no logging by default.
+// failures at level Warn, the end of each wait at level Info, the rest at level Debug. Each
+// fault is one line, with the number of its jobs where they shared the request. There is no logging by default.
 // net/http has a log of its own, that of package log, where it quotes what a
 // server sends unasked, whatever that may repeat; log.SetOutput can stop it.
 func WithLogger(l *slog.Logger) Option {
@@ -293,6 +296,7 @@ type WaitOption func(*waitConfig)
 type waitConfig struct {
 	onProgress func(Status)
 	onError    func(error)
+	onOverdue  func(Status, Forecast)
 	job        Job // defaults for jobs that bring none of their own
 	atMost     int // 0: no bound
 	err        error
@@ -308,16 +312,32 @@ func OnProgress(f func(Status)) WaitOption { return func(wc *waitConfig) { wc.on
 // is only returned.
 func OnError(f func(error)) WaitOption { return func(wc *waitConfig) { wc.onError = f } }
 
+// OnOverdue sets a function that is called once for each job that takes longer than 99 of
+// 100 jobs like it, by what the polling Backoff has learnt ([Adaptive]): the job may
+// hang. While nothing is learnt, it is called when the job takes three times as long as
+// [Expect] gives. A Backoff that does not learn has no other measure.
+//
+// The Status is the last answer, a pending one: what has not been seen is not overdue. The
+// Forecast is what is expected of the job at its age now, that of [Adaptive.Explain]; it
+// is empty with a Backoff that has none. The wait goes on. The function is called like
+// OnProgress, at the time and not at the next poll.
+func OnOverdue(f func(Status, Forecast)) WaitOption {
+	return func(wc *waitConfig) { wc.onOverdue = f }
+}
+
 // Expect gives the caller's estimate of the job's whole duration, such as the
 // length of the video times a factor. A polling Backoff that uses estimates
 // centres on it. For WaitAll it holds for the jobs that bring none of their
 // own.
 func Expect(d time.Duration) WaitOption {
 	return func(wc *waitConfig) {
-		if wc.job.Expect = d; d < 0 {
-			wc.err = errors.Join(wc.err, badArgument("Expect", d, "a duration of 0 or more"))
-		}
+		wc.job.Expect = d
+		wc.err = errors.Join(wc.err, badEstimate("Expect", d))
 	}
+}
+
+func badEstimate(where string, d time.Duration) error {
+	return badDuration(where, d, d >= 0, "a duration of 0 or more")
 }
 
 // StartedAt sets the time when the job began. Such a job is known to exist: the schedule

@@ -3,6 +3,7 @@ package vtclient
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 )
 
@@ -12,6 +13,15 @@ func decodePlain(a Answer) (Status, error) {
 		return st, nil
 	}
 	return readPlainJSON(a)
+}
+
+// decodeAssumedPlain reads an answer of an API whose Endpoint has a Path and no Decode.
+func decodeAssumedPlain(a Answer) (Status, error) {
+	st, err := decodePlain(a)
+	if err != nil {
+		err = fmt.Errorf("%w; the Endpoint has no Decode, so the plain format is expected: {\"result\": …}", err)
+	}
+	return st, err
 }
 
 // readPlainJSON is the plain way.

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A poll is what the client knows about one job that is waited for, however
+// A poll is the state of one job that is waited for, however
 // many wait for it. It is a state machine without lock, clock, goroutine or
 // random number: the time and the event are arguments, and what follows is
 // returned. Times are in nanoseconds of the client's clock (see Client.now).
@@ -43,15 +43,6 @@ type poll struct {
 	lane      lane // of the agenda, while queued; here it takes no room
 }
 
-// A startOf is where the start of a job is known from.
-type startOf uint8
-
-const (
-	ofWait    startOf = iota // not known: ages count from the start of the wait
-	ofCaller                 // the caller's, unlike the backend's
-	ofBackend                // the backend's, and the caller's within startSlack
-)
-
 // A phase is where a poll stands.
 type phase uint8
 
@@ -75,7 +66,7 @@ const (
 	heldTooLong          // a 429 holds the client for longer than that
 	outageOver           // the outage has lasted as long as WithOutageTolerance allows
 	limited              // nothing but refusals by the limiter for that long
-	stopped              // the polling Backoff says stop
+	stopped              // the polling Backoff returned false
 	timeUp               // the deadline of the job, or the caller's context
 
 	endings // how many there are
@@ -124,13 +115,8 @@ func (p *poll) init(id string, now, due int64) {
 }
 
 // untried reports whether no exchange about the job has been tried yet.
-func (p *poll) untried() bool { return p.requests == 0 && p.tries() == 0 }
-
-func (p *poll) tries() int {
-	if p.trouble == nil {
-		return 0
-	}
-	return int(p.trouble.tries)
+func (p *poll) untried() bool {
+	return p.requests == 0 && (p.trouble == nil || p.trouble.tries == 0)
 }
 
 func (p *poll) faults() int {
@@ -144,8 +130,8 @@ func (p *poll) faults() int {
 // just not settled it, or cannot bring what it lacks.
 func (p *poll) solo() bool { return p.soloPolls > 0 || p.missing != nil }
 
-// learn takes in what a caller knows of the job. start is never if that is not
-// known.
+// learn takes in the start and the estimate that a caller gives. start is never if it
+// gives none.
 func (p *poll) learn(start int64, expected time.Duration) {
 	if start != never {
 		if start < p.began {
@@ -158,21 +144,6 @@ func (p *poll) learn(start int64, expected time.Duration) {
 	}
 	if p.expected == 0 {
 		p.expected = expected
-	}
-}
-
-// startSlack is how far two accounts of one start may be apart: a backend counts in
-// seconds, and clocks differ.
-const startSlack = 2 * time.Second
-
-// date takes in the start of the job by the backend. The earlier of two accounts holds: a
-// submission that the backend recognised may be a repetition of one of yesterday.
-func (p *poll) date(start int64) {
-	if p.start == ofWait || start < p.began-int64(startSlack) {
-		p.learn(start, 0)
-	}
-	if p.start = ofCaller; start <= p.began+int64(startSlack) {
-		p.start = ofBackend
 	}
 }
 

@@ -77,8 +77,8 @@ func TestThePredicatesOfAPoll(t *testing.T) {
 		{"so is one of which the last answer is forgotten", poll{trouble: new(trouble)}, func(p *poll) any { return p.untried() }, true},
 		{"a request is a try", poll{requests: 1}, func(p *poll) any { return p.untried() }, false},
 		{"a refusal is a try", poll{trouble: &trouble{tries: 1}}, func(p *poll) any { return p.untried() }, false},
-		{"no trouble is no tries", poll{}, func(p *poll) any { return p.tries() }, 0},
-		{"tries are those of the trouble", poll{trouble: &trouble{tries: 3}}, func(p *poll) any { return p.tries() }, 3},
+		{"no trouble is no try", poll{}, func(p *poll) any { return p.untried() }, true},
+		{"a fault is a try", poll{trouble: &trouble{tries: 3}}, func(p *poll) any { return p.untried() }, false},
 		{"no trouble is no faults", poll{}, func(p *poll) any { return p.faults() }, 0},
 		{"faults are those of the trouble", poll{trouble: &trouble{faults: 3}}, func(p *poll) any { return p.faults() }, 3},
 		{"a poll may share a request", poll{}, func(p *poll) any { return p.solo() }, false},
@@ -377,10 +377,12 @@ func TestWhatTheEndOfAPollTeaches(t *testing.T) {
 	completion := func(doneBy time.Duration) func(*poll) any {
 		return func(p *poll) any {
 			if doneBy == 0 {
-				return p.completion(nil, nil)
+				return completion(p, nil, nil)
 			}
-			st := &Status{State: StateCompleted}
-			return p.completion(p.sight(int64(doneBy), st), st)
+			var o completions
+			en := entry{poll: *p, ticket: 1}
+			en.sight(&o, &Status{State: StateCompleted}, int64(doneBy))
+			return completion(p, o.over[1], &Status{State: StateCompleted})
 		}
 	}
 	nothing := (*Completion)(nil)

@@ -27,8 +27,8 @@ const (
 	trialTrust = time.Minute
 )
 
-// A sharing is what the engine has learnt of the bulk path. The zero value knows
-// of no trouble. Guarded by engine.mu.
+// A sharing is what the engine has learnt of the bulk path. The zero value has
+// met no trouble. Guarded by engine.mu.
 type sharing struct {
 	restFrom  int64 // when the bulk path failed last
 	restUntil int64 // it is left alone before

@@ -24,8 +24,8 @@ func (t *trip) conclude(steps []step) {
 	for i := range steps {
 		s := &steps[i]
 		if s.wanted = true; s.out.verdict == left {
-			s.youngest = e.youngest(s.entry)
-			s.wanted = e.wanted(s.entry)
+			s.youngest = t.youngest(s.entry)
+			s.wanted = t.awaited(s.entry)
 		}
 		if s.out.verdict == refused {
 			r := s.out.err.(*RefusedError)
@@ -66,13 +66,16 @@ func (t *trip) announce(steps []step) {
 	if len(e.c.traces) == 0 {
 		return
 	}
+	first := true // of a request that several jobs share, one has its error
 	for i := range steps {
 		if s := &steps[i]; s.traced {
 			t.guard(s, func() {
 				e.c.emit(t.ctx, traceScheduled, TraceInfo{
 					JobID: s.entry.id, Attempt: s.out.number + 1, Delay: s.next, Retry: s.out.verdict != answered, Err: s.out.err,
+					first: first && !s.out.shown,
 				})
 			})
+			first = first && s.out.shown
 		}
 	}
 }
@@ -105,11 +108,11 @@ func (t *trip) observe(s *step) bool {
 		e.sharing.trialOK = now
 	}
 	if out.verdict == answered {
-		e.date(en, &out.status)
+		en.date(&e.c.clock, &out.status)
 	}
 	s.d = en.poll.observe(now, out, &e.bounds, e.c.outageSince.Load())
 	if en.missing != nil {
-		e.sight(en, &en.missing.status, now)
+		en.sight(&e.completions, &en.missing.status, now)
 	}
 	if s.d.polling {
 		s.d.attempt.Number -= int(en.subs.joinedAt)
@@ -163,7 +166,7 @@ func (t *trip) stop(s *step) bool {
 	for sub := range en.subscriptions {
 		if sub.joinedAt == ended {
 			e.unsubscribe(sub)
-			sub.to.put(ev)
+			sub.to.put(en.stamp(ev, e.c.now()))
 		}
 	}
 	s.d.attempt.Number = int(en.requests - en.subs.joinedAt)

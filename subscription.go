@@ -70,3 +70,22 @@ func (s *subscription) unlink() {
 	in.waiting--
 	signal(in.fewer)
 }
+
+func (en *entry) hasSingle() bool {
+	for s := range en.subscriptions {
+		if s.to.single {
+			return true
+		}
+	}
+	return false
+}
+
+// hasRoom reports whether a subscriber has room for an answer.
+func (en *entry) hasRoom() bool {
+	for s := range en.subscriptions {
+		if !s.to.full() {
+			return true
+		}
+	}
+	return false
+}

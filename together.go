@@ -71,7 +71,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 	e.sharing.works(b.began)
 	for i, en := range lacking {
 		if en.phase != over {
-			e.sight(en, &lastSeen[i], e.c.now())
+			en.sight(&e.completions, &lastSeen[i], e.c.now())
 		}
 	}
 	e.mu.Unlock()
@@ -153,12 +153,12 @@ func (b *batch) fallBack(out *outcome) {
 	e := b.trip.e
 	rest := b.rest()
 	en := rest[0]
-	if i := slices.IndexFunc(rest, func(en *entry) bool { return e.wanted(en) }); i > 0 {
+	if i := slices.IndexFunc(rest, func(en *entry) bool { return b.trip.awaited(en) }); i > 0 {
 		en = rest[i]
 	}
 	e.mu.Lock()
 	now, size, then := e.c.now(), 0, ""
-	if errors.Is(out.err, ErrBodyTooLarge) {
+	if tooLarge(out.err) {
 		size = e.sharing.shrink(now, len(b.entries))
 	}
 	if size > 0 {

@@ -1,6 +1,7 @@
 package vtclient
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -48,6 +49,8 @@ func leavesHeader(hc *http.Client) bool {
 	return ok && hc.Jar == nil
 }
 
+var errRedirect = errors.New("redirect refused")
+
 // checkRedirect refuses what would carry credentials to where they do not
 // belong: net/http drops Authorization on the way to another host, but not
 // X-Api-Key and its like.
@@ -61,13 +64,13 @@ func checkRedirect(next func(*http.Request, []*http.Request) error) func(*http.R
 			return http.ErrUseLastResponse
 		case !strings.EqualFold(from.Hostname(), to.Hostname()),
 			!upgrade && (from.Scheme != to.Scheme || port(from) != port(to)):
-			return fmt.Errorf("%w: from %s to %s", ErrRedirect, origin(from), origin(to))
+			return fmt.Errorf("%w: from %s to %s", errRedirect, origin(from), origin(to))
 		case len(via) >= 10:
-			return fmt.Errorf("%w: more than 10 in a row", ErrRedirect)
+			return fmt.Errorf("%w: more than 10 in a row", errRedirect)
 		case next != nil:
 			err := next(req, via)
 			if err != nil && err != http.ErrUseLastResponse {
-				err = fmt.Errorf("%w: %w", ErrRedirect, err)
+				err = fmt.Errorf("%w: %w", errRedirect, err)
 			}
 			return err
 		}

@@ -24,39 +24,38 @@ func (t *trip) start(en *entry, now int64) *trip {
 	e := t.e
 	t.entry, t.counted = en, true
 	e.underWay++
-	if t.batch = e.gather(en, now); t.batch != nil {
-		t.batch.trip = t
-		t.ctx, t.batch.cancel = e.detach(en, t.batch.lastDeadline())
+	if t.batch = t.gather(en, now); t.batch != nil {
+		t.ctx, t.batch.cancel = t.detach(en, t.batch.lastDeadline())
 		return t
 	}
-	t.ctx, en.cancel = e.detach(en, en.lastDeadline())
-	e.begin(en, now)
+	t.ctx, en.cancel = t.detach(en, en.lastDeadline())
+	t.begin(en, now)
 	return t
 }
 
 // begin notes that an exchange about a job begins.
-func (e *engine) begin(en *entry, now int64) {
+func (t *trip) begin(en *entry, now int64) {
 	if en.begin(now); en.deadlines != nil {
 		en.deadlines.begin(now)
 	}
-	e.plan(en, now)
+	t.e.plan(en, now)
 }
 
 // detach returns a context that ends at a deadline and carries the values of
 // the eldest subscriber.
-func (e *engine) detach(en *entry, deadline int64) (context.Context, context.CancelFunc) {
+func (t *trip) detach(en *entry, deadline int64) (context.Context, context.CancelFunc) {
 	ctx := context.WithoutCancel(en.subs.to.ctx)
 	if deadline == never {
 		return context.WithCancel(ctx)
 	}
-	return context.WithDeadline(ctx, e.c.at(deadline))
+	return context.WithDeadline(ctx, t.e.c.at(deadline))
 }
 
-// wanted reports whether a subscriber of one of some polls still waits. Contexts
+// awaited reports whether a subscriber of one of some polls still waits. Contexts
 // are the caller's code, and are asked after unlocking.
-func (e *engine) wanted(entries ...*entry) bool {
+func (t *trip) awaited(entries ...*entry) bool {
 	for skip := 0; ; skip++ {
-		ctx := e.waiting(entries, skip)
+		ctx := t.waiting(entries, skip)
 		if ctx == nil {
 			return false
 		}
@@ -67,7 +66,8 @@ func (e *engine) wanted(entries ...*entry) bool {
 }
 
 // youngest returns the subscription of a poll that was made last, or nil.
-func (e *engine) youngest(en *entry) *subscription {
+func (t *trip) youngest(en *entry) *subscription {
+	e := t.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if en.subs == nil {
@@ -78,7 +78,8 @@ func (e *engine) youngest(en *entry) *subscription {
 
 // waiting returns the context of a subscriber whose time is not up, leaving out
 // the first skip of them; nil: there is none.
-func (e *engine) waiting(entries []*entry, skip int) (ctx context.Context) {
+func (t *trip) waiting(entries []*entry, skip int) (ctx context.Context) {
+	e := t.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.c.now()
@@ -164,9 +165,9 @@ func (t *trip) freed() {
 // wanted reports whether the answer is wanted by a subscriber.
 func (t *trip) wanted() bool {
 	if t.batch != nil {
-		return t.e.wanted(t.batch.rest()...)
+		return t.awaited(t.batch.rest()...)
 	}
-	return t.e.wanted(t.entry)
+	return t.awaited(t.entry)
 }
 
 // left returns the polls that the trip has not dealt with to the end. The lock is held.

@@ -8,8 +8,8 @@ import (
 
 // Wait waits until the job is over and returns its last Status. It checks at
 // once, so that a wrong id or key fails now and not minutes later (see
-// [StartedAt] for jobs that are known to exist), and then polls as
-// [WithPolling] says. However many wait for one job, it is polled once for all: a
+// [StartedAt] for jobs that are known to exist), and then polls by
+// the schedule of [WithPolling]. However many wait for one job, it is polled once for all: a
 // wait that joins follows the schedule of the one that has lasted longest, and a
 // Limit of the schedule counts from where each of them joined. A [Client.Status] that
 // sees the end of the job ends its waits.
@@ -27,11 +27,11 @@ import (
 // before it. No request is sent after ctx is done.
 func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (Status, error) {
 	wc := newWaitConfig(opts)
-	in, ev := c.begin(ctx, jobID, wc)
+	w, ev := c.begin(ctx, jobID, wc)
 	if ev == nil {
-		c.engine.join(in, jobID, &wc.job, c.firstDue(&wc.job))
+		w.enter(jobID, &wc.job, wc)
 		for more := true; more; {
-			ev, more = c.deliver(in, wc, c.next(in))
+			ev, more = w.deliver(wc, w.next())
 		}
 	}
 	return ev.status, ev.verdict()
@@ -46,14 +46,14 @@ func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (St
 func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
 		wc := newWaitConfig(opts)
-		in, ev := c.begin(ctx, jobID, wc)
+		w, ev := c.begin(ctx, jobID, wc)
 		if ev == nil {
-			in.wantPending = true
-			c.engine.join(in, jobID, &wc.job, c.firstDue(&wc.job))
-			defer c.engine.leave(in) // also when the loop is left
+			w.in.wantPending = true
+			defer w.leave() // also when the loop is left
+			w.enter(jobID, &wc.job, wc)
 			for more := true; more; {
-				ev, more = c.deliver(in, wc, c.next(in))
-				if more && ev.fault == nil && !yield(ev.status, nil) {
+				ev, more = w.deliver(wc, w.next())
+				if more && ev.fault == nil && ev.overdue == nil && !yield(ev.status, nil) {
 					return
 				}
 			}
@@ -62,18 +62,45 @@ func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) it
 	}
 }
 
+// enter makes the events of a job come to the inbox, and reports false if that is closed.
+func (w caller) enter(jobID string, job *Job, wc *waitConfig) (open bool) {
+	c := w.e.c
+	due, overdue := c.firstDue(job), time.Duration(0)
+	if wc.onOverdue != nil {
+		overdue = c.overdueAge(job.Expect)
+	}
+	open = w.join(jobID, job, due)
+	if open && overdue > 0 {
+		w.awaitOverdue(jobID, overdue)
+	}
+	return open
+}
+
 // deliver calls the callbacks for the next event and reports whether more are to come.
 // If not, or if the caller's code panics or ends the goroutine, the inbox is closed.
-func (c *Client) deliver(in *inbox, wc *waitConfig, next *event) (ev *event, more bool) {
+func (w caller) deliver(wc *waitConfig, next *event) (ev *event, more bool) {
 	defer func() {
 		if !more {
-			c.engine.leave(in)
+			w.leave()
 		}
 	}()
 	if next == nil {
-		next = c.engine.abandon(in)
+		next = w.abandon()
 	}
-	return next, !wc.dispatch(next)
+	return next, !w.handle(wc, next)
+}
+
+// handle calls the callbacks and the traces for an event, and reports whether it ends the
+// job.
+func (w caller) handle(wc *waitConfig, ev *event) (end bool) {
+	switch {
+	case ev.overdue != nil:
+		w.overdue(wc, ev)
+		return false
+	case ev.ends():
+		w.e.c.waitEnded(w.in.ctx, ev)
+	}
+	return wc.dispatch(ev)
 }
 
 // next waits for the next event and returns it; nil: the context is done.
@@ -82,14 +109,14 @@ func (c *Client) deliver(in *inbox, wc *waitConfig, next *event) (ev *event, mor
 // first and grows to 4 kB for good where that is not enough: in 100,000 waits, 5.1 kB
 // each in the place of 3.6. So the frames of Wait, join and next are small: no Status
 // and no defer in them, and no call of one where a function that returns before would do.
-func (c *Client) next(in *inbox) *event {
+func (w caller) next() *event {
 	for {
-		if ev := c.engine.take(in); ev != nil {
+		if ev := w.take(); ev != nil {
 			return ev
 		}
 		select {
-		case <-in.ready:
-		case <-in.ctx.Done():
+		case <-w.in.ready:
+		case <-w.in.ctx.Done():
 			return nil
 		}
 	}
@@ -97,7 +124,19 @@ func (c *Client) next(in *inbox) *event {
 
 // begin makes the inbox of a wait for one job, or returns the event that ends the wait
 // before it has begun.
-func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (*inbox, *event) {
+func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (caller, *event) {
+	c.waitBegun(ctx, jobID)
+	ev := c.endAtOnce(ctx, jobID, wc)
+	if ev == nil {
+		return caller{&c.engine, newInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil)}, nil
+	}
+	c.waitEnded(ctx, ev)
+	wc.dispatch(ev)
+	return caller{}, ev
+}
+
+// endAtOnce returns the event that ends a wait before it has begun, or nil.
+func (c *Client) endAtOnce(ctx context.Context, jobID string, wc *waitConfig) *event {
 	err := wc.err
 	if err == nil && wc.atMost != 0 {
 		err = badArgument("AtMost", wc.atMost, "no such option: a wait for one job has no others, and WaitAll takes it")
@@ -109,25 +148,23 @@ func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (*inbo
 		err = &WaitError{JobID: jobID, Cause: contextCause(ctx)}
 	}
 	if err != nil {
-		return nil, &event{status: Status{JobID: jobID}, err: err}
+		return &event{status: Status{JobID: jobID}, err: err}
 	}
 	if st := c.recall(ctx, jobID, false); st != nil {
-		ev := recalled(st)
-		wc.dispatch(ev)
-		return nil, ev
+		return recalled(st)
 	}
-	return newInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil), nil
+	return nil
 }
 
-// recalled is the event of a job of which the cache knows the end.
+// recalled is the event of a job whose end is in the cache.
 func recalled(st *Status) *event {
 	ev := &event{status: *st}
 	ev.status.Cached = true
 	return ev
 }
 
-// firstDue says when a job is to be polled first: at once, or nearly so where
-// polls share requests, or as the schedule says from the start that is known.
+// firstDue returns when a job is to be polled first: at once, or nearly so where
+// polls share requests, or by the schedule from the start that is known.
 func (c *Client) firstDue(job *Job) int64 {
 	clock := time.Now()
 	now := c.since(clock)
@@ -151,19 +188,36 @@ func (c *Client) deadline(ctx context.Context) int64 {
 	return never
 }
 
+// times translates the start and the deadline of a job into the client's time; never:
+// it has none.
+func (c *Client) times(job *Job) (start, deadline int64) {
+	start, deadline = never, never
+	if job.StartedAt.IsZero() && job.Deadline.IsZero() {
+		return start, deadline
+	}
+	clock := time.Now()
+	if !job.StartedAt.IsZero() {
+		start = c.began(job.StartedAt, clock)
+	}
+	if !job.Deadline.IsZero() {
+		deadline = c.when(job.Deadline, clock)
+	}
+	return start, deadline
+}
+
 // began translates a job's start into the client's time.
-func (c *Client) began(t, now time.Time) int64 {
+func (c *clock) began(t, now time.Time) int64 {
 	// Not so long ago that the age would overflow.
 	return min(c.since(now), max(c.when(t, now), -never/2))
 }
 
-// dispatch tells the callbacks of one event and reports whether it ends the job.
+// dispatch calls the callbacks for one event and reports whether it ends the job.
 func (wc *waitConfig) dispatch(ev *event) (end bool) {
 	switch {
 	case ev.panicked != nil:
 		panic(ev.panicked)
 	case ev.fault != nil:
-		wc.onError(ev.fault) // only who has one is told of faults
+		wc.onError(ev.fault) // it is there, since the inbox takes faults
 		return false
 	case ev.err != nil:
 		return true
@@ -174,9 +228,9 @@ func (wc *waitConfig) dispatch(ev *event) (end bool) {
 	return ev.status.State.Terminal()
 }
 
-// Hint says: look at this job now. If anybody waits for the job, a check that
+// Hint asks for a look at this job now. If there is a wait for the job, a check that
 // begins after the hint is made as soon as the server's 429s and a gap of 1 s
 // between hinted checks of one job allow. The truth still comes from the
-// backend, so a forged hint costs a request and nothing else. For a job that
-// nobody waits for, Hint does nothing. It does not block. See [Webhook].
+// backend, so a forged hint costs a request and nothing else. For a job without
+// a wait, Hint does nothing. It does not block. See [Webhook].
 func (c *Client) Hint(jobID string) { c.engine.hint(jobID) }

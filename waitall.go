@@ -55,9 +55,9 @@ func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOp
 			yield(Status{}, err)
 			return
 		}
-		in := newBatchInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil)
-		in.atMost = wc.atMost
-		defer c.engine.leave(in)
+		w := caller{&c.engine, newBatchInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil)}
+		w.in.atMost = wc.atMost
+		defer w.leave()
 		fed := make(chan feedEnd, 1)
 		go func() {
 			end := feedEnd{goexit: true}
@@ -65,10 +65,10 @@ func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOp
 				end.panicked = recover()
 				fed <- end
 			}()
-			c.feed(in, jobs, wc)
+			c.feed(w, jobs, wc)
 			end.goexit = false
 		}()
-		c.drain(in, wc, fed, yield)
+		w.drain(wc, fed, yield)
 	}
 }
 
@@ -90,11 +90,11 @@ func (end feedEnd) again() {
 }
 
 // feed hands the jobs of a sequence to the engine until the inbox is closed.
-func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
+func (c *Client) feed(w caller, jobs iter.Seq[Job], wc *waitConfig) {
 	enter := (*lookup).enter
 	if _, own := c.cache.(*MemoryCache[Status]); c.cache != nil && !own {
 		ahead := &lookups{queue: make(chan *lookup, lookupsAtOnce), over: make(chan struct{})}
-		go ahead.enter(in)
+		go ahead.enter(w)
 		defer ahead.close()
 		enter = ahead.begin
 	}
@@ -105,7 +105,7 @@ func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
 		if job.Expect == 0 {
 			job.Expect = wc.job.Expect
 		}
-		if !enter(&lookup{c: c, job: job}, in) || wc.atMost > 0 && !c.engine.awaitFewer(in) {
+		if !enter(&lookup{c: c, wc: wc, job: job}, w) || wc.atMost > 0 && !w.awaitFewer() {
 			return
 		}
 	}
@@ -114,6 +114,7 @@ func (c *Client) feed(in *inbox, jobs iter.Seq[Job], wc *waitConfig) {
 // A lookup is a job on its way from the sequence to the engine.
 type lookup struct {
 	c        *Client
+	wc       *waitConfig
 	job      Job
 	st       *Status // from the cache; nil: not there
 	err      error   // the job cannot be waited for
@@ -123,8 +124,8 @@ type lookup struct {
 
 // check looks at the job, and reports whether it can be waited for.
 func (l *lookup) check(ctx context.Context) bool {
-	if l.err = l.c.route.checkID(l.job.ID); l.err == nil && l.job.Expect < 0 {
-		l.err = badArgument("Job.Expect", l.job.Expect, "a duration of 0 or more")
+	if l.err = l.c.route.checkID(l.job.ID); l.err == nil {
+		l.err = badEstimate("Job.Expect", l.job.Expect)
 	}
 	if l.err == nil && expired(ctx) {
 		l.err = &WaitError{JobID: l.job.ID, Cause: contextCause(ctx)}
@@ -134,21 +135,33 @@ func (l *lookup) check(ctx context.Context) bool {
 
 // enter hands a job to the engine, or its end to the inbox. It reports false if the
 // inbox is closed.
-func (l *lookup) enter(in *inbox) bool {
+func (l *lookup) enter(w caller) bool {
 	c := l.c
-	if l.done == nil && l.check(in.ctx) {
-		l.st = c.recall(in.ctx, l.job.ID, false)
+	if l.done == nil && l.check(w.in.ctx) {
+		l.st = c.recall(w.in.ctx, l.job.ID, false)
 	}
 	switch {
 	case l.panicked != nil:
-		return c.engine.post(in, &event{status: Status{JobID: l.job.ID}, panicked: l.panicked})
+		return l.post(w, &event{status: Status{JobID: l.job.ID}, panicked: l.panicked})
 	case l.err != nil:
-		return c.engine.post(in, &event{status: Status{JobID: l.job.ID}, err: l.err})
+		return l.post(w, &event{status: Status{JobID: l.job.ID}, err: l.err})
 	case l.st != nil:
-		return c.engine.post(in, recalled(l.st))
+		return l.post(w, recalled(l.st))
 	}
-	due := c.firstDue(&l.job)
-	return c.engine.awaitRoom(in) && c.engine.join(in, l.job.ID, &l.job, due)
+	c.waitBegun(w.in.ctx, l.job.ID)
+	return w.awaitRoom() && w.enter(l.job.ID, &l.job, l.wc) || l.leave(w)
+}
+
+// post hands the end of a job to the inbox, and reports false if that is closed.
+func (l *lookup) post(w caller, ev *event) bool {
+	l.c.waitBegun(w.in.ctx, l.job.ID)
+	return w.post(ev) || l.leave(w)
+}
+
+// leave shows the traces the end of a wait for which the inbox was closed too early.
+func (l *lookup) leave(w caller) bool {
+	l.c.waitEnded(w.in.ctx, &event{status: Status{JobID: l.job.ID}, err: errLoopLeft})
+	return false
 }
 
 // lookupsAtOnce bounds the jobs that are looked up in a foreign cache at the same
@@ -163,16 +176,16 @@ type lookups struct {
 }
 
 // begin begins to look up a job. It reports false if the inbox is closed.
-func (ls *lookups) begin(l *lookup, in *inbox) bool {
-	if !l.c.engine.announce(in, 1) {
+func (ls *lookups) begin(l *lookup, w caller) bool {
+	if !w.announce(1) {
 		return false
 	}
 	l.done = make(chan struct{})
-	if l.check(in.ctx) {
+	if l.check(w.in.ctx) {
 		go func() {
 			defer close(l.done)
 			defer func() { l.panicked = recover() }()
-			l.st = l.c.recall(in.ctx, l.job.ID, false)
+			l.st = l.c.recall(w.in.ctx, l.job.ID, false)
 		}()
 	} else {
 		close(l.done)
@@ -186,16 +199,16 @@ func (ls *lookups) begin(l *lookup, in *inbox) bool {
 }
 
 // enter hands over the jobs that have been looked up until the inbox is closed.
-func (ls *lookups) enter(in *inbox) {
+func (ls *lookups) enter(w caller) {
 	ls.end.goexit = true
 	defer func() {
 		ls.end.panicked = recover()
 		close(ls.over)
 	}()
 	for l := range ls.queue {
-		open := ls.handOver(l, in)
-		l.c.engine.announce(in, -1)
-		if signal(in.ready); !open {
+		open := ls.handOver(l, w)
+		w.announce(-1)
+		if signal(w.in.ready); !open {
 			break
 		}
 	}
@@ -204,18 +217,18 @@ func (ls *lookups) enter(in *inbox) {
 
 // handOver waits for a lookup and hands its job over. A cache that goes on although the
 // context is done is not waited for.
-func (ls *lookups) handOver(l *lookup, in *inbox) (open bool) {
+func (ls *lookups) handOver(l *lookup, w caller) (open bool) {
 	select {
 	case <-l.done:
-		return l.enter(in)
+		return l.enter(w)
 	default:
 	}
 	select {
 	case <-l.done:
-		return l.enter(in)
-	case <-in.ctx.Done():
+		return l.enter(w)
+	case <-w.in.ctx.Done():
 		id := l.job.ID
-		return l.c.engine.post(in, &event{status: Status{JobID: id}, err: &WaitError{JobID: id, Cause: contextCause(in.ctx)}})
+		return l.post(w, &event{status: Status{JobID: id}, err: &WaitError{JobID: id, Cause: contextCause(w.in.ctx)}})
 	}
 }
 
@@ -228,18 +241,18 @@ func (ls *lookups) close() {
 }
 
 // drain yields the results of a WaitAll until all have come.
-func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func(Status, error) bool) {
-	d := draining{c: c, in: in, fed: fed, done: in.ctx.Done(), patience: feedPatience}
+func (w caller) drain(wc *waitConfig, fed <-chan feedEnd, yield func(Status, error) bool) {
+	d := draining{w: w, fed: fed, done: w.in.ctx.Done(), patience: feedPatience}
 	for {
-		ev := c.engine.take(in)
+		ev := w.take()
 		if ev == nil && d.over {
-			ev = c.engine.abandon(in)
+			ev = w.abandon()
 		}
 		switch {
 		case ev == nil && d.wait():
 		case ev == nil:
 			return
-		case wc.dispatch(ev):
+		case w.handle(wc, ev):
 			d.grace = nil
 			if !yield(ev.status, ev.verdict()) {
 				return
@@ -250,8 +263,7 @@ func (c *Client) drain(in *inbox, wc *waitConfig, fed <-chan feedEnd, yield func
 
 // A draining is how far a WaitAll has come.
 type draining struct {
-	c        *Client
-	in       *inbox
+	w        caller
 	fed      <-chan feedEnd  // nil: the sequence has ended
 	done     <-chan struct{} // of the context; nil: it is done
 	over     bool            // the context is done
@@ -261,7 +273,7 @@ type draining struct {
 
 // wait waits for something to take, and reports false if nothing more is to come.
 func (d *draining) wait() bool {
-	if d.fed == nil && d.c.engine.empty(d.in) {
+	if d.fed == nil && d.w.empty() {
 		return false
 	}
 	if d.over && d.grace == nil {
@@ -272,7 +284,7 @@ func (d *draining) wait() bool {
 		defer func() { d.patience -= time.Since(since) }()
 	}
 	select {
-	case <-d.in.ready:
+	case <-d.w.in.ready:
 	case <-d.done:
 		d.done, d.over = nil, true
 	case end := <-d.fed:
@@ -280,7 +292,7 @@ func (d *draining) wait() bool {
 		end.again()
 	case <-d.grace:
 		d.grace = nil // a job may be on its way, or have come in the same moment
-		return !d.c.engine.empty(d.in) || d.patience > 0 && d.c.engine.expects(d.in)
+		return !d.w.empty() || d.patience > 0 && d.w.expects()
 	}
 	return true
 }

@@ -2,8 +2,12 @@ package vtclient
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -74,6 +78,46 @@ func (e *foreignError) Is(target error) bool {
 }
 
 func (e *foreignError) As(target any) bool { return e.typed && errors.As(e.err, target) }
+
+// jsonMismatch rewrites what encoding/json reports about JSON of another shape: its words
+// are the names of Go's types, which do not appear in the description of an API.
+func jsonMismatch(err error) error {
+	var m *json.UnmarshalTypeError
+	if !errors.As(err, &m) || m.Type == nil {
+		return err
+	}
+	kind, digits, _ := strings.Cut(m.Value, " ") // as in "array" and "number 1.5"
+	got := "a JSON " + strings.Replace(kind, "bool", "boolean", 1)
+	if digits != "" {
+		got += " (" + digits + ")"
+	}
+	if m.Field != "" {
+		got += " in " + strconv.Quote(m.Field)
+	}
+	return &textError{strings.Replace(err.Error(), m.Error(), got+", expected "+jsonKind(m.Type), 1), err}
+}
+
+// jsonKind is the kind of JSON value that fits a type of Go.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return jsonKind(t.Elem())
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Slice, reflect.Array:
+		return "an array"
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "a boolean"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	}
+	if t.ConvertibleTo(reflect.TypeFor[int]()) {
+		return "an integer of " + strconv.Itoa(t.Bits()) + " bits"
+	}
+	return "another kind of value"
+}
 
 // errHeld reports that a 429 holds the client for longer than WithMaxRetryAfter
 // allows.

@@ -83,7 +83,8 @@ func (f Faults) Validate() error {
 	if f.Limit < 0 {
 		return fmt.Errorf("simserver: Faults.Limit is %d: negative", f.Limit)
 	}
-	return nil
+	return cmp.Or(unitless("Faults.RetryAfter", f.RetryAfter), unitless("Faults.DripEvery", f.DripEvery),
+		unitless("Faults.Latency", f.Latency), unitless("Faults.Jitter", f.Jitter))
 }
 
 // A Fault names what was done to a request. An answer with a status code by

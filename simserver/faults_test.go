@@ -213,7 +213,7 @@ func TestRetryAfterOfFaults(t *testing.T) {
 			want  string
 		}{
 			{429, 30 * time.Second, false, "30"},
-			{503, 1, false, "1"},
+			{503, time.Microsecond, false, "1"},
 			{503, 0, false, ""},
 			{500, time.Second, false, ""},
 			{429, 30 * time.Second, true, "Sat, 01 Jan 2000 00:00:30 GMT"},

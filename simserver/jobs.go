@@ -9,8 +9,12 @@ import (
 // Create adds a job and returns its id. If there is a job of that ID already, the new
 // one takes its place; what was counted for the id stays.
 //
-// Create panics if Job.Result cannot be encoded as JSON.
+// Create panics if Job.Result cannot be encoded as JSON, or if Job.Duration is above zero
+// and below a microsecond: that can only be a number without a unit.
 func (s *Server) Create(j Job) (id string) {
+	if err := unitless("Job.Duration", j.Duration); err != nil {
+		panic(err.Error())
+	}
 	id, _ = s.jobs.create(j, true)
 	return id
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/vtclient/vtclient/internal/unit"
 )
 
 // An Option sets something about a server when it is made.
@@ -40,16 +42,29 @@ func newConfig(opts []Option) config {
 	if !isRate(c.failureRate) {
 		panic(fmt.Sprintf("simserver: WithFailureRate(%v): not between 0 and 1", c.failureRate))
 	}
-	if err := c.faults.Validate(); err != nil {
-		panic(err.Error())
-	}
-	if err := c.webhook.Validate(); err != nil {
-		panic(err.Error())
+	for _, err := range []error{
+		c.faults.Validate(), c.webhook.Validate(),
+		unitless("WithRetryAfter", c.retryAfter), unitless("WithLateResult", c.lateResult),
+	} {
+		if err != nil {
+			panic(err.Error())
+		}
 	}
 	if err := c.downloads.validate(); err != nil {
 		panic(err.Error())
 	}
 	return c
+}
+
+// leastDuration is the shortest duration above zero that makes sense in a simulation.
+const leastDuration = time.Microsecond
+
+// unitless returns an error if d can only be a number that lacks its unit.
+func unitless(where string, d time.Duration) error {
+	if want := unit.Missing(d, leastDuration); want != "" {
+		return fmt.Errorf("simserver: %s: %v, want %s", where, d, want)
+	}
+	return nil
 }
 
 // isRate is false for NaN, too.

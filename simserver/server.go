@@ -40,7 +40,8 @@ type Server struct {
 // nothing. Close it before the http.Server that it is mounted on, so that requests
 // held in silence end.
 //
-// New panics if an option has an impossible value, such as a rate above 1.
+// New panics if an option has an impossible value, such as a rate above 1, or a duration
+// above zero and below a microsecond, which can only be a number without a unit.
 func New(opts ...Option) *Server {
 	s := &Server{cfg: newConfig(opts), done: make(chan struct{})}
 	d := dice(s.cfg.seed)

@@ -30,8 +30,7 @@ type api struct {
 var (
 	plainAPI = &api{
 		name: "plain", keyVar: "VT_TOKEN",
-		endpoint: vtclient.PlainAPI(),
-		header:   func(token string) (string, string) { return "Authorization", "Bearer " + token },
+		header: func(token string) (string, string) { return "Authorization", "Bearer " + token },
 	}
 	heygenAPI = &api{
 		name: "heygen", keyVar: "HEYGEN_API_KEY",

@@ -16,7 +16,7 @@ func details(err error) vtclient.Details {
 		h *vtclient.HTTPError
 		t *vtclient.TransportError
 		d *vtclient.DecodeError
-		s *vtclient.StateError
+		s *vtclient.UnknownStateError
 	)
 	switch {
 	case errors.As(err, &h):

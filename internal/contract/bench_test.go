@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vtclient/vtclient"
 )
@@ -36,7 +37,7 @@ func BenchmarkStatus(b *testing.B) {
 		ids[i] = "job-" + strconv.Itoa(i)
 	}
 	b.Run("vtclient", func(b *testing.B) {
-		c, err := vtclient.New(base, vtclient.WithHTTPClient(hc), vtclient.WithCacheTTL(1, 1))
+		c, err := vtclient.New(base, vtclient.WithHTTPClient(hc), vtclient.WithCacheTTL(time.Millisecond, time.Millisecond))
 		if err != nil {
 			b.Fatal(err)
 		}

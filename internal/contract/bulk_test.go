@@ -491,7 +491,7 @@ func TestBulkUnsettledIsAskedSingly(t *testing.T) {
 		if !errors.As(results["unknown"], &h) || h.StatusCode != 404 || h.JobID != "unknown" || h.Attempt != 2 || h.Jobs != 0 {
 			t.Errorf("unknown: %v", results["unknown"])
 		}
-		var s *StateError
+		var s *UnknownStateError
 		if !errors.As(results["odd"], &s) || s.Word != "hibernating" || s.JobID != "odd" {
 			t.Errorf("odd: %v", results["odd"])
 		}

@@ -237,7 +237,7 @@ func TestWhatTheCacheKeepsOfAWait(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				h := playing(body("pending", 0)[:len(`{"result":"pending"`)]+"}", tt.last)
-				c := h.client(t, WithEndpoint(PlainAPI()), WithCache(NewMemoryCache[Status](10)), WithCacheTTL(time.Hour, time.Hour), WithPolling(Constant(2*time.Second)))
+				c := h.client(t, WithEndpoint(Endpoint{}), WithCache(NewMemoryCache[Status](10)), WithCacheTTL(time.Hour, time.Hour), WithPolling(Constant(2*time.Second)))
 				ctx, cancel := context.WithTimeout(t.Context(), tt.limit)
 				defer cancel()
 				c.Wait(ctx, "j")

@@ -74,7 +74,6 @@ func TestEmptyJobID(t *testing.T) {
 		want string
 	}{
 		{"the plain API has a place for it", vtclient.Endpoint{}, "/status"},
-		{"PlainAPI is the default", vtclient.PlainAPI(), "/status"},
 		{"an EmptyPath of the caller's own", vtclient.Endpoint{Path: "/j/{id}", EmptyPath: "/j?all=1"}, "/j?all=1"},
 		{"an EmptyPath beside the default path", vtclient.Endpoint{EmptyPath: "/now"}, "/now"},
 		{"a custom path refuses it", vtclient.Endpoint{Path: "/j/{id}"}, ""},
@@ -288,7 +287,7 @@ func TestHeyGenV3NamesAWordItDoesNotKnow(t *testing.T) {
 		return respond(r, 200, `{"data":{"status":"archived"}}`), nil
 	}, vtclient.WithEndpoint(vtclient.HeyGenV3()))
 	_, err := c.Status(t.Context(), "j")
-	var state *vtclient.StateError
+	var state *vtclient.UnknownStateError
 	if !errors.As(err, &state) || state.Word != "archived" {
 		t.Errorf("%v", err)
 	}
@@ -406,7 +405,7 @@ func FuzzDecodePlain(f *testing.F) {
 		body = b
 		st, err := c.Status(context.Background(), "j")
 		var dec *vtclient.DecodeError
-		var state *vtclient.StateError
+		var state *vtclient.UnknownStateError
 		switch {
 		case err == nil && (st.State == vtclient.StatePending || st.State.Terminal()):
 			if !(st.Progress >= 0 && st.Progress <= 1) {

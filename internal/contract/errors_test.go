@@ -122,7 +122,23 @@ type comesBack time.Duration
 func (c comesBack) Error() string             { return "go away" }
 func (c comesBack) RetryAfter() time.Duration { return time.Duration(c) }
 
+// openBreaker returns the refusal of a breaker that has just opened for a minute.
+func openBreaker(t *testing.T) error {
+	b := vtclient.NewCircuitBreaker(vtclient.BreakerConfig{ConsecutiveFailures: 1, OpenPeriod: time.Minute, Jitter: -1})
+	done, err := b.Allow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done(errors.New("down"))
+	_, err = b.Allow()
+	return err
+}
+
 func TestRefusedErrorSaysWhenToComeBack(t *testing.T) {
+	synctest.Test(t, testRefusedErrorSaysWhenToComeBack)
+}
+
+func testRefusedErrorSaysWhenToComeBack(t *testing.T) {
 	for _, tt := range []struct {
 		said error
 		want time.Duration
@@ -130,8 +146,8 @@ func TestRefusedErrorSaysWhenToComeBack(t *testing.T) {
 	}{
 		{comesBack(3 * time.Second), 3 * time.Second, `vtclient: job "j": no request made: go away; try again in 3s`},
 		{comesBack(-1), 0, `vtclient: job "j": no request made: go away`},
-		{&vtclient.BreakerOpenError{State: vtclient.BreakerHalfOpen}, time.Second, // whose own text says it
-			`vtclient: job "j": no request made: circuit breaker is half-open (): try again in 1s`},
+		{openBreaker(t), time.Minute, // whose own text says it
+			`vtclient: job "j": no request made: circuit breaker is open (failures in a row: 1): try again in 1m0s`},
 		{errors.New("shut"), 0, `vtclient: job "j": no request made: shut`},
 	} {
 		err := &vtclient.RefusedError{JobID: "j", Err: tt.said}

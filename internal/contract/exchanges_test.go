@@ -138,7 +138,7 @@ func TestAPanicGivesPermitAndPlaceBack(t *testing.T) {
 				vtclient.WithRequest(func(*http.Request) error { boom(on["WithRequest"]); return nil }),
 				vtclient.WithEndpoint(vtclient.Endpoint{Decode: func(a vtclient.Answer) (vtclient.Status, error) {
 					boom(on["Decode"])
-					return vtclient.PlainAPI().Decode(a)
+					return plainDecode(a)
 				}}),
 				vtclient.WithTrace(vtclient.Trace{Sent: func(context.Context, vtclient.TraceInfo) { boom(on["Sent"]) }, Answered: func(context.Context, vtclient.TraceInfo) { boom(on["Answered"]) }}))
 			func() {

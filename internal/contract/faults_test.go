@@ -107,7 +107,7 @@ func TestAnUnknownStateIsFinalAndNamed(t *testing.T) {
 	s := testserver.Start(t, testserver.JSON(200, `{"result":"CANCELLED"}`))
 	b := &notingBreaker{}
 	_, err := clientFor(t, s, vtclient.WithBreaker(b)).Status(t.Context(), "j")
-	var e *vtclient.StateError
+	var e *vtclient.UnknownStateError
 	if !errors.As(err, &e) || e.Word != "CANCELLED" || len(s.Requests()) != 1 {
 		t.Error(err, len(s.Requests()))
 	}
@@ -175,7 +175,7 @@ func TestSecretsNeverStandInErrors(t *testing.T) {
 					if string(a.Body) == "fail" {
 						return vtclient.Status{}, fmt.Errorf("%s %s %w", token, key, io.ErrNoProgress)
 					}
-					return vtclient.PlainAPI().Decode(a)
+					return plainDecode(a)
 				}}),
 				vtclient.WithHTTPClient(&http.Client{Transport: tripper(tt.resp)}))
 			if err != nil {

@@ -273,7 +273,7 @@ func TestAStateThatFetchMakesUpIsNamed(t *testing.T) {
 			return vtclient.Status{State: vtclient.State(word)}, nil
 		})
 		_, err := c.Status(t.Context(), "j")
-		var state *vtclient.StateError
+		var state *vtclient.UnknownStateError
 		if !errors.As(err, &state) || state.Word != word || calls != 1 ||
 			!strings.Contains(err.Error(), fmt.Sprintf("unknown job state %q; not retried: the function given to WithFetch must return one of the three states", word)) {
 			t.Errorf("%q: %d calls, %v", word, calls, err)
@@ -436,7 +436,7 @@ func TestNewRefusesWhatWithFetchWouldOverride(t *testing.T) {
 		{"the last WithFetch holds", "", []vtclient.Option{fetch}, nil},
 		{"nil", "", []vtclient.Option{vtclient.WithFetch(nil)}, []string{"WithFetch: got nil, want a function"}},
 		{"WithHTTPClient", "", []vtclient.Option{vtclient.WithHTTPClient(http.DefaultClient)}, []string{"WithHTTPClient: got WithFetch beside it"}},
-		{"WithEndpoint", "", []vtclient.Option{vtclient.WithEndpoint(vtclient.PlainAPI())}, []string{"WithEndpoint: got WithFetch beside it"}},
+		{"WithEndpoint", "", []vtclient.Option{vtclient.WithEndpoint(vtclient.HeyGenV3())}, []string{"WithEndpoint: got WithFetch beside it"}},
 		{"the zero Endpoint", "", []vtclient.Option{vtclient.WithEndpoint(vtclient.Endpoint{})}, []string{"WithEndpoint: got WithFetch beside it"}},
 		{"WithRequest", "", []vtclient.Option{vtclient.WithRequest(func(*http.Request) error { return nil })}, []string{"WithRequest: got WithFetch beside it"}},
 		{"WithMaxBody", "", []vtclient.Option{vtclient.WithMaxBody(1 << 20)}, []string{"WithMaxBody: got WithFetch beside it"}},
@@ -558,7 +558,7 @@ func TestAStateThatFetchMakesUpEndsAWait(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
-		var e *vtclient.StateError
+		var e *vtclient.UnknownStateError
 		if _, err := c.Wait(ctx, "j"); !errors.As(err, &e) || e.Word != "paused" || calls != 1 {
 			t.Errorf("%v after %d calls", err, calls)
 		}

@@ -2,6 +2,8 @@ package contract_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -128,4 +130,31 @@ func noRace(t *testing.T) {
 	if race.Enabled {
 		t.Skip("nothing here for the race detector")
 	}
+}
+
+// errTooLarge stands for an *http.MaxBytesError in tables.
+var errTooLarge = errors.New("too large")
+
+func matches(err, target error) bool {
+	if target == errTooLarge {
+		var e *http.MaxBytesError
+		return errors.As(err, &e)
+	}
+	return errors.Is(err, target)
+}
+
+func refusedRedirect(err error) bool {
+	var e *vtclient.TransportError
+	return errors.As(err, &e) && strings.Contains(e.Error(), "redirect refused")
+}
+
+// plainDecode reads the plain API's answers.
+func plainDecode(a vtclient.Answer) (st vtclient.Status, err error) {
+	var v struct {
+		Result   vtclient.State `json:"result"`
+		Message  string         `json:"message"`
+		Progress float64        `json:"progress"`
+	}
+	err = json.Unmarshal(a.Body, &v)
+	return vtclient.Status{State: v.Result, Message: v.Message, Progress: v.Progress}, err
 }

@@ -127,7 +127,7 @@ func TestOptionsGivenTwice(t *testing.T) {
 	}
 	c := clientFor(t, s,
 		vtclient.WithHeader("x-key", "1"), vtclient.WithHeader("X-KEY", "2"), vtclient.WithHeader("Accept", "text/json"),
-		note("a"), note("b"), vtclient.WithEndpoint(vtclient.Endpoint{Path: "/wrong/{id}"}), vtclient.WithEndpoint(vtclient.PlainAPI()))
+		note("a"), note("b"), vtclient.WithEndpoint(vtclient.Endpoint{Path: "/wrong/{id}"}), vtclient.WithEndpoint(vtclient.Endpoint{}))
 	if _, err := c.Status(t.Context(), "j"); err != nil {
 		t.Fatal(err)
 	}

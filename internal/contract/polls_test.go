@@ -1206,7 +1206,7 @@ func TestPluggedInPartThatDoesNotReturn(t *testing.T) {
 			}()
 			time.Sleep(5 * time.Second)
 			end := recovered(func() { c.Wait(t.Context(), "bad") })
-			if !strings.HasPrefix(end, `panic: vtclient: job "bad": panic in a poll: oops`) || !strings.Contains(end, "poller_test.go") {
+			if !strings.HasPrefix(end, `panic: vtclient: job "bad": panic in a poll: oops`) || !strings.Contains(end, "polls_test.go") {
 				t.Errorf("the waiter's end: %s", end)
 			}
 			if err := <-done; err != nil {

@@ -15,7 +15,8 @@ import (
 func TestStagesPointOneWay(t *testing.T) {
 	above := []string{
 		"vtclient.go", "check.go", "wait.go", "waitall.go", "submit.go", "poller.go", "poll.go", "engine.go",
-		"agenda.go", "inbox.go", "deadlines.go", "completions.go", "batch.go",
+		"callers.go", "trip.go", "step.go", "trouble.go", "agenda.go", "pacing.go", "registry.go", "inbox.go", "subscription.go",
+		"deadlines.go", "completions.go", "batch.go", "together.go", "sharing.go",
 	}
 	declared := map[string]string{} // the file of each name
 	for _, file := range above {

@@ -148,7 +148,7 @@ func TestALearnerIsToldBeforeTheCaller(t *testing.T) {
 func TestTheLastAnswerInAnError(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := playing(`{"result":"pending","progress":0.25,"message":"a"}`, `{"result":"pending","progress":0.5,"message":"b"}`, "503")
-		c := h.client(t, WithEndpoint(PlainAPI()))
+		c := h.client(t, WithEndpoint(Endpoint{}))
 		start := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 		defer cancel()

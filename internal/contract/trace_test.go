@@ -231,9 +231,9 @@ func TestWhatALogLineHolds(t *testing.T) {
 		}
 		want := []string{
 			"WARN vtclient: exchange: job attempt status_code error",
-			"WARN vtclient: next request scheduled: job attempt delay error",
+			"DEBUG vtclient: next request scheduled: job attempt delay",
 			"DEBUG vtclient: exchange: job attempt state status_code latency",
-			"DEBUG vtclient: cache: job attempt state",
+			"DEBUG vtclient: cache: job state",
 		}
 		if got := strings.Join(lines, "\n"); got != strings.Join(want, "\n") {
 			t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))

@@ -233,7 +233,7 @@ func TestWaitEndsAtOnceWhenTheAnswerIsFinal(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c, f := startFake(t, always(fakeReply{state: "cancelled"}))
 			_, err := c.Wait(t.Context(), "a")
-			var s *StateError
+			var s *UnknownStateError
 			if !errors.As(err, &s) || s.Word != "cancelled" || f.total() != 1 {
 				t.Errorf("Wait = %v after %d requests", err, f.total())
 			}

@@ -66,7 +66,7 @@ func (e *PanicError) Error() string {
 // it like the end of the leader's context, and the leader gets the error without the mark.
 type LeaderError struct{ Err error }
 
-func (e LeaderError) Error() string { return e.Err.Error() }
+func (e LeaderError) Error() string { return fmt.Sprint(e.Err) }
 
 // Unwrap returns the error without the mark.
 func (e LeaderError) Unwrap() error { return e.Err }

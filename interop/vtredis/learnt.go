@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/unit"
 )
 
 // A Learnt is a [vtclient.Adaptive] that knows what all replicas have learnt about
@@ -29,12 +30,15 @@ type Learnt struct {
 
 // Load returns what the replicas have saved in a Redis hash, one field for each, the
 // one named replica being the caller's own. requestCost is as for
-// [vtclient.NewAdaptive]. If Redis fails, or a field is unreadable, Load returns
-// the error and, all the same, a Learnt that knows what could be read.
+// [vtclient.NewAdaptive]. If it makes no sense, Redis fails, or a field is unreadable, Load
+// returns the error and, all the same, a Learnt that knows what could be read.
 func Load(ctx context.Context, rdb redis.Cmdable, hash, replica string, requestCost time.Duration) (*Learnt, error) {
 	l := &Learnt{
 		Adaptive: vtclient.NewAdaptive(requestCost), own: vtclient.NewAdaptive(requestCost),
 		requestCost: requestCost, rdb: rdb, hash: hash, replica: replica,
+	}
+	if want := unit.Missing(requestCost, time.Millisecond); want != "" {
+		return l, fmt.Errorf("vtredis: Load: requestCost: %v, want %s", requestCost, want)
 	}
 	fields, err := rdb.HGetAll(ctx, hash).Result()
 	if err != nil {

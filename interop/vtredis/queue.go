@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/unit"
 )
 
 // ErrEmptied is matched by the error of [Queue.Run] when Redis no longer has the
@@ -130,9 +131,19 @@ const batch = 1000
 
 // Add puts jobs into the queue and returns once they are in Redis. A job whose id is
 // in the queue stays as it is; one that has been handled and left the queue is
-// added anew. After an error, some of the jobs may be in the queue: add all of
+// added anew. A Job.Expect that is negative, or can only lack its unit, is an error before
+// any job is added. After another error, some of the jobs may be in the queue: add all of
 // them again.
 func (q *Queue) Add(ctx context.Context, jobs ...vtclient.Job) error {
+	for _, j := range jobs {
+		want := unit.Missing(j.Expect, time.Millisecond)
+		if j.Expect < 0 {
+			want = "a duration of 0 or more"
+		}
+		if want != "" {
+			return fmt.Errorf("vtredis: queue %q: Add: job %q: Expect: %v, want %s", q.name, j.ID, j.Expect, want)
+		}
+	}
 	added := 0
 	for some := range slices.Chunk(jobs, batch) {
 		args := make([]any, 0, 1+4*len(some))
