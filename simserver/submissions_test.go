@@ -101,7 +101,7 @@ func TestASubmissionUnderWay(t *testing.T) {
 		if res, got := submitWith(t, sim, v3, "k", film("German")); res.StatusCode != 409 || !strings.Contains(got, `"request_in_progress"`) {
 			t.Errorf("%s %s", res.Status, got)
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(2*time.Second + 1)
 		if res, got := submitWith(t, sim, v3, "k", film("German")); res.StatusCode != 200 || got != `{"data":{"video_translation_ids":["job-1"]}}` {
 			t.Errorf("%s %s", res.Status, got)
 		}

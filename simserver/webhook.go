@@ -73,7 +73,7 @@ func (h *Webhook) Validate() error {
 	case h.Delay < 0 || h.Jitter < 0 || h.Retry < 0:
 		return errors.New("simserver: Webhook.Delay, Jitter or Retry is negative")
 	}
-	return cmp.Or(unitless("Webhook.Delay", h.Delay), unitless("Webhook.Jitter", h.Jitter))
+	return cmp.Or(unitless("Webhook.Delay", h.Delay), unitless("Webhook.Jitter", h.Jitter), unitless("Webhook.Retry", h.Retry))
 }
 
 func (h *Webhook) off() bool { return h.URL == "" && h.Handler == nil }

@@ -157,7 +157,7 @@ func TestJSONFollowsTheSchema(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { check(t, vt(append([]string{"wait", "-json"}, strings.Fields(args)...)...).stdout) })
 		})
 	}
-	for _, expires := range []time.Duration{time.Hour, 1} { // the second is over before it is used
+	for _, expires := range []time.Duration{time.Hour, time.Microsecond} { // the second is over before it is used
 		synctest.Test(t, func(t *testing.T) {
 			sim := simserver.StartInMemory(t, simserver.WithJobLimit(1, 0), simserver.WithDurations(simserver.Fixed(10*time.Second)),
 				simserver.WithDownloads(simserver.Downloads{Size: 1e6, Rate: 1e5, Expires: expires}))
