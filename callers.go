@@ -1,6 +1,9 @@
 package vtclient
 
-import "runtime"
+import (
+	"context"
+	"runtime"
+)
 
 // A caller is a Wait, Watch or WaitAll that waits: its inbox, and the engine that fills
 // it. Its methods are for the goroutines of the caller.
@@ -138,6 +141,7 @@ func (w caller) refill() {
 func (w caller) abandon() *event {
 	e, in := w.e, w.in
 	cause := contextCause(in.ctx) // asks the caller's error: not under the lock
+	cancelled := in.ctx.Err() == context.Canceled
 	e.mu.Lock()
 	ev := in.takeEnd()
 	if ev != nil {
@@ -145,6 +149,9 @@ func (w caller) abandon() *event {
 	} else if s := in.first; s != nil {
 		now := e.c.now()
 		ev = s.entry.stamp(s.entry.event(timeUp, e.c.wall(), &e.bounds, nil, cause, 0), now)
+		if cancelled {
+			s.entry.forget(&e.completions, now)
+		}
 		e.drop(s, now)
 		e.dispatch(now)
 	}

@@ -170,3 +170,13 @@ func (en *entry) conclude(o *completions, last *Status, now int64) {
 	o.end(en.ticket, completion(&en.poll, over, last), over != nil && en.seen, now)
 	en.ticket = 0
 }
+
+// forget keeps a wait whose context is cancelled from being learnt: the job goes on, and
+// is learnt when this process or the next one waits for it to its end. It does nothing
+// while others wait for the job, or where it is over.
+func (en *entry) forget(o *completions, now int64) {
+	if en.ticket != 0 && en.subs.next == en.subs && o.over[en.ticket] == nil {
+		o.end(en.ticket, nil, false, now)
+		en.ticket = 0
+	}
+}

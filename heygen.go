@@ -124,9 +124,9 @@ func (r HeyGenRequest) MarshalJSON() ([]byte, error) {
 	}
 	switch {
 	case (r.VideoURL == "") == (r.AssetID == ""):
-		return nil, errors.New("HeyGenRequest: one of VideoURL and AssetID has to be set, and not both")
+		return nil, errors.New("one of VideoURL and AssetID has to be set, and not both")
 	case len(r.Languages) == 0:
-		return nil, errors.New("HeyGenRequest: Languages is empty")
+		return nil, errors.New("Languages is empty")
 	}
 	return json.Marshal(struct {
 		Video       video    `json:"video"`

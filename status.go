@@ -162,18 +162,20 @@ func Decode[T any](s Status) (T, error) {
 	return v, nil
 }
 
-// A Job is one unit of work for [Client.WaitAll].
+// A Job is one unit of work for [Client.WaitAll]. It marshals to JSON and back, so that a
+// program which is killed can go on with the same jobs and their ages.
 type Job struct {
 	// ID is the backend's name for the job.
-	ID string
+	ID string `json:"id"`
 	// StartedAt is the time when the job began; zero: unknown. A job with a start is
 	// known to exist, so that its first poll follows the schedule and need not
 	// be made at once. See [StartedAt].
-	StartedAt time.Time
+	StartedAt time.Time `json:"started_at,omitzero"`
 	// Expect is the caller's estimate of the whole duration; 0: none. See [Expect].
-	Expect time.Duration
+	// In JSON it is a number of nanoseconds.
+	Expect time.Duration `json:"expect,omitzero"`
 	// Deadline ends the wait for this job alone; zero: the context's.
-	Deadline time.Time
+	Deadline time.Time `json:"deadline,omitzero"`
 }
 
 // Jobs returns a sequence of jobs of which only the ids are known.

@@ -118,6 +118,10 @@ func marshal(body any) ([]byte, error) {
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
+		var own *json.MarshalerError
+		if errors.As(err, &own) {
+			err = own.Err
+		}
 		return nil, badArgument("Submit: body", words(fmt.Sprintf("a %T (%s)", body, inside(err))), "a value that marshals to JSON")
 	}
 	return text, nil
