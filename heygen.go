@@ -19,8 +19,8 @@ import (
 // failure_message of a failed job. StartedAt is created_at, in whole seconds; HeyGen
 // does not give the time of the end. What went wrong with a request is in an
 // *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}. An answer 200 that
-// has such an error and no data is a *DecodeError, and final where its code says that
-// it will not pass, as "not_found" or "insufficient_credit".
+// has such an error and no data is a *DecodeError, and final where its code
+// is one that will not pass, as "not_found" or "insufficient_credit".
 //
 // Polls share requests: GET /v3/video-translations/statuses answers for up to a
 // hundred jobs at once, without their results, which a request each brings at the

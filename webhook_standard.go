@@ -100,7 +100,7 @@ func standardSigned(h http.Header, body []byte, keys [][]byte) (id string, err e
 	return id, nil
 }
 
-// standardJob finds the job that a body says to have ended.
+// standardJob finds the job that has ended by a body.
 func standardJob(body []byte) (string, error) {
 	var b struct {
 		ID     lenient[string] `json:"id"`

@@ -214,7 +214,7 @@ func (a *announcer) attempt(n *announcement, stamp time.Time) error {
 	return d.Err
 }
 
-// event is what a delivery about a job says.
+// event is the content of a delivery about a job.
 func (a *announcer) event(j *job) (kind string, body []byte) {
 	data := map[string]any{"video_translate_id": j.ID}
 	kind = "video_translate.success"

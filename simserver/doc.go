@@ -71,7 +71,7 @@
 // first one is being carried out ([WithSubmitTime]) it is refused by 409,
 // "request_in_progress". A submission that was refused leaves its key unused.
 // [WithJobLimit] and [WithCredit] refuse by 429 and 402. Faults meet submissions only where
-// [Faults.Match] says so.
+// [Faults.Match] includes them.
 //
 // # Results
 //

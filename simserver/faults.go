@@ -21,7 +21,7 @@ import (
 // others it never was.
 type Faults struct {
 	// Status is the rate of each status code that is answered in place of the truth:
-	// {500: 0.05, 429: 0.01}. 200 is an error in an answer that says that all is well:
+	// {500: 0.05, 429: 0.01}. 200 is an error in an answer with the code of success:
 	// {"error":…} and no data.
 	Status map[int]float64
 

@@ -41,7 +41,7 @@ type Job struct {
 	submission // of one submitted over HTTP
 }
 
-// A submission is what was said of a job when it was submitted over HTTP.
+// A submission is what a job was submitted with over HTTP.
 type submission struct {
 	submitted                                bool
 	title, language, callbackURL, callbackID string

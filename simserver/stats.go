@@ -53,7 +53,7 @@ const (
 	outcomes // how many there are
 )
 
-// A tally counts what a server does, and knows what is under way.
+// A tally counts what a server does, and what is under way.
 type tally struct {
 	mu     sync.Mutex
 	idle   sync.Cond // signalled when active falls to 0

@@ -153,7 +153,7 @@ type transfer struct {
 	over atomic.Bool
 }
 
-// text says how far it is, for people.
+// text is how far it is, for people.
 func (t *transfer) text() string {
 	got, all := t.got.Load(), t.size.Load()
 	switch {

@@ -57,7 +57,7 @@ type noteEvent struct {
 	Bytes    int64  `json:"bytes,omitempty"`
 }
 
-// A downloadEvent says how far results are on their way into files.
+// A downloadEvent is how far results are on their way into files.
 type downloadEvent struct {
 	Event string    `json:"event"` // downloading
 	Time  time.Time `json:"time"`

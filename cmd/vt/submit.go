@@ -60,7 +60,7 @@ func submissionKey(video, language, again string) string {
 	return "vt-" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// keyLife is for how long a backend knows a key for sure, of the 24 hours that it promises.
+// keyLife is for how long a backend keeps a key for sure, of the 24 hours that it promises.
 const keyLife = 23 * time.Hour
 
 // A submitter submits a video, in one language after the other: each is a job, with a key
@@ -142,7 +142,7 @@ func (s *submitter) submit(ctx context.Context, e *entry) error {
 	}
 }
 
-// withoutKey is an error of a submission without what it says of the key, which is for
+// withoutKey is an error of a submission without its words about the key, which are for
 // programs.
 func withoutKey(err error, last bool) error {
 	var failed *vtclient.SubmitError
@@ -156,7 +156,7 @@ func withoutKey(err error, last bool) error {
 }
 
 // next reports whether an error of a submission is worth another try, and after what time. A
-// 429 says that the backend is well and full, so it may last.
+// 429 means that the backend is well and full, so it may last.
 func (s *submitter) next(err error, trouble, pause time.Duration) (wait time.Duration, again bool) {
 	var answer *vtclient.HTTPError
 	var bad *vtclient.ArgumentError

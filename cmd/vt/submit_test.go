@@ -138,7 +138,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// What cannot be submitted is said of its language, and the others go on; what may pass is
+// What cannot be submitted is reported for its language, and the others go on; what may pass is
 // tried again, for as long as that is worth it.
 func TestSubmissionsThatAreRefused(t *testing.T) {
 	for _, test := range []struct {
