@@ -19,6 +19,7 @@ import (
 type call struct {
 	action      string // for errors and traces
 	method      string
+	asked       string // what is asked of what, for errors
 	target      *target
 	header, key string // of idempotency; "": none
 	body        []byte // nil: none
@@ -77,6 +78,9 @@ type callBody struct {
 
 func (b *callBody) Close() error  { return nil }
 func (b *callBody) Bytes() []byte { return b.all }
+
+// safe reports whether the call may be repeated at once.
+func (k *call) safe() bool { return k != nil && k.repeatable }
 
 // sends notes that the request is about to be sent.
 func (k *call) sends(at time.Time) {
@@ -146,6 +150,7 @@ func (k *call) processed(out *outcome) bool {
 // A submitRoute is a Submit bound to a base URL.
 type submitRoute struct {
 	target target
+	asked  string
 	header string
 	decode func(Answer) ([]string, error)
 }
@@ -161,6 +166,7 @@ func newSubmitRoute(base *url.URL, s Submit) (*submitRoute, error) {
 		err = badArgument("Endpoint.Submit.Path", s.Path, "a path without "+idMark+": there is no job yet")
 	} else {
 		r.target, err = parseTarget("Endpoint.Submit.Path", base, s.Path)
+		r.asked = r.target.asked(http.MethodPost, base)
 	}
 	errs := []error{err}
 	if strings.ContainsFunc(s.IdempotencyHeader, notToken) {
@@ -176,6 +182,7 @@ func newSubmitRoute(base *url.URL, s Submit) (*submitRoute, error) {
 type cancelRoute struct {
 	method string
 	target target
+	asked  string
 }
 
 // newCancelRoute returns nil if pattern is empty.
@@ -188,5 +195,5 @@ func newCancelRoute(base *url.URL, pattern string) (*cancelRoute, error) {
 		return nil, badArgument("Endpoint.Cancel", pattern, `a method and a path that contains `+idMark+`, as in "POST /v1/jobs/`+idMark+`/cancel"`)
 	}
 	target, err := parseTarget("Endpoint.Cancel", base, path)
-	return &cancelRoute{method, target}, err
+	return &cancelRoute{method, target, target.asked(method, base)}, err
 }

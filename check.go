@@ -23,8 +23,11 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	if err := c.route.checkID(jobID); err != nil {
 		return Status{JobID: jobID}, err
 	}
+	if ctx == nil {
+		return Status{JobID: jobID}, noContext("Status")
+	}
 	if expired(ctx) {
-		return Status{JobID: jobID}, new(tries).ended(ctx, jobID)
+		return Status{JobID: jobID}, c.named(new(tries).ended(ctx, jobID))
 	}
 	if st := c.recall(ctx, jobID, true); st != nil {
 		hit := *st
@@ -37,6 +40,7 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 		if err == ctx.Err() { // of a follower: the call that it had joined goes on
 			err = new(tries).ended(ctx, jobID)
 		}
+		err = c.named(err)
 	}
 	return st, err
 }

@@ -91,16 +91,18 @@ const idMark = "{id}"
 
 // A route is an Endpoint bound to a base URL, ready to address jobs.
 type route struct {
-	base      *url.URL // no trailing slash, no query, no fragment
-	path      target
-	empty     target
-	takeEmpty bool
-	idParams  []string // the query parameters that hold ids, which are no secrets
-	anyID     bool     // no URL is made of the id
-	decode    func(Answer) (Status, error)
-	bulk      *bulkRoute // nil: jobs are asked for one by one
-	submit    *submitRoute
-	cancel    *cancelRoute
+	base       *url.URL // no trailing slash, no query, no fragment
+	path       target
+	empty      target
+	takeEmpty  bool
+	idParams   []string // the query parameters that hold ids, which are no secrets
+	anyID      bool     // no URL is made of the id
+	asked      string   // what is asked of what, for errors
+	askedEmpty string   // the same for an empty id
+	decode     func(Answer) (Status, error)
+	bulk       *bulkRoute // nil: jobs are asked for one by one
+	submit     *submitRoute
+	cancel     *cancelRoute
 }
 
 // A target is a path pattern cut into its parts.
@@ -134,6 +136,7 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 	if r.takeEmpty {
 		r.empty, eerr = parseTarget("Endpoint.EmptyPath", base, e.EmptyPath)
 	}
+	r.asked, r.askedEmpty = r.path.asked(http.MethodGet, base), r.empty.asked(http.MethodGet, base)
 	for pair := range strings.SplitSeq(r.path.query, "&") {
 		if name, value, _ := strings.Cut(pair, "="); strings.Contains(value, idMark) {
 			r.idParams = append(r.idParams, name)
@@ -221,6 +224,11 @@ func parseTarget(where string, base *url.URL, pattern string) (target, error) {
 	}
 	parts[0], raw[0] = base.Path+parts[0], base.EscapedPath()+raw[0]
 	return target{path: parts, rawPath: raw, asIs: slices.Equal(raw, parts), query: query}, nil
+}
+
+// asked is what a request to t asks of what, for errors.
+func (t *target) asked(method string, base *url.URL) string {
+	return requestLine(method, base, strings.Join(t.rawPath, idMark))
 }
 
 // checkID refuses ids that no escaping makes safe.

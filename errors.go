@@ -40,6 +40,7 @@ type Details struct {
 	JobID      string
 	Attempt    int           // 1 for the first request of the wait or Status call; one kept from being sent counts
 	Jobs       int           // that the request asked for together, this one among them; 0: it asked for this one alone
+	Target     string        // what was asked: method, host and path, as in "GET api.example.com/status/{id}", or WithFetch and its function
 	StatusCode int           // of the answer; 0: there was no answer
 	RequestID  string        // the answer's X-Request-Id or the like; may be empty
 	Excerpt    string        // the start of the answer's body on one line, at most 200 bytes
@@ -87,6 +88,9 @@ func (d *Details) text(what string) string {
 	fmt.Fprintf(&b, "vtclient: %s: request %d", subject(d.action, d.JobID), d.Attempt)
 	if d.Jobs > 0 {
 		fmt.Fprintf(&b, ", for %d jobs at once", d.Jobs)
+	}
+	if d.Target != "" {
+		b.WriteString(": " + d.Target)
 	}
 	b.WriteString(": " + what)
 	if d.RequestID != "" {
@@ -225,10 +229,15 @@ type RefusedError struct {
 	Err   error // the breaker's own
 
 	action string // as in Details
+	target string // as in Details
 }
 
 func (e *RefusedError) Error() string {
-	s := fmt.Sprintf("vtclient: %s: no request made: %s", subject(e.action, e.JobID), inside(e.Err))
+	s := fmt.Sprintf("vtclient: %s: no request made: ", subject(e.action, e.JobID))
+	if e.target != "" {
+		s += e.target + ": "
+	}
+	s += inside(e.Err)
 	// The text of a CircuitBreaker has the time already.
 	if d := e.RetryAfter(); d > 0 && !errors.Is(e.Err, ErrBreakerOpen) {
 		s += fmt.Sprintf("; try again in %v", d.Round(time.Millisecond))
@@ -262,6 +271,7 @@ type WaitError struct {
 	Fault    error  // the last fault met; nil: none
 
 	action string // as in Details
+	target string // as in Details, where no fault has it
 }
 
 func (e *WaitError) Error() string {
@@ -269,6 +279,9 @@ func (e *WaitError) Error() string {
 	fmt.Fprintf(&b, "vtclient: %s: ended without a result after %d request", subject(e.action, e.JobID), e.Requests)
 	if e.Requests != 1 {
 		b.WriteByte('s')
+	}
+	if e.target != "" {
+		b.WriteString(" (" + e.target + ")")
 	}
 	b.WriteString(": ")
 	b.WriteString(inside(e.Cause))
@@ -281,7 +294,8 @@ func (e *WaitError) Error() string {
 	}
 	if e.Fault != nil {
 		b.WriteString("; last fault: ")
-		b.WriteString(strings.TrimPrefix(e.Fault.Error(), "vtclient: "))
+		fault := strings.TrimPrefix(e.Fault.Error(), "vtclient: ")
+		b.WriteString(strings.TrimPrefix(fault, subject(e.action, e.JobID)+": "))
 	}
 	return b.String()
 }
@@ -301,6 +315,11 @@ type ArgumentError struct {
 
 func (e *ArgumentError) Error() string {
 	return fmt.Sprintf("vtclient: %s: got %s, want %s", e.Where, e.Value, e.Expected)
+}
+
+// noContext refuses a nil context, which would panic in another goroutine, far from the call.
+func noContext(where string) error {
+	return badArgument(where+": ctx", words("nil"), "a context, such as context.Background()")
 }
 
 // words describe a value that cannot be shown, in the place of the value.

@@ -24,6 +24,7 @@ const (
 type outcome struct {
 	verdict  verdict
 	limited  bool // the limiter let no request through: nothing was sent
+	lost     bool // a fault of a connection that had served before
 	status   Status
 	err      error
 	refusal  *textError    // the breaker's own error, for a poll
@@ -46,6 +47,9 @@ type inquiry struct {
 	many *query // nil: it asks about one job
 	call *call  // nil: it only asks
 	by   asker  // nil: the context alone decides
+
+	target string // what is asked of what, for errors
+	again  int    // how often the request was made before, over connections that were lost
 }
 
 // An asker is what an inquiry is made for.
@@ -64,7 +68,7 @@ func (a inquiry) jobs() int {
 
 // details are those that an error about it begins with.
 func (a inquiry) details(number int) Details {
-	return Details{JobID: a.id, Attempt: number, Jobs: a.jobs(), action: a.action()}
+	return Details{JobID: a.id, Attempt: number, Jobs: a.jobs(), Target: a.target, action: a.action()}
 }
 
 // trace is what every TraceInfo about it begins with.
@@ -85,6 +89,7 @@ func (a inquiry) action() string {
 // does not make it if begin reports false. Where many jobs were asked about, the answers
 // are in the inquiry's query afterwards.
 type backend interface {
+	target(asked inquiry) string // what it asks of what, for errors
 	ask(ctx context.Context, asked inquiry, number int, sent *announcement) outcome
 }
 
@@ -107,6 +112,7 @@ type exchanger struct {
 // exchange asks the backend once. number is that of the request, for errors and traces.
 // A 401 is asked about once more where WithRequest can bring a fresh token.
 func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (out outcome) {
+	asked.target = x.backend.target(asked)
 	x.attempt(ctx, asked, number, &out)
 	if x.refreshes && unauthorized(out.err) {
 		first := out
@@ -195,7 +201,7 @@ func (x *exchanger) admitted(ctx context.Context, asked inquiry, number int, out
 	if x.breaker != nil {
 		done, err := x.breaker.Allow()
 		if err != nil {
-			out.verdict, out.err = refused, &RefusedError{JobID: asked.id, Err: err, action: asked.action()}
+			out.verdict, out.err = refused, &RefusedError{JobID: asked.id, Err: err, action: asked.action(), target: asked.target}
 			return false
 		}
 		// From a defer, so that a panic or a Goexit in the caller's code gives the permit
@@ -207,10 +213,30 @@ func (x *exchanger) admitted(ctx context.Context, asked inquiry, number int, out
 		return false
 	}
 	*out = x.backend.ask(ctx, asked, number, sent)
+	for out.lost && asked.again < maxAgain && x.again(ctx, asked, out) {
+		asked.again++
+		wire := out.wire
+		*out = x.backend.ask(ctx, asked, number, nil)
+		out.wire += wire
+	}
 	if h, ok := out.err.(*HTTPError); ok && h.StatusCode == http.StatusTooManyRequests {
 		x.hold429(h)
 	}
 	return sent != nil && sent.begun
+}
+
+// maxAgain bounds how often a request is made again over another connection: the second
+// time over a new one.
+const maxAgain = 2
+
+// again reports whether a request whose connection was lost may be made again now. It
+// keeps its place and its permit: the breaker gets the result of the last one.
+func (x *exchanger) again(ctx context.Context, asked inquiry, out *outcome) bool {
+	if x.held() > 0 {
+		return false
+	}
+	limited := x.limiter != nil && x.limiter.Wait(ctx) != nil
+	return due(ctx, asked, out) && !limited
 }
 
 // An announcement is the Sent of one request.

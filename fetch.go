@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
 	"time"
 )
 
@@ -18,8 +21,17 @@ var ErrFinal = errors.New("final")
 // A fetchBackend asks by a function of the caller's.
 type fetchBackend struct {
 	fetch   func(context.Context, string) (Status, error)
+	name    string // of the function, for errors
 	timeout time.Duration
 	latency *latency
+}
+
+func (b *fetchBackend) target(inquiry) string { return b.name }
+
+// functionName names a function given to WithFetch.
+func functionName(f any) string {
+	name := runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name()
+	return "WithFetch(" + oneLine(name[strings.LastIndexByte(name, '/')+1:], 200) + ")"
 }
 
 // ask calls the function within the timeout.
@@ -43,7 +55,7 @@ func (b *fetchBackend) ask(parent context.Context, asked inquiry, number int, se
 		b.latency.observe(out.took)
 		acceptFetched(&st, d, ended, &out)
 	case errors.Is(err, ErrFinal):
-		d.then = "not retried: the error is final"
+		d.then = "not retried"
 		out.verdict, out.err = final, &TransportError{Details: d, Err: fetchError(err)}
 	case expired(parent):
 		out.verdict, out.health = left, errNeutral

@@ -104,12 +104,12 @@ func WithHeader(key, value string) Option {
 			cfg.refuse("WithHeader: key", key, "a header name, such as X-Api-Key")
 			return
 		}
-		if strings.EqualFold(k, "Host") {
-			cfg.refuse("WithHeader: key", key, "r.Host to be set by WithRequest, as net/http ignores a Host header")
-			return
-		}
 		if strings.ContainsFunc(value, notText) {
 			cfg.refuse("WithHeader: value of "+k, words("a control character"), "a value without any")
+			return
+		}
+		if reason := unfit(k, value); reason != "" {
+			cfg.refuse("WithHeader: key", key, "another header: "+reason)
 			return
 		}
 		if cfg.header == nil {

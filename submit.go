@@ -40,6 +40,9 @@ func (c *Client) Submit(ctx context.Context, key string, body any) ([]Job, error
 	if r == nil {
 		return nil, badArgument("Submit", words("a client without Endpoint.Submit"), "an Endpoint that describes how jobs are created")
 	}
+	if ctx == nil {
+		return nil, noContext("Submit")
+	}
 	if err := r.checkKey(key); err != nil {
 		return nil, err
 	}
@@ -51,7 +54,7 @@ func (c *Client) Submit(ctx context.Context, key string, body any) ([]Job, error
 		key = rand.Text()
 	}
 	var ids []string
-	k := &call{action: "submit", method: http.MethodPost, target: &r.target, header: r.header, key: key, body: text, repeatable: r.header != ""}
+	k := &call{action: "submit", method: http.MethodPost, asked: r.asked, target: &r.target, header: r.header, key: key, body: text, repeatable: r.header != ""}
 	k.decode = func(a Answer) (err error) {
 		ids, err = r.read(a)
 		return err
@@ -81,10 +84,13 @@ func (c *Client) Cancel(ctx context.Context, jobID string) error {
 	if r == nil {
 		return badArgument("Cancel", words("a client without Endpoint.Cancel"), "an Endpoint that describes how a job is cancelled")
 	}
+	if ctx == nil {
+		return noContext("Cancel")
+	}
 	if err := c.route.checkID(jobID); err != nil {
 		return err
 	}
-	k := &call{action: "cancel", method: r.method, target: &r.target, repeatable: true}
+	k := &call{action: "cancel", method: r.method, asked: r.asked, target: &r.target, repeatable: true}
 	if err := c.do(ctx, k, jobID); err != nil {
 		return err
 	}
@@ -106,7 +112,9 @@ func (c *Client) do(ctx context.Context, k *call, jobID string) error {
 		err = own.Err
 	}
 	if w, ok := err.(*WaitError); ok {
-		w.action = k.action
+		if w.action = k.action; w.Fault == nil {
+			w.target = k.asked
+		}
 	}
 	return err
 }

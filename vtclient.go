@@ -61,7 +61,6 @@ package vtclient
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/vtclient/vtclient/internal/flight"
@@ -76,7 +75,7 @@ type Client struct {
 	exchanger
 	statusCache
 	route   *route
-	http    *http.Client // nil: not over HTTP
+	conns   *connections // nil: not over HTTP
 	polling Backoff
 	retry   Backoff
 	latency latency
@@ -116,10 +115,10 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	}
 	inFlight := cfg.maxInFlight
 	if cfg.fetch != nil {
-		c.backend = &fetchBackend{fetch: cfg.fetch, timeout: cfg.timeout, latency: &c.latency}
+		c.backend = &fetchBackend{fetch: cfg.fetch, name: functionName(cfg.fetch), timeout: cfg.timeout, latency: &c.latency}
 	} else {
-		c.http, inFlight = httpClient(cfg.httpClient, inFlight)
-		c.backend = newHTTPBackend(cfg, r, c.http, &c.latency)
+		c.conns, inFlight = newConnections(cfg.httpClient, inFlight)
+		c.backend = newHTTPBackend(cfg, r, c.conns, &c.latency)
 	}
 	c.admission = admission{clock: &c.clock, gate: make(chan struct{}, inFlight), limiter: cfg.limiter, breaker: cfg.breaker}
 	c.traces = cfg.traces
@@ -135,7 +134,17 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 // CloseIdleConnections closes the connections that wait for further use. The
 // client remains usable.
 func (c *Client) CloseIdleConnections() {
-	if c.http != nil {
-		c.http.CloseIdleConnections()
+	if c.conns != nil {
+		c.conns.closeIdle()
 	}
+}
+
+// named adds to an error that ends a call what was asked of what, if no fault has it.
+func (c *Client) named(err error) error {
+	if e, ok := err.(*WaitError); ok && e.Fault == nil {
+		own := *e // several calls may share it
+		own.target = c.backend.target(inquiry{id: e.JobID})
+		return &own
+	}
+	return err
 }

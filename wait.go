@@ -34,7 +34,7 @@ func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (St
 			ev, more = w.deliver(wc, w.next())
 		}
 	}
-	return ev.status, ev.verdict()
+	return ev.status, c.named(ev.verdict())
 }
 
 // Watch returns an iterator over the observations of one job: each answer, as
@@ -58,7 +58,7 @@ func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) it
 				}
 			}
 		}
-		yield(ev.status, ev.verdict())
+		yield(ev.status, c.named(ev.verdict()))
 	}
 }
 
@@ -143,6 +143,9 @@ func (c *Client) endAtOnce(ctx context.Context, jobID string, wc *waitConfig) *e
 	}
 	if err == nil {
 		err = c.route.checkID(jobID)
+	}
+	if err == nil && ctx == nil {
+		err = noContext("Wait and Watch")
 	}
 	if err == nil && expired(ctx) {
 		err = &WaitError{JobID: jobID, Cause: contextCause(ctx)}

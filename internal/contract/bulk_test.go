@@ -1160,7 +1160,7 @@ func TestBulkTraceAndErrors(t *testing.T) {
 			if !errors.As(err, &h) || h.Jobs != 3 || h.Next != time.Second {
 				t.Errorf("%v", err)
 			}
-			if want := fmt.Sprintf(`vtclient: job %q: request 1, for 3 jobs at once: 503 Service Unavailable: "upstream is down"; next request in 1s`, h.JobID); err.Error() != want {
+			if want := fmt.Sprintf(`vtclient: job %q: request 1, for 3 jobs at once: GET backend.invalid/v3/video-translations/statuses: 503 Service Unavailable: "upstream is down"; next request in 1s`, h.JobID); err.Error() != want {
 				t.Errorf("fault %d is\n%v, want\n%v", i, err, want)
 			}
 		}

@@ -522,7 +522,7 @@ func TestSecretsInWhatAnErrorQuotes(t *testing.T) {
 	} {
 		c := stubbed(t, func(*http.Request) (*http.Response, error) { return nil, worded{tt.text, io.ErrNoProgress} }, once(), vtclient.WithHeader("X-Api-Key", secret))
 		_, err := c.Status(t.Context(), "j")
-		if want := `vtclient: job "j": request 1: ` + tt.want + "; not retried: WithRetry stops after try 1"; err == nil || err.Error() != want {
+		if want := `vtclient: job "j": request 1: GET api.test/status/{id}: ` + tt.want + "; not retried: WithRetry stops after try 1"; err == nil || err.Error() != want {
 			t.Errorf("%v\nwant %s", err, want)
 		}
 		if errors.Is(err, io.ErrNoProgress) != tt.kept {

@@ -113,7 +113,7 @@ func TestSubmitErrorHasTheKey(t *testing.T) {
 		if !errors.As(err, &failed) || !failed.MaybeSubmitted || len(failed.Key) < 20 || !strings.Contains(err.Error(), failed.Key) {
 			t.Fatalf("%v", err)
 		}
-		if want := "vtclient: submit: request 3: 502 Bad Gateway: \"{}\"; not retried: WithRetry stops after try 3; may have been submitted: it is safe to repeat with key "; !strings.HasPrefix(err.Error(), want) {
+		if want := "vtclient: submit: request 3: POST testserver.invalid:1/v3/video-translations: 502 Bad Gateway: \"{}\"; not retried: WithRetry stops after try 3; may have been submitted: it is safe to repeat with key "; !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%v", err)
 		}
 		for _, r := range s.Requests() {
@@ -168,6 +168,35 @@ func TestSubmitRepeatsWhatWasNotSent(t *testing.T) {
 				time.Sleep(time.Minute) // net/http goes on to dial
 			})
 		})
+	}
+}
+
+// A connection that had served before and is lost is no reason to create jobs twice; with a
+// key, the request is made again at once.
+func TestSubmitOverAConnectionThatIsLost(t *testing.T) {
+	for _, end := range map[string]testserver.Step{"closed": testserver.Drop(), "reset": testserver.Reset(), "half an answer": testserver.HalfBody(created)} {
+		for _, keyed := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				s := testserver.StartInMemory(t, testserver.JSON(200, `{"data":{"status":"running"}}`), end, testserver.JSON(200, created))
+				e := unkeyed()
+				if keyed {
+					e = vtclient.HeyGenV3()
+				}
+				c := clientFor(t, s, vtclient.WithEndpoint(e), vtclient.WithCache(nil))
+				if _, err := c.Status(t.Context(), "j"); err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				_, err := c.Submit(t.Context(), "", json.RawMessage(oneLanguage))
+				var failed *vtclient.SubmitError
+				if keyed && (err != nil || time.Since(began) != 0 || len(s.Requests()) != 3) {
+					t.Errorf("with a key: %v after %v, %d requests", err, time.Since(began), len(s.Requests()))
+				}
+				if !keyed && (!errors.As(err, &failed) || !failed.MaybeSubmitted || len(s.Requests()) != 2) {
+					t.Errorf("without: %v, %d requests", err, len(s.Requests()))
+				}
+			})
+		}
 	}
 }
 

@@ -992,7 +992,10 @@ func TestEachFaultIsToldOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Pending(), testserver.HalfBody(`{"result":"completed"}`),
 			testserver.Reply(503, "down"), testserver.Reply(200, "<html>"), testserver.Silence(), testserver.Completed())
-		c, _ := New(s.URL(), WithHTTPClient(s.Client()), WithPolling(Constant(10*time.Second)), WithRetry(Constant(time.Second)))
+		// Each on a connection of its own: the fault of one that has served before is not told
+		// where another one brings the answer.
+		hc := &http.Client{Transport: &http.Transport{DialContext: s.DialContext, DisableKeepAlives: true}}
+		c, _ := New(s.URL(), WithHTTPClient(hc), WithPolling(Constant(10*time.Second)), WithRetry(Constant(time.Second)))
 		var told []error
 		start := time.Now()
 		if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { told = append(told, err) })); err != nil {
