@@ -315,7 +315,8 @@ func OnError(f func(error)) WaitOption { return func(wc *waitConfig) { wc.onErro
 // OnOverdue sets a function that is called once for each job that takes longer than 99 of
 // 100 jobs like it, by what the polling Backoff has learnt ([Adaptive]): the job may
 // hang. While nothing is learnt, it is called when the job takes three times as long as
-// [Expect] gives. A Backoff that does not learn has no other measure.
+// [Expect] gives, and without Expect only after most of a day. A Backoff that does not
+// learn has no other measure than Expect.
 //
 // The Status is the last answer, a pending one: what has not been seen is not overdue. The
 // Forecast is what is expected of the job at its age now, that of [Adaptive.Explain]; it
@@ -342,7 +343,8 @@ func badEstimate(where string, d time.Duration) error {
 
 // StartedAt sets the time when the job began. Such a job is known to exist: the schedule
 // runs from the job's age, so the first poll is made by the schedule and not
-// at once (at once if that moment is past). A time in the future counts as now;
+// at once (at once if that moment is past). Where the backend gives a start that is more
+// than 2 s earlier, that one holds. A time in the future counts as now;
 // the zero time means unknown. For WaitAll it holds for the jobs that bring
 // none of their own.
 func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.job.StartedAt = t } }

@@ -14,7 +14,8 @@
 //
 // # How a request travels
 //
-//	Status → cache → coalescing → retry ─┐
+//	Submit, Cancel ─────────────→ retry ─┐
+//	Status → cache → coalescing → retry ─┤
 //	                                     ├→ gate → limiter → breaker → timeout → HTTP → Endpoint
 //	Wait, Watch, WaitAll → engine ───────┘
 //
@@ -49,6 +50,7 @@
 //	*DecodeError    an answer that cannot be read
 //	*UnknownStateError     a job state that is unknown to the Endpoint
 //	*RefusedError   the breaker let no request through
+//	*SubmitError    Submit has no jobs to return; whether there may be any
 //	*ArgumentError  a bad argument; nothing was sent
 //
 // # Testing

@@ -351,6 +351,27 @@ func TestSubmitErrorsHoldNoSecret(t *testing.T) {
 	}
 }
 
+// net/http, or a transport in its place, can send a body again only with a key.
+func TestSubmitGivesABodyToRepeatOnlyWithAKey(t *testing.T) {
+	for _, e := range []vtclient.Endpoint{vtclient.HeyGenV3(), unkeyed()} {
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			if keyed := e.Submit.IdempotencyHeader != ""; (r.GetBody != nil) != keyed {
+				t.Errorf("GetBody with a key: %v", keyed)
+			}
+			if r.GetBody != nil {
+				again, err := r.GetBody()
+				if text, _ := io.ReadAll(again); err != nil || string(text) != oneLanguage {
+					t.Errorf("%s, %v", text, err)
+				}
+			}
+			return respond(r, 200, created), nil
+		}, vtclient.WithEndpoint(e))
+		if _, err := c.Submit(t.Context(), "", json.RawMessage(oneLanguage)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // HeyGen's request, and the jobs of its answer in their order.
 func TestHeyGenSubmit(t *testing.T) {
 	var sent string
