@@ -241,11 +241,7 @@ func WithMaxBody(bytes int64) Option {
 // of waits together. The default is 64: enough for thousands of requests
 // a second at usual latencies, and no burden for a server.
 func WithMaxInFlight(n int) Option {
-	return func(cfg *config) {
-		if cfg.maxInFlight = n; n <= 0 {
-			cfg.refuse("WithMaxInFlight", n, "a positive value")
-		}
-	}
+	return func(cfg *config) { cfg.maxInFlight = n; cfg.positive("WithMaxInFlight", n) }
 }
 
 // WithBreaker sets the circuit breaker; nil turns it off. The default is
@@ -359,10 +355,6 @@ func Expect(d time.Duration) WaitOption {
 		wc.job.Expect = d
 		wc.err = errors.Join(wc.err, badEstimate("Expect", d))
 	}
-}
-
-func badEstimate(where string, d time.Duration) error {
-	return badDuration(where, d, d >= 0, "a duration of 0 or more")
 }
 
 // StartedAt sets the time when the job began. Such a job is known to exist: the schedule
