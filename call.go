@@ -64,9 +64,9 @@ func (k *call) shape(r *http.Request) {
 		return
 	}
 	r.Header.Set("Content-Type", "application/json")
-	r.Body, r.ContentLength = &callBody{bytes.NewReader(k.body), k.body}, int64(len(k.body))
+	r.Body, r.ContentLength = newCallBody(k.body), int64(len(k.body))
 	if k.key != "" {
-		r.GetBody = func() (io.ReadCloser, error) { return &callBody{bytes.NewReader(k.body), k.body}, nil }
+		r.GetBody = func() (io.ReadCloser, error) { return newCallBody(k.body), nil }
 	}
 }
 
@@ -76,11 +76,20 @@ type callBody struct {
 	all []byte
 }
 
+func newCallBody(text []byte) *callBody { return &callBody{bytes.NewReader(text), text} }
+
 func (b *callBody) Close() error  { return nil }
 func (b *callBody) Bytes() []byte { return b.all }
 
-// safe reports whether the call may be repeated at once.
-func (k *call) safe() bool { return k != nil && k.repeatable }
+// again reports whether a request whose connection was lost may be made again at once, as
+// it is. WithRequest may have given it a body of its own, which cannot be read twice.
+func (k *call) again(r *http.Request) bool {
+	if k == nil {
+		return r.Method == http.MethodGet && r.Body == nil
+	}
+	_, own := r.Body.(*callBody)
+	return k.repeatable && (own || r.Body == nil)
+}
 
 // sends notes that the request is about to be sent.
 func (k *call) sends(at time.Time) {

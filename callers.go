@@ -72,10 +72,7 @@ func (w caller) awaitFewer() bool {
 		if fewer || !open {
 			return open
 		}
-		select {
-		case <-in.fewer:
-		case <-in.ctx.Done():
-		}
+		<-in.fewer // also when the context is done: the jobs are then given up one by one
 	}
 	return false
 }
@@ -148,7 +145,7 @@ func (w caller) abandon() *event {
 		w.refill()
 	} else if s := in.first; s != nil {
 		now := e.c.now()
-		ev = s.entry.stamp(s.entry.event(timeUp, e.c.wall(), &e.bounds, nil, cause, 0), now)
+		ev = s.entry.stamp(e.event(s.entry, timeUp, nil, cause, 0), now)
 		if cancelled {
 			s.entry.forget(&e.completions, now)
 		}
@@ -238,6 +235,8 @@ func (w caller) dropSome() (more bool, left []*event) {
 		e.drop(in.first, now)
 	}
 	e.dispatch(now)
+	// Jobs that have ended since the inbox was closed are in it.
+	left, in.events = append(left, in.events...), nil
 	return in.first != nil, left
 }
 

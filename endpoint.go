@@ -29,12 +29,13 @@ type Endpoint struct {
 	// Decode reads an answer with a 2xx status code; others never reach it.
 	// It fills in State and, where the answer has them, Message and Progress; the client
 	// fills in the rest. An error means that the answer is unreadable, which
-	// is a fault and is retried, unless it matches [ErrFinal]. A State other than the three known ones means
-	// that the backend used an unknown word: the client ends
-	// the wait with a *UnknownStateError that names it. Where a completed answer lacks
+	// is a fault and is retried, unless it matches [ErrFinal]. A State other than the three known
+	// ones means that the backend used an unknown word: that is a fault, too, an
+	// *UnknownStateError that names it. Where a completed answer lacks
 	// the result that makes it worth having, it sets ResultMissing: a wait then
 	// looks again for a while. Decode must be safe for concurrent use and must
-	// not keep a.Body, which is reused.
+	// not keep a.Body, which is reused. The client copies the texts of the Status; an
+	// error it keeps as it is while the wait lasts.
 	//
 	// Nil means the plain format. If Path is set, the error about an answer of another
 	// format gives the missing Decode as the likely reason.
@@ -203,6 +204,14 @@ func shownBase(u *url.URL) string {
 	return u.Scheme + "://" + u.Host + u.Path
 }
 
+// shown is the address of the backend as it stands in errors.
+func (r *route) shown() string {
+	if r.base == nil {
+		return "the function given to WithFetch"
+	}
+	return oneLine(shownBase(r.base), 200)
+}
+
 func parseTarget(where string, base *url.URL, pattern string) (target, error) {
 	path, query, _ := strings.Cut(pattern, "?")
 	if !strings.HasPrefix(path, "/") || strings.Contains(pattern, "#") {
@@ -251,6 +260,16 @@ func (r *route) checkID(id string) error {
 		}
 	}
 	return nil
+}
+
+// ownID returns a copy of a job id, out of its address u where that has the id as it is. The
+// id that a caller gives may be a part of a large text, and what the client keeps under it
+// must not keep that text.
+func (r *route) ownID(u *url.URL, id string) string {
+	if before := len(r.path.path[0]); id != "" && len(r.path.path) > 1 {
+		return u.Path[before : before+len(id)]
+	}
+	return strings.Clone(id)
 }
 
 // url makes u, which is the base, the address of a job whose id has passed checkID.

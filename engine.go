@@ -2,6 +2,7 @@ package vtclient
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 )
@@ -13,7 +14,8 @@ import (
 type engine struct {
 	c       *Client
 	bounds  bounds
-	foreign bool // the caller's own code runs between exchanges
+	early   bounds // while there have been faults and no readable answer yet
+	foreign bool   // the caller's own code runs between exchanges
 
 	mu       sync.Mutex
 	polls    registry
@@ -44,7 +46,9 @@ type entry struct {
 func (e *engine) init(c *Client, most int) {
 	e.c = c
 	e.pace = pacing{most: most, timeout: c.timeout, latency: &c.latency}
-	e.bounds = bounds{c.outageTolerance, c.maxRetryAfter, c.timeout}
+	e.bounds = bounds{tolerance: c.outageTolerance, maxRetryAfter: c.maxRetryAfter, timeout: c.timeout, address: c.route.shown()}
+	e.early = e.bounds
+	e.early.early = true
 	e.learner, _ = c.polling.(Learner)
 	e.foreign = len(c.traces) > 0 || !quick(c.polling) || !quick(c.retry)
 	if c.cache != nil {
@@ -52,6 +56,14 @@ func (e *engine) init(c *Client, most int) {
 			e.foreign = true
 		}
 	}
+}
+
+// limits are the bounds of all waits now.
+func (e *engine) limits() *bounds {
+	if e.c.contact.troubled() {
+		return &e.early
+	}
+	return &e.bounds
 }
 
 // quick reports whether a strategy is one of the package's own, which return at
@@ -95,7 +107,7 @@ func (e *engine) entryOf(id string, now, due int64) *entry {
 		return en
 	}
 	en = &entry{index: -1}
-	en.init(id, now, due)
+	en.init(strings.Clone(id), now, due) // it may be a part of a large text
 	e.polls.put(en)
 	if e.learner != nil {
 		en.ticket = e.completions.begin(&en.poll, now)
@@ -155,13 +167,16 @@ func (e *engine) drop(s *subscription, now int64) {
 // finish ends a poll and delivers the end to all subscribers. pause is how long
 // a 429 holds the client, for heldTooLong.
 func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration) {
+	if met := e.c.contact.fault.Load(); why == noContact && en.trouble.fault == nil && met != nil {
+		en.trouble.fault = *met // the breaker has let no request about this job through
+	}
 	var last *Status
 	if why == jobEnded {
 		last = &out.status
 		en.date(&e.c.clock, last)
 	}
 	now := e.c.now()
-	e.deliver(en, en.event(why, e.c.wall(), &e.bounds, out, nil, pause), last, now)
+	e.deliver(en, e.event(en, why, out, nil, pause), last, now)
 }
 
 // deliver ends a poll with an event. last is the answer with which the job is over; nil:
@@ -202,7 +217,7 @@ func (e *engine) plan(en *entry, now int64) (due int64) {
 	if en.phase == waiting {
 		due = min(en.next, e.lastPoll(en, now, en.next))
 	}
-	key := min(due, en.outageEnd(&e.bounds))
+	key := min(due, en.outageEnd(e.limits()))
 	if d := en.deadlines; d != nil {
 		if key = min(key, d.nextOwn()); en.phase == queued && en.lane == laneRest {
 			key = min(key, e.lastPoll(en, now, never))
@@ -282,7 +297,7 @@ func (e *engine) attend(en *entry, now int64) {
 	}
 	if d := en.deadlines; d != nil {
 		for s := d.expired(now); s != nil; s = d.expired(now) {
-			ev := en.event(timeUp, e.c.wall(), &e.bounds, nil, context.DeadlineExceeded, 0)
+			ev := e.event(en, timeUp, nil, context.DeadlineExceeded, 0)
 			e.unsubscribe(s)
 			s.to.put(en.stamp(ev, now))
 		}
@@ -292,7 +307,7 @@ func (e *engine) attend(en *entry, now int64) {
 			return
 		}
 	}
-	if why := en.expire(now, &e.bounds, e.c.outageSince.Load()); why != goesOn {
+	if why := en.expire(now, e.limits(), e.c.outageSince.Load()); why != goesOn {
 		e.finish(en, why, nil, 0)
 		return
 	}
@@ -322,7 +337,7 @@ func (e *engine) next(now int64, budget *int) *entry {
 			return nil
 		}
 		hold := e.c.held()
-		switch why, wait := en.admit(now, hold, &e.bounds); {
+		switch why, wait := en.admit(now, hold, e.limits()); {
 		case why == heldTooLong:
 			if en.trouble == nil {
 				en.trouble = new(trouble)
@@ -338,7 +353,7 @@ func (e *engine) next(now int64, budget *int) *entry {
 			// More slowly than otherwise: the server has just had too much.
 			until := e.c.holdUntil.Load()
 			spread := 4 * e.pace.returnAt(en, now, until, en.floor == until, e.share(now)) % (int64(wait) + 1)
-			en.postpone(now, until, later(until, time.Duration(spread)))
+			en.postpone(now, until, later(until, time.Duration(spread)), e.limits())
 		default:
 			if e.pace.place(en, now, e.share(now)) {
 				return en

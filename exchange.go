@@ -24,9 +24,11 @@ const (
 type outcome struct {
 	verdict  verdict
 	limited  bool // the limiter let no request through: nothing was sent
-	lost     bool // a fault of a connection that had served before
+	absent   bool // a 404 for a single job
+	lasting  bool // a fault that another try brings again, if it comes soon
 	status   Status
 	err      error
+	lost     *outgoing     // the request, where a connection that had served before failed; nil: it may not be repeated
 	refusal  *textError    // the breaker's own error, for a poll
 	pause    time.Duration // for which the breaker goes on refusing, for a poll; 0: that is not known
 	hint     time.Duration // the server's Retry-After; 0: none
@@ -48,8 +50,9 @@ type inquiry struct {
 	call *call  // nil: it only asks
 	by   asker  // nil: the context alone decides
 
-	target string // what is asked of what, for errors
-	again  int    // how often the request was made before, over connections that were lost
+	target string    // what is asked of what, for errors
+	again  int       // how often the request was made before, over connections that were lost
+	lost   *outgoing // the last of these
 }
 
 // An asker is what an inquiry is made for.
@@ -104,8 +107,9 @@ type exchanger struct {
 	admission
 	backend     backend
 	traces      tracer
-	announces   bool         // a trace has a Sent
-	refreshes   bool         // a repeated request may carry a fresh token
+	announces   bool // a trace has a Sent
+	refreshes   bool // a repeated request may carry a fresh token
+	contact     contact
 	outageSince atomic.Int64 // time of the first fault since any job was last answered; 0: none
 }
 
@@ -114,7 +118,7 @@ type exchanger struct {
 func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (out outcome) {
 	asked.target = x.backend.target(asked)
 	x.attempt(ctx, asked, number, &out)
-	if x.refreshes && unauthorized(out.err) {
+	if x.refreshes && out.verdict == final && unauthorized(out.err) { // else it asks for a pause
 		first := out
 		out = outcome{}
 		x.attempt(ctx, asked, first.number+1, &out)
@@ -123,10 +127,12 @@ func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (ou
 	}
 	switch {
 	case out.verdict == answered:
+		x.contact.note()
 		if x.outageSince.Load() != 0 { // a load is cheaper than a store that all cores see
 			x.outageSince.Store(0)
 		}
 	case out.verdict == fault && !out.limited:
+		x.contact.met(out.err)
 		x.outageSince.CompareAndSwap(0, x.clock.now())
 	}
 	return out
@@ -213,12 +219,14 @@ func (x *exchanger) admitted(ctx context.Context, asked inquiry, number int, out
 		return false
 	}
 	*out = x.backend.ask(ctx, asked, number, sent)
-	for out.lost && asked.again < maxAgain && x.again(ctx, asked, out) {
+	for out.lost != nil && asked.again < maxAgain && x.again(ctx, asked, out) {
 		asked.again++
+		asked.lost = out.lost
 		wire := out.wire
 		*out = x.backend.ask(ctx, asked, number, nil)
 		out.wire += wire
 	}
+	out.lost = nil
 	if h, ok := out.err.(*HTTPError); ok && h.StatusCode == http.StatusTooManyRequests {
 		x.hold429(h)
 	}

@@ -13,7 +13,8 @@ import (
 //
 // The base URL is https://api.heygen.com, and the key goes in as
 // WithHeader("X-Api-Key", key) or WithHeader("Authorization", "Bearer "+token).
-// The words "success" (version 2's) and "succeeded" count as completed, too. A
+// The words "success" (version 2's) and "succeeded" count as completed, too; "queued",
+// "waiting" and "processing" as pending; and "canceled" and "expired" as failed. A
 // completed answer without a video_url (of an audio-only translation: with
 // neither that nor an audio_url) is marked ResultMissing. Message is the
 // failure_message of a failed job. StartedAt is created_at, in whole seconds; HeyGen
@@ -62,19 +63,16 @@ func decodeHeyGenV3(a Answer) (Status, error) {
 		return Status{}, err
 	}
 	d := &v.Data
-	var st Status
-	switch d.Status {
-	case "":
-		return st, heygenAnswerError(a.Body, `"data.status"`)
-	case "pending", "running":
-		st.State = StatePending
-	case "completed", "success", "succeeded":
-		there := d.VideoURL.v != "" || d.AudioOnly.v && d.AudioURL.v != ""
-		st.State, st.ResultMissing = StateCompleted, !there
-	case "failed":
-		st.State, st.Message = StateFailed, d.FailureMessage.v
-	default:
-		st.State = State(d.Status)
+	if d.Status == "" {
+		return Status{}, heygenAnswerError(a.Body, `"data.status"`)
+	}
+	st := Status{State: heygenState(d.Status)}
+	switch st.State {
+	case StateCompleted:
+		st.ResultMissing = d.VideoURL.v == "" && !(d.AudioOnly.v && d.AudioURL.v != "")
+	case StateFailed:
+		st.Message = heygenMessage(d.FailureMessage.v, d.Status)
+		st.Cancelled = heygenCancelled(d.Status)
 	}
 	if at := d.CreatedAt.v; at > 0 {
 		st.StartedAt = time.Unix(at, 0)
@@ -168,6 +166,30 @@ func heygenBulk() Bulk {
 	}
 }
 
+// heygenState translates HeyGen's words, those of single and of shared answers. A word that it
+// lacks stays as it is.
+func heygenState(word string) State {
+	switch word {
+	case "pending", "queued", "waiting", "processing", "running":
+		return StatePending
+	case "completed", "success", "succeeded":
+		return StateCompleted
+	case "failed", "canceled", "cancelled", "expired":
+		return StateFailed
+	}
+	return State(word)
+}
+
+func heygenCancelled(word string) bool { return word == "canceled" || word == "cancelled" }
+
+// heygenMessage is the reason of a failed job: without any, its state word.
+func heygenMessage(message, word string) string {
+	if message == "" && word != "failed" {
+		return word
+	}
+	return message
+}
+
 func decodeHeygenBulk(a Answer) ([]Status, string, error) {
 	var v struct {
 		Data    []json.RawMessage `json:"data"`
@@ -190,14 +212,10 @@ func decodeHeygenBulk(a Answer) ([]Status, string, error) {
 		if json.Unmarshal(raw, &item) != nil {
 			continue // the client asks for what the answer lacks
 		}
-		st := Status{JobID: item.ID}
-		switch item.Status {
-		case "pending", "queued", "waiting", "processing", "running":
-			st.State = StatePending
-		case "completed", "success", "succeeded":
-			st.State = StateCompleted // and no Body
-		case "failed":
-			st.State, st.Message, st.Body = StateFailed, heygenBulkError(item.Error.v), raw
+		st := Status{JobID: item.ID, State: heygenState(item.Status)}
+		if st.State == StateFailed { // a completed one has no Body
+			st.Message, st.Body = heygenMessage(heygenBulkError(item.Error.v), item.Status), raw
+			st.Cancelled = heygenCancelled(item.Status)
 		}
 		all = append(all, st)
 	}

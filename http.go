@@ -16,15 +16,17 @@ type httpBackend struct {
 	route        *route
 	request      http.Request // what all requests have in common
 	sharesHeader bool         // all requests have one header; to copy it takes 2 % of the throughput over loopback
+	jar          bool         // of cookies
 	prepare      []func(*http.Request) error
 	timeout      time.Duration
 	maxBody      int64
 	counts429    bool // a 429 counts against the backend's health
 	traced       bool // writes are counted
 	latency      *latency
+	contact      *contact
 }
 
-func newHTTPBackend(cfg *config, r *route, conns *connections, l *latency) *httpBackend {
+func newHTTPBackend(cfg *config, r *route, conns *connections, l *latency, met *contact) *httpBackend {
 	hc := conns.pool.Load().client
 	header := newHeader(cfg, hc)
 	b := &httpBackend{
@@ -32,11 +34,13 @@ func newHTTPBackend(cfg *config, r *route, conns *connections, l *latency) *http
 		route:        r,
 		request:      http.Request{Method: http.MethodGet, Host: r.base.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header},
 		sharesHeader: leavesHeader(hc),
+		jar:          hc.Jar != nil,
 		prepare:      cfg.prepare,
 		timeout:      cfg.timeout,
 		maxBody:      cfg.maxBody,
 		traced:       len(cfg.traces) > 0,
 		latency:      l,
+		contact:      met,
 	}
 	if breaker, ok := cfg.breaker.(interface{ counts429() bool }); ok {
 		b.counts429 = breaker.counts429()
@@ -52,10 +56,14 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 	defer c.end()
 	defer asked.call.judge(&out)
 	req := &c.req
+	if asked.by == nil { // the id is a caller's, and not that of a poll
+		asked.id = b.route.ownID(req.URL, asked.id)
+	}
 	details := asked.details(number)
-	if len(b.prepare) > 0 && !b.prepared(c, &details, &out) {
+	if len(b.prepare) > 0 && asked.lost == nil && !b.prepared(c, &out, details) {
 		return out
 	}
+	details.Target = c.target(details.Target)
 	if !sent.begin(&c.lazyContext) {
 		return sent.out
 	}
@@ -105,8 +113,10 @@ func (b *httpBackend) blame(c *outgoing, asked inquiry, err error, out *outcome)
 	}
 	kept := conn == keptConn
 	if kept {
-		out.verdict, out.health = fault, errNeutral
-		out.lost = c.req.Method == http.MethodGet || asked.call.safe() // to be repeated
+		out.verdict, out.lasting, out.health = fault, false, errNeutral
+		if asked.call.again(&c.req) {
+			out.lost = c
+		}
 		details(out.err).then = ""
 	}
 	// net/http drops a connection that breaks. One that is silent it keeps if it speaks
@@ -146,11 +156,20 @@ func (b *httpBackend) target(asked inquiry) string {
 
 // newOutgoing returns the request of an inquiry.
 func (b *httpBackend) newOutgoing(parent context.Context, deadline time.Time, asked inquiry, p *pool) *outgoing {
-	c := &outgoing{all: b.connections, pool: p, traced: b.traced}
+	c := &outgoing{pool: p, traced: b.traced}
 	c.parent, c.deadline = asked.call.traced(parent), deadline
 	c.req = *b.request.WithContext(c)
-	c.req.URL = &c.url
-	c.req.Close = p.closes.Load() && p.closes.CompareAndSwap(true, false)
+	closes := p.closes.Load() && p.closes.CompareAndSwap(true, false)
+	c.req.URL, c.req.Close = &c.url, closes
+	if first := asked.lost; first != nil && first.shape != nil { // the same request, as net/http repeats one
+		c.req, c.url, c.shape = *first.req.WithContext(c), *first.req.URL, first.shape
+		c.req.URL, c.req.Header = &c.url, first.shape.header.Clone()
+		c.req.Close = c.req.Close || closes
+		if body, ok := c.req.Body.(*callBody); ok {
+			c.req.Body = newCallBody(body.all)
+		}
+		return c
+	}
 	b.route.address(&c.url, asked)
 	switch {
 	case len(b.prepare) > 0, asked.call != nil: // may write anywhere
@@ -166,7 +185,7 @@ func (b *httpBackend) newOutgoing(parent context.Context, deadline time.Time, as
 
 // prepared calls the functions given to WithRequest and reports whether the request may
 // be sent. Without them, WithHeader and the base URL have been checked by New.
-func (b *httpBackend) prepared(c *outgoing, d *Details, out *outcome) bool {
+func (b *httpBackend) prepared(c *outgoing, out *outcome, d Details) bool {
 	out.health = errNeutral
 	req := &c.req
 	before := c.url
@@ -177,7 +196,7 @@ func (b *httpBackend) prepared(c *outgoing, d *Details, out *outcome) bool {
 				return false
 			}
 			out.verdict = fault
-			out.err = &TransportError{Details: *d, Err: fmt.Errorf("WithRequest: %w", b.clean(err, req))}
+			out.err = &TransportError{Details: d, Err: fmt.Errorf("WithRequest: %w", b.clean(err, req))}
 			return false
 		}
 	}
@@ -187,11 +206,15 @@ func (b *httpBackend) prepared(c *outgoing, d *Details, out *outcome) bool {
 	}
 	if err != nil {
 		d.then = "not retried: WithRequest made it so"
-		out.verdict, out.err = final, &TransportError{Details: *d, Err: err}
+		out.verdict, out.err = final, &TransportError{Details: d, Err: err}
 		return false
 	}
+	c.shape = &prepared{header: req.Header}
+	if b.jar { // which adds to the header
+		c.shape.header = req.Header.Clone()
+	}
 	if u := req.URL; u.Host != before.Host || u.Path != before.Path || req.Method != b.request.Method {
-		d.Target = requestLine(req.Method, u, b.redact(u.EscapedPath(), req))
+		c.shape.target = requestLine(req.Method, u, b.redact(u.EscapedPath(), req))
 	}
 	out.health = nil
 	return true

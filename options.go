@@ -33,7 +33,8 @@ type Option func(*config)
 
 // WithHTTPClient sets the client that requests are sent with, for its
 // transport, cookie jar and timeout. It is copied, never modified; redirects to
-// other hosts are refused before its CheckRedirect is asked. The default is a
+// other hosts are refused before its CheckRedirect is asked. Where a connection that has
+// served before fails, its idle connections are closed. The default is a
 // client with a transport of its own, whose pool keeps as many idle connections
 // to the backend as requests may be in flight. If hc's transport is an
 // *http.Transport with MaxConnsPerHost below WithMaxInFlight, that is the bound
@@ -75,10 +76,12 @@ func WithEndpoint(e Endpoint) Option {
 //
 // the job is not asked about again for so long, as with a Retry-After header:
 // see WithMaxRetryAfter. The client wraps the error in a *TransportError,
-// through which errors.As finds it. The context ends with WithTimeout and when
-// the last caller has left; f must return then, as nothing else can stop it. f
-// must be safe for concurrent use, and not ask this client about the same job,
-// which would wait for itself.
+// through which errors.As finds it, and keeps it while the wait lasts.
+//
+// The context ends with WithTimeout and when the last caller has left; f must return
+// then, as nothing else can stop it. The error of a wait that ends before f has returned
+// names it. f must be safe for concurrent use, and not ask this client about the same
+// job, which would wait for itself.
 //
 // New takes an empty base URL then, and makes no use of another one; a job id is
 // any string of 1 to 2048 bytes. WithHTTPClient, WithEndpoint, WithHeader,
@@ -96,6 +99,12 @@ func WithFetch(f func(ctx context.Context, jobID string) (Status, error)) Option
 // with the same key it adds a further value. The value never appears in an
 // error or a log line, also where the backend repeats it: errors and messages
 // have [redacted] in its place, if it has four bytes or more.
+//
+// Requests have Accept: application/json, User-Agent: vtclient, Cache-Control: no-cache
+// with Pragma: no-cache, and Accept-Encoding: gzip; a header given here takes the place of that
+// one. Headers that net/http sets or ignores (Host, Content-Length, Transfer-Encoding, Connection
+// and their like), those that ask for less than the whole answer (Range, If-None-Match
+// and their like) and an Accept-Encoding other than gzip and identity are refused.
 func WithHeader(key, value string) Option {
 	return func(cfg *config) {
 		cfg.forHTTP("WithHeader")
@@ -121,11 +130,13 @@ func WithHeader(key, value string) Option {
 
 // WithRequest sets a function that may change each request before it is sent,
 // to sign it or to bring in a token that is renewed. It is called anew for each
-// try, so that a 401 is tried once more at once. Its time counts towards the
+// try, so that a 401 is tried once more at once; where a connection fails that has served
+// before, the same request is sent again, as net/http does. Its time counts towards the
 // attempt's timeout, which r.Context() carries; an error from it is a fault of
 // the attempt, and nothing is sent. A request without an http or https URL, or
 // with a header that HTTP cannot carry, such as a token with a line break at its
-// end, is a final error. The headers and query parameters that it sets are kept
+// end or one that WithHeader refuses, is a final error; so is one with a context that is not
+// made from r.Context(). The headers and query parameters that it sets are kept
 // out of errors and logs like those of WithHeader. It must be safe for
 // concurrent use. Given
 // more than once, the functions are called in order. It must not ask this
@@ -142,7 +153,9 @@ func WithRequest(f func(r *http.Request) error) Option {
 }
 
 // WithTimeout bounds one exchange, from the moment it may be sent (queueing for
-// the gate, the limiter and the breaker does not count) to the end of its body.
+// the gate, the limiter and the breaker does not count) to the end of its body. Where it
+// passes on a connection that has served before, the request is made once more over another,
+// with as much time again.
 // The default is 10 s: a status endpoint that takes longer is in trouble, and
 // the wait is better off asking again.
 func WithTimeout(d time.Duration) Option {
@@ -180,6 +193,14 @@ func WithRetry(b Backoff) Option {
 // tolerance counts. While other jobs of the client are answered, a job that alone meets
 // faults is also given at least 16 tries. The default is 5 min, which covers a
 // deployment or a restart. Zero ends a wait at its first fault.
+//
+// Until the client has had its first readable answer, that is one that the Endpoint
+// reads as a Status, to whatever call, trouble is most likely a mistake in the set-up, such
+// as in the host's name. Then a wait ends after 30 s of it, or after the tolerance if that is
+// shorter, the first request included; where WithRetry's first gap is as long, at the third
+// request. The error has the cause first, and the address that was asked. What can only be a
+// mistake, such as a certificate for another host, ends it at once. The faults that OnError
+// gets meanwhile have the time that is left, in Details.GivesUpIn.
 func WithOutageTolerance(d time.Duration) Option {
 	return func(cfg *config) {
 		cfg.outageTolerance = d
@@ -187,12 +208,15 @@ func WithOutageTolerance(d time.Duration) Option {
 	}
 }
 
-// WithMaxRetryAfter bounds the pauses that the server may ask for with
-// Retry-After. A longer one on a pending answer is cut to the bound; on a
+// WithMaxRetryAfter bounds the pauses that the server may ask for: with
+// Retry-After, Retry-After-Ms or X-Ms-Retry-After-Ms on any answer, and on a 429 without
+// these by the time at which its limit is lifted, as RateLimit, RateLimit-Reset,
+// X-RateLimit-Reset and X-Rate-Limit-Reset have it. A longer one on a pending answer is cut to the bound; on a
 // fault it ends the check with an error that matches [ErrRetryAfter]. The pause
 // that a 429 asks for holds for all requests of the client: while more of it is
 // left than this bound, whatever comes up ends in the same way. The
 // default is 10 min: longer pauses are mostly mistakes, and the caller should see them.
+// A Status waits for 10 s at most, whatever this bound is.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return func(cfg *config) {
 		cfg.maxRetryAfter = d
@@ -239,7 +263,7 @@ func WithBreaker(b Breaker) Option {
 // WithCache sets the cache of answers; nil turns it off. The default is
 // NewMemoryCache[Status](1024). A cache serves one backend and one tenant: its
 // keys are the bare job ids. In a MemoryCache the client keeps no answer of more
-// than 32 KiB, so that a full one of 1024 entries is below 36 MiB whatever the
+// than 32 KiB, so that a full one of 1024 entries is below 40 MiB whatever the
 // backend sends.
 func WithCache(cache Cache[Status]) Option {
 	return func(cfg *config) {

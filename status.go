@@ -111,17 +111,19 @@ func (s *Status) settled() bool { return s.State.Terminal() && !s.ResultMissing 
 func (s *Status) known() bool { return s.State == StatePending || s.State.Terminal() }
 
 // received fills in the fields of a status that are the client's own, for an answer that
-// arrived at the time given, and brings the others within their bounds.
+// arrived at the time given, and brings the others within their bounds. No text of it is a
+// part of a larger one any more.
 func received(st *Status, id string, at time.Time) {
 	st.JobID, st.CheckedAt, st.Cached = id, at, false
+	st.State = plainState([]byte(st.State))
 	st.Progress = st.share()
 	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
 	st.Cancelled = st.Cancelled && st.State == StateFailed
-	switch st.State {
-	case StatePending:
+	if st.State == StatePending {
 		st.Message = clip(st.Message)
 		st.PollAfter = min(max(0, st.PollAfter), maxHint)
-	default:
+	} else {
+		st.Message = strings.Clone(st.Message)
 		st.PollAfter = 0
 	}
 }

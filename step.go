@@ -110,7 +110,7 @@ func (t *trip) observe(s *step) bool {
 	if out.verdict == answered {
 		en.date(&e.c.clock, &out.status)
 	}
-	s.d = en.poll.observe(now, out, &e.bounds, e.c.outageSince.Load())
+	s.d = en.poll.observe(now, out, e.limits(), e.c.outageSince.Load())
 	if en.missing != nil {
 		en.sight(&e.completions, &en.missing.status, now)
 	}
@@ -162,7 +162,7 @@ func (t *trip) stop(s *step) bool {
 		e.finish(en, stopped, &s.out, 0)
 		return false
 	}
-	ev := en.event(stopped, e.c.wall(), &e.bounds, &s.out, nil, 0)
+	ev := e.event(en, stopped, &s.out, nil, 0)
 	for sub := range en.subscriptions {
 		if sub.joinedAt == ended {
 			e.unsubscribe(sub)
@@ -190,7 +190,8 @@ func (t *trip) commit(s *step) {
 	case out.verdict == refused, out.verdict == fault && hint > s.delay:
 		spread = e.pace.returnAt(en, now, later(now, max(s.delay, hint)), false, e.share(now))
 	}
-	en.reschedule(now, out, s.delay, spread, s.wanted || en.subs.prev != s.youngest, &e.bounds)
+	b := e.limits()
+	en.reschedule(now, out, s.delay, spread, s.wanted || en.subs.prev != s.youngest, b)
 	due := e.plan(en, now)
 	s.next = time.Duration(max(0, due-now))
 	fits := due < en.lastDeadline()
@@ -204,6 +205,7 @@ func (t *trip) commit(s *step) {
 		} else {
 			d.then = "no further request fits before the deadline"
 		}
+		details(out.err).GivesUpIn = en.trouble.givesUpIn(now, b)
 		en.publish(&event{fault: out.err})
 	}
 }

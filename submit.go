@@ -32,7 +32,8 @@ import (
 // 429, and a refusal by the limiter or the breaker. A 503 is not retried, as a gateway
 // may send it for a request that it has passed on.
 //
-// Unlike Status, Submit outlasts the refusals of a breaker that gives the time for
+// Unlike Status, Submit waits for the pauses that the server asks for, up to
+// [WithMaxRetryAfter] from its first try on, and outlasts the refusals of a breaker that gives the time for
 // which it goes on refusing, each counting as a try. A redirect is not followed. The
 // error is an *ArgumentError if nothing can be sent, else a *[SubmitError].
 func (c *Client) Submit(ctx context.Context, key string, body any) ([]Job, error) {
@@ -100,7 +101,7 @@ func (c *Client) Cancel(ctx context.Context, jobID string) error {
 
 // do makes a call about a job, or about none.
 func (c *Client) do(ctx context.Context, k *call, jobID string) error {
-	var t tries
+	t := tries{patience: c.maxRetryAfter}
 	var out outcome
 	err := error(nil)
 	if expired(ctx) {

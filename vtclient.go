@@ -32,8 +32,9 @@
 // [WithPolling]. A fault is the lack of an answer (a broken connection, a
 // timeout, a 5xx, a 429), and [WithRetry] sets how soon to try again. The two
 // are set apart and have different defaults. A wait ends with the job; with an
-// error that no further try would change, such as a 404; when faults have
-// lasted as long as [WithOutageTolerance] allows; or with its context. Each
+// error that no further try would change, such as a 401; when faults have
+// lasted as long as [WithOutageTolerance] allows, which is 30 s until the first readable
+// answer has come; or with its context. Each
 // option's comment gives its default, with the unit and the reason.
 //
 // # Errors
@@ -120,7 +121,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		c.backend = &fetchBackend{fetch: cfg.fetch, name: functionName(cfg.fetch), timeout: cfg.timeout, latency: &c.latency}
 	} else {
 		c.conns, inFlight = newConnections(cfg.httpClient, inFlight)
-		c.backend = newHTTPBackend(cfg, r, c.conns, &c.latency)
+		c.backend = newHTTPBackend(cfg, r, c.conns, &c.latency, &c.contact)
 	}
 	c.admission = admission{clock: &c.clock, gate: make(chan struct{}, inFlight), limiter: cfg.limiter, breaker: cfg.breaker}
 	c.traces = cfg.traces

@@ -21,9 +21,10 @@ import (
 // used up: then, and when ctx is done, the error is a *WaitError that matches
 // its cause (context.DeadlineExceeded, ErrOutage, …) and the last fault, and
 // the Status is the last one seen. Answers that are final for any request, such
-// as a 404, end it at once with the error that Status would return. A host that
-// cannot be reached and an answer that cannot be read are faults: set OnError
-// to hear of them at once. When ctx has a deadline, a last poll is made just
+// as a 401, end it at once with the error that Status would return; a 404 does for a job
+// that has not been seen before (see [HTTPError]). A host that cannot be reached and an
+// answer that cannot be read are faults, too. Until the client has had its first readable
+// answer they end a wait after 30 s; set OnError to get them at once. When ctx has a deadline, a last poll is made just
 // before it. No request is sent after ctx is done.
 func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (Status, error) {
 	wc := newWaitConfig(opts)

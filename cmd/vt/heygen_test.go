@@ -409,10 +409,10 @@ func TestHeyGenAnswersThatAreHostile(t *testing.T) {
 	} {
 		for _, mode := range []string{"plain", "json", "terminal"} {
 			t.Run(tt.name+"/"+mode, func(t *testing.T) {
-				backend := httptest.NewServer(tt.h)
+				backend := httptest.NewServer(slow(tt.h))
 				defer backend.Close()
 				var term fakeTerminal
-				c := call{args: []string{"wait", "-api", "heygen", "-v", "-url", backend.URL, "x" + hostile},
+				c := call{args: []string{"wait", "-api", "heygen", "-v", "-outage", "1ms", "-url", backend.URL, "x" + hostile},
 					env: map[string]string{"HEYGEN_API_KEY": heygenKey, "TERM": "xterm"}}
 				switch mode {
 				case "json":

@@ -535,9 +535,9 @@ func TestTextFromTheServerIsEscaped(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			backend := httptest.NewServer(tt.h)
+			backend := httptest.NewServer(slow(tt.h))
 			defer backend.Close()
-			args := []string{"wait", "-v", "-url", backend.URL, "x" + hostile}
+			args := []string{"wait", "-v", "-outage", "1ms", "-url", backend.URL, "x" + hostile}
 			for _, extra := range []string{"", "-json"} {
 				r := vt(append(args, extra)[:len(args)+len(extra)/5]...)
 				wantCode(t, r, tt.code)
@@ -679,5 +679,14 @@ func TestSeconds(t *testing.T) {
 		if got := seconds(d); got != want {
 			t.Errorf("%v: %s, want %s", d, got, want)
 		}
+	}
+}
+
+// slow makes each request longer than an outage tolerance of a millisecond, so that the first
+// fault ends a wait.
+func slow(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(2 * time.Millisecond)
+		h(w, r)
 	}
 }

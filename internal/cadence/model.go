@@ -31,6 +31,7 @@ type Sample struct {
 	Lo, Hi float64 // Hi may be +Inf
 	Weight float64 // what it counts, up to 1; a sample of less weight is no evidence of a change
 	Turn   int     // rises by one with each sample; samples of merged sequences share turns
+	ID     uint64  // by which merges know it; 0: it is like no other
 }
 
 // A Model is an estimate of the distribution of durations. It has two pools: one
@@ -67,6 +68,9 @@ func NewModel(kind Kind) *Model {
 // keeps their turns. It makes few estimates on the way.
 func RestoreModel(kind Kind, samples []Sample) *Model {
 	m := NewModel(kind)
+	if len(samples) == 0 {
+		return m
+	}
 	m.coarse = true
 	for _, s := range samples {
 		m.Learn(s)

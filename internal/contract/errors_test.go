@@ -55,10 +55,10 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 // Each error is found by errors.As with its facts, and the caller who keeps one sees what comes next.
 func TestErrorsCarryTheirFacts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := testserver.StartInMemory(t, testserver.Reply(429, "slow\ndown", "Retry-After: 7", "X-Request-Id: abc"))
+		s := testserver.StartInMemory(t, testserver.Reply(429, "slow\ndown", "Retry-After: 4", "X-Request-Id: abc"))
 		_, err := clientFor(t, s, every(time.Second, 3)).Status(t.Context(), "j")
 		var h *vtclient.HTTPError
-		want := vtclient.Details{JobID: "j", Attempt: 3, StatusCode: 429, RequestID: "abc", Excerpt: "slow down", RetryAfter: 7 * time.Second}
+		want := vtclient.Details{JobID: "j", Attempt: 3, StatusCode: 429, RequestID: "abc", Excerpt: "slow down", RetryAfter: 4 * time.Second}
 		if !errors.As(err, &h) || h.JobID != want.JobID || h.Attempt != want.Attempt || h.StatusCode != want.StatusCode ||
 			h.RequestID != want.RequestID || h.Excerpt != want.Excerpt || h.RetryAfter != want.RetryAfter || h.Next != 0 {
 			t.Errorf("%+v, want %+v", h, want)

@@ -181,6 +181,23 @@ func TestOverdueByWhatIsLearntMeanwhile(t *testing.T) {
 	})
 }
 
+// A slow loop body loses no call, though another wait keeps the poll going.
+func TestOverdueDuringASlowLoopBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := &limitedAPI{ends: map[string]time.Time{}}
+		api.submit("j", 2*time.Hour)
+		c := stubbed(t, api.RoundTrip, vtclient.WithPolling(vtclient.Constant(time.Minute)))
+		go c.Wait(t.Context(), "j")
+		calls := 0
+		for range c.Watch(t.Context(), "j", vtclient.Expect(time.Minute), vtclient.OnOverdue(func(vtclient.Status, vtclient.Forecast) { calls++ })) {
+			time.Sleep(20 * time.Minute)
+		}
+		if calls != 1 {
+			t.Errorf("%d calls", calls)
+		}
+	})
+}
+
 // A slow consumer loses no call.
 func TestOverdueOfASlowConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -145,6 +145,18 @@ func TestEachWaitBeginsAndEndsOnce(t *testing.T) {
 				break
 			}
 		}, -1, nil},
+		{"a WaitAll that is left while it holds results back", nil, func(t *testing.T, ctx context.Context, c *vtclient.Client) {
+			for range c.WaitAll(ctx, func(yield func(vtclient.Job) bool) {
+				for range 1000 {
+					if !yield(vtclient.Job{ID: long}) { // ends at once
+						return
+					}
+				}
+			}) {
+				time.Sleep(time.Second)
+				break
+			}
+		}, -1, nil},
 		{"a callback that panics", nil, func(t *testing.T, ctx context.Context, c *vtclient.Client) {
 			defer func() { recover() }()
 			c.Wait(ctx, "0", vtclient.OnProgress(func(vtclient.Status) { panic("oops") }))
