@@ -50,7 +50,8 @@ type Details struct {
 	Next       time.Duration // time until the request that follows; 0: none follows
 	GivesUpIn  time.Duration // time until the wait ends for want of the client's first readable answer; 0: that has come
 
-	then string // why none follows, for the text
+	then   string // why none follows, for the text
+	action string // what the request was to do; "": to ask how far the job is
 }
 
 func (d *Details) details() *Details { return d }
@@ -90,7 +91,7 @@ func snapshot(err error) error {
 // which job, which attempt, what happened, what the server answered, what is next.
 func (d *Details) text(what string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vtclient: job %s: request %d", quoteID(d.JobID), d.Attempt)
+	fmt.Fprintf(&b, "vtclient: %s: request %d", subject(d.action, d.JobID), d.Attempt)
 	if d.Jobs > 0 {
 		fmt.Fprintf(&b, ", for %d jobs at once", d.Jobs)
 	}
@@ -120,6 +121,17 @@ func (d *Details) text(what string) string {
 	return b.String()
 }
 
+// subject is what an error is about.
+func subject(action, jobID string) string {
+	switch {
+	case action == "":
+		return "job " + quoteID(jobID)
+	case jobID == "":
+		return action
+	}
+	return action + " job " + quoteID(jobID)
+}
+
 // quoteID quotes a job id, or another word from outside, so that it cannot
 // break out of a log line, and bounds it.
 func quoteID(id string) string {
@@ -132,14 +144,20 @@ func quoteID(id string) string {
 // A JobError reports that the job itself failed: the backend answered, and
 // the answer is that there will be no result. It matches [ErrJobFailed].
 type JobError struct {
-	Status Status // State is StateFailed; Message is the reason, in the backend's words
+	Status Status // State is StateFailed; Message is the reason, in the backend's words; see Cancelled
 }
 
 func (e *JobError) Error() string {
-	if m := oneLine(e.Status.Message, 500); m != "" {
-		return fmt.Sprintf("vtclient: job %s failed: %q", quoteID(e.Status.JobID), m)
+	job, m := quoteID(e.Status.JobID), oneLine(e.Status.Message, 500)
+	switch {
+	case e.Status.Cancelled && m == "":
+		return fmt.Sprintf("vtclient: job %s was cancelled", job)
+	case e.Status.Cancelled:
+		return fmt.Sprintf("vtclient: job %s was cancelled: %q", job, m)
+	case m == "":
+		return fmt.Sprintf("vtclient: job %s failed; the backend gives no reason", job)
 	}
-	return fmt.Sprintf("vtclient: job %s failed; the backend gives no reason", quoteID(e.Status.JobID))
+	return fmt.Sprintf("vtclient: job %s failed: %q", job, m)
 }
 
 // Is reports whether target is ErrJobFailed.
@@ -229,11 +247,12 @@ type RefusedError struct {
 	JobID string
 	Err   error // the breaker's own
 
+	action string // as in Details
 	target string // as in Details
 }
 
 func (e *RefusedError) Error() string {
-	s := fmt.Sprintf("vtclient: job %s: no request made: ", quoteID(e.JobID))
+	s := fmt.Sprintf("vtclient: %s: no request made: ", subject(e.action, e.JobID))
 	if e.target != "" {
 		s += e.target + ": "
 	}
@@ -270,6 +289,7 @@ type WaitError struct {
 	Cause    error  // the context's error, ErrOutage, ErrRetryAfter or ErrGaveUp
 	Fault    error  // the last fault met; nil: none
 
+	action string // as in Details
 	target string // as in Details, where no fault has it
 }
 
@@ -277,7 +297,7 @@ func (e *WaitError) Error() string {
 	var b strings.Builder
 	var early *contactError
 	fault := e.Fault
-	job := fmt.Sprintf("vtclient: job %s: ", quoteID(e.JobID))
+	job := fmt.Sprintf("vtclient: %s: ", subject(e.action, e.JobID))
 	b.WriteString(job)
 	if fault != nil && errors.As(e.Cause, &early) { // the fault has most of the cause
 		b.WriteString(strings.TrimPrefix(strings.TrimPrefix(fault.Error(), job), "vtclient: "))
@@ -303,7 +323,7 @@ func (e *WaitError) Error() string {
 	if fault != nil {
 		b.WriteString("; last fault: ")
 		text := strings.TrimPrefix(fault.Error(), "vtclient: ")
-		b.WriteString(strings.TrimPrefix(text, fmt.Sprintf("job %s: ", quoteID(e.JobID))))
+		b.WriteString(strings.TrimPrefix(text, subject(e.action, e.JobID)+": "))
 	}
 	return b.String()
 }

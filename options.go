@@ -241,11 +241,7 @@ func WithMaxBody(bytes int64) Option {
 // of waits together. The default is 64: enough for thousands of requests
 // a second at usual latencies, and no burden for a server.
 func WithMaxInFlight(n int) Option {
-	return func(cfg *config) {
-		if cfg.maxInFlight = n; n <= 0 {
-			cfg.refuse("WithMaxInFlight", n, "a positive value")
-		}
-	}
+	return func(cfg *config) { cfg.maxInFlight = n; cfg.positive("WithMaxInFlight", n) }
 }
 
 // WithBreaker sets the circuit breaker; nil turns it off. The default is
@@ -297,8 +293,8 @@ func WithLimiter(l Limiter) Option {
 }
 
 // WithLogger logs what the client does: faults, refusals by the breaker and cache
-// failures at level Warn, the rest at level Debug. Each fault is one line, with the number
-// of its jobs where they shared the request. There is no logging by default.
+// failures at level Warn, the end of each wait at level Info, the rest at level Debug. Each
+// fault is one line, with the number of its jobs where they shared the request. There is no logging by default.
 // net/http has a log of its own, that of package log, where it quotes what a
 // server sends unasked, whatever that may repeat; log.SetOutput can stop it.
 func WithLogger(l *slog.Logger) Option {
@@ -320,7 +316,9 @@ type WaitOption func(*waitConfig)
 type waitConfig struct {
 	onProgress func(Status)
 	onError    func(error)
+	onOverdue  func(Status, Forecast)
 	job        Job // defaults for jobs that bring none of their own
+	atMost     int // 0: no bound
 	err        error
 }
 
@@ -334,6 +332,20 @@ func OnProgress(f func(Status)) WaitOption { return func(wc *waitConfig) { wc.on
 // is only returned.
 func OnError(f func(error)) WaitOption { return func(wc *waitConfig) { wc.onError = f } }
 
+// OnOverdue sets a function that is called once for each job that takes longer than 99 of
+// 100 jobs like it, by what the polling Backoff has learnt ([Adaptive]): the job may
+// hang. While nothing is learnt, it is called when the job takes three times as long as
+// [Expect] gives, and without Expect only after most of a day. A Backoff that does not
+// learn has no other measure than Expect.
+//
+// The Status is the last answer, a pending one: what has not been seen is not overdue. The
+// Forecast is what is expected of the job at its age now, that of [Adaptive.Explain]; it
+// is empty with a Backoff that has none. The wait goes on. The function is called like
+// OnProgress, at the time and not at the next poll.
+func OnOverdue(f func(Status, Forecast)) WaitOption {
+	return func(wc *waitConfig) { wc.onOverdue = f }
+}
+
 // Expect gives the caller's estimate of the job's whole duration, such as the
 // length of the video times a factor. A polling Backoff that uses estimates
 // centres on it. For WaitAll it holds for the jobs that bring none of their
@@ -345,16 +357,26 @@ func Expect(d time.Duration) WaitOption {
 	}
 }
 
-func badEstimate(where string, d time.Duration) error {
-	return badDuration(where, d, d >= 0, "a duration of 0 or more")
-}
-
 // StartedAt sets the time when the job began. Such a job is known to exist: the schedule
 // runs from the job's age, so the first poll is made by the schedule and not
-// at once (at once if that moment is past). A time in the future counts as now;
+// at once (at once if that moment is past). Where the backend gives a start that is more
+// than 2 s earlier, that one holds. A time in the future counts as now;
 // the zero time means unknown. For WaitAll it holds for the jobs that bring
 // none of their own.
 func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.job.StartedAt = t } }
+
+// AtMost makes WaitAll read the next job from its sequence only while fewer than n of
+// the jobs read before are unfinished: for a backend that runs n jobs at a time, with a
+// sequence that submits each job as it is read. A job is unfinished until its wait has
+// ended, well or not. A sequence whose submission creates k jobs at once should ask for
+// n-k+1. Once the context is done, no further job is read. n must be 1 or more. Wait and Watch, which wait for one job, refuse it.
+func AtMost(n int) WaitOption {
+	return func(wc *waitConfig) {
+		if wc.atMost = n; n < 1 {
+			wc.err = errors.Join(wc.err, badArgument("AtMost", n, "a number of 1 or more"))
+		}
+	}
+}
 
 // plainWait is the config of a wait without options. It is never written to.
 var plainWait waitConfig

@@ -142,3 +142,12 @@ func amount(v string, unit time.Duration) (time.Duration, bool) {
 }
 
 func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+// clockSkew returns by how much the local clock is ahead of the server's, as the Date of
+// an answer that arrived at the time given shows it; 0: by less than what a Date can show.
+func clockSkew(h http.Header, at time.Time) time.Duration {
+	if d := at.Sub(serverTime(h, at)); d.Abs() > 2*time.Second {
+		return d
+	}
+	return 0
+}

@@ -107,10 +107,12 @@ func (t *trip) observe(s *step) bool {
 	if out.verdict == answered && out.jobs == 0 && en.faults() >= trialAfter {
 		e.sharing.trialOK = now
 	}
-	complete := en.missing != nil
+	if out.verdict == answered {
+		en.date(&e.c.clock, &out.status)
+	}
 	s.d = en.poll.observe(now, out, e.limits(), e.c.outageSince.Load())
-	if !complete && en.missing != nil {
-		en.conclude(&e.completions, max(1, time.Duration(now-en.began)), false, now)
+	if en.missing != nil {
+		en.sight(&e.completions, &en.missing.status, now)
 	}
 	if s.d.polling {
 		s.d.attempt.Number -= int(en.subs.joinedAt)
@@ -164,7 +166,7 @@ func (t *trip) stop(s *step) bool {
 	for sub := range en.subscriptions {
 		if sub.joinedAt == ended {
 			e.unsubscribe(sub)
-			sub.to.put(ev)
+			sub.to.put(en.stamp(ev, e.c.now()))
 		}
 	}
 	s.d.attempt.Number = int(en.requests - en.subs.joinedAt)

@@ -39,6 +39,7 @@ type call struct {
 	stdin  io.Reader
 	stdout io.Writer // nil: a buffer
 	env    map[string]string
+	web    *http.Client        // reaches backends that vt does not simulate; nil: over the network
 	tamper func(*http.Request) // changes webhook deliveries on their way; nil: they are left alone
 
 	listening func(addr string, h http.Handler) // is called with what is made reachable; nil: nothing is
@@ -57,7 +58,7 @@ func (c call) run() result {
 	var r result
 	var stdout, stderr bytes.Buffer
 	e := &env{
-		stdin: c.stdin, stdout: &stdout, stderr: &stderr,
+		stdin: c.stdin, stdout: &stdout, stderr: &stderr, web: c.web,
 		getenv: func(k string) string { return c.env[k] },
 		simulate: func(opts ...simserver.Option) (*simserver.Server, []vtclient.Option) {
 			r.sim = simserver.StartInMemory(nil, opts...)
