@@ -13,15 +13,6 @@ import (
 	"net/textproto"
 )
 
-// A Limiter bounds the rate of requests. *rate.Limiter of golang.org/x/time is
-// one as it is. Wait blocks until the next request may be made or ctx is done.
-// An error while ctx is not done, such as that the time would not suffice, is a
-// fault of the attempt, and nothing is sent. It must be safe for concurrent
-// use.
-type Limiter interface {
-	Wait(ctx context.Context) error
-}
-
 // An Option changes one setting of a client. Where an option is given twice,
 // the last one holds, except for WithHeader, WithRequest, WithTrace and
 // WithLogger, which add up.

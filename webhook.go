@@ -2,6 +2,7 @@ package vtclient
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -50,9 +51,13 @@ import (
 // A Webhook is safe for concurrent use. No goroutine of it outlives the request that it
 // was started for. It must not be copied, nor its fields changed, once it has been used.
 type Webhook struct {
-	// Verify checks that a delivery is genuine, and reads it; see
-	// [VerifyHeyGen], [VerifyHeyGenCallback] and [VerifyStandardWebhook].
-	Verify WebhookVerifier
+	// Verify checks that a delivery is genuine, and reads it; see [VerifyHeyGen],
+	// [VerifyHeyGenCallback] and [VerifyStandardWebhook]. The body has been read, to its end and
+	// byte for byte as it was signed; r.Body is of no use any more. An error means that
+	// the delivery is not to be believed, or, if it is one of encoding/json, that it is genuine and
+	// cannot be read. Verify must be safe for concurrent use and compare secrets in constant
+	// time (hmac.Equal).
+	Verify func(r *http.Request, body []byte) (WebhookEvent, error)
 
 	// Hint is called with the id of each job that has ended by a
 	// delivery: [Client.Hint] of the client that waits, or a function that reaches all
@@ -71,13 +76,6 @@ type Webhook struct {
 	order []sighting // oldest first; of all that are in seen
 }
 
-// A WebhookVerifier checks that a delivery is genuine, and reads it. The
-// body has been read, to its end and byte for byte as it was signed; r.Body is of
-// no use any more. An error means that the delivery is not to be believed; one that
-// matches [ErrUnreadable], that it is genuine, and makes no sense. It must be
-// safe for concurrent use and compare secrets in constant time (hmac.Equal).
-type WebhookVerifier func(r *http.Request, body []byte) (WebhookEvent, error)
-
 // A WebhookEvent is the content of a genuine delivery.
 type WebhookEvent struct {
 	// JobID is the job that has ended. Empty: the event is about something else.
@@ -88,9 +86,15 @@ type WebhookEvent struct {
 	Names []string
 }
 
-// ErrUnreadable is matched by the error of a [WebhookVerifier] about a delivery
-// that is genuine and cannot be read.
-var ErrUnreadable = errors.New("vtclient: webhook: the delivery is signed well and cannot be read")
+// errUnreadable is matched by the error about a delivery that is genuine and cannot be read.
+var errUnreadable = errors.New("vtclient: webhook: the delivery is signed well and cannot be read")
+
+// unreadable reports whether an error of Verify is about what the delivery holds.
+func unreadable(err error) bool {
+	var syntax *json.SyntaxError
+	var shape *json.UnmarshalTypeError
+	return errors.Is(err, errUnreadable) || errors.As(err, &syntax) || errors.As(err, &shape)
+}
 
 var (
 	errWebhookMethod  = errors.New("vtclient: webhook: a method other than POST and OPTIONS")
@@ -153,7 +157,7 @@ func (h *Webhook) take(w http.ResponseWriter, r *http.Request, bounded bool) (co
 	switch {
 	case err != nil && int64(len(body)) != r.ContentLength && (r.ContentLength > 0 || len(body) == 0):
 		return http.StatusInternalServerError, fmt.Errorf("%w: %d bytes are left of a body of %s", errWebhookReadBefore, len(body), length(r))
-	case errors.Is(err, ErrUnreadable):
+	case unreadable(err):
 		return http.StatusBadRequest, err
 	case err != nil:
 		return http.StatusUnauthorized, err
@@ -172,7 +176,7 @@ func (h *Webhook) answerUnread(r *http.Request) (code int, err error) {
 	case r.Method != http.MethodPost:
 		return http.StatusMethodNotAllowed, errWebhookMethod
 	case h.Verify == nil:
-		return http.StatusInternalServerError, badArgument("Webhook.Verify", words("nil"), "a WebhookVerifier")
+		return http.StatusInternalServerError, badArgument("Webhook.Verify", words("nil"), "a function, such as that of VerifyHeyGen")
 	case h.Hint == nil:
 		return http.StatusInternalServerError, badArgument("Webhook.Hint", words("nil"), "a function, such as Client.Hint")
 	case r.ContentLength > webhookBody:

@@ -37,7 +37,7 @@ import (
 // Secrets are taken as they are. One that is empty, or that has spaces or a
 // line break around it as one read from a file has, is an [*ArgumentError], and so is
 // none at all: with an empty one any sender could sign.
-func VerifyHeyGen(secrets ...string) (WebhookVerifier, error) {
+func VerifyHeyGen(secrets ...string) (verify func(r *http.Request, body []byte) (WebhookEvent, error), err error) {
 	if err := checkSecrets("VerifyHeyGen", secrets); err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ const callbackID = 20
 //
 // An id of less than 20 characters, or with spaces or line breaks around it, is
 // an [*ArgumentError], and so is none at all.
-func VerifyHeyGenCallback(ids ...string) (WebhookVerifier, error) {
+func VerifyHeyGenCallback(ids ...string) (verify func(r *http.Request, body []byte) (WebhookEvent, error), err error) {
 	if err := checkSecrets("VerifyHeyGenCallback", ids); err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func heygenEvent(h http.Header, body []byte) (event WebhookEvent, callback strin
 	callback = b.Data.Callback.v
 	var typed *json.UnmarshalTypeError
 	if wrongData != nil && (!errors.As(wrongData, &typed) || b.Type == "") {
-		return event, callback, fmt.Errorf("%w: %w", ErrUnreadable, wrongData)
+		return event, callback, fmt.Errorf("%w: %w", errUnreadable, wrongData)
 	}
 	job := b.Data.ID.v
 	switch b.Type {
@@ -155,15 +155,15 @@ func heygenEvent(h http.Header, body []byte) (event WebhookEvent, callback strin
 			return event, callback, nil
 		}
 	case "":
-		return event, callback, fmt.Errorf("%w: no event_type", ErrUnreadable)
+		return event, callback, fmt.Errorf("%w: no event_type", errUnreadable)
 	default:
 		return event, callback, nil
 	}
 	switch {
 	case wrongData != nil:
-		return event, callback, fmt.Errorf("%w: event_data: %w", ErrUnreadable, wrongData)
+		return event, callback, fmt.Errorf("%w: event_data: %w", errUnreadable, wrongData)
 	case job == "":
-		return event, callback, fmt.Errorf("%w: no event_data.video_translate_id", ErrUnreadable)
+		return event, callback, fmt.Errorf("%w: no event_data.video_translate_id", errUnreadable)
 	}
 	sum := sha256.Sum256(body)
 	event = WebhookEvent{JobID: job, Names: []string{"body " + string(sum[:])}}

@@ -33,7 +33,7 @@ import (
 // status is that of a job under way ends no job. For any other form of body put a
 // function around the verifier, which sets the JobID of the [WebhookEvent] that it
 // returns. An event has one name, the webhook-id.
-func VerifyStandardWebhook(secrets ...string) (WebhookVerifier, error) {
+func VerifyStandardWebhook(secrets ...string) (verify func(r *http.Request, body []byte) (WebhookEvent, error), err error) {
 	const where = "VerifyStandardWebhook"
 	if err := checkSecrets(where, secrets); err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func standardJob(body []byte) (string, error) {
 	}
 	var typed *json.UnmarshalTypeError // data that is no object
 	if err := json.Unmarshal(body, &b); err != nil && !(errors.As(err, &typed) && typed.Field != "") {
-		return "", fmt.Errorf("%w: %w", ErrUnreadable, err)
+		return "", fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	if b.Data != nil {
 		b.ID, b.Status = b.Data.ID, b.Data.Status

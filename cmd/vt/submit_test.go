@@ -149,7 +149,7 @@ func TestSubmissionsThatAreRefused(t *testing.T) {
 		says    []string
 		created int
 	}{
-		{"no credit for the second", []simserver.Option{simserver.WithCredit(1)}, nil, exitError, []string{"German (job-1): completed", "French: error", "not submitted: submit: request 1: 402 Payment Required", "1 completed, 1 error"}, 1},
+		{"no credit for the second", []simserver.Option{simserver.WithCredit(1)}, nil, exitError, []string{"German (job-1): completed", "French: error", "not submitted: submit: request 1: ", ": 402 Payment Required", "1 completed, 1 error"}, 1},
 		{"a full account", []simserver.Option{simserver.WithJobLimit(1, 20*time.Second)}, nil, exitOK, []string{"French: not submitted yet: submit:", "429 Too Many Requests", "2 completed"}, 2},
 		{"a key that is refused", []simserver.Option{simserver.WithToken("another")}, nil, exitError, []string{"German: error", "401 Unauthorized"}, 0},
 		{"nothing but faults", []simserver.Option{simserver.WithFaults(simserver.Faults{Status: map[int]float64{503: 1}, Match: func(*http.Request) bool { return true }})}, []string{"-outage", "1m"}, exitError, []string{"503 Service Unavailable", "2 error"}, 0},

@@ -62,10 +62,10 @@ func NewTrace(reg prometheus.Registerer) (vtclient.Trace, error) {
 // For more than one, wrap reg with [prometheus.WrapRegistererWith] and a label for each.
 func RegisterBreaker(reg prometheus.Registerer, b *vtclient.CircuitBreaker) error {
 	var gauges []prometheus.Collector
-	for _, state := range []vtclient.BreakerState{vtclient.BreakerClosed, vtclient.BreakerHalfOpen, vtclient.BreakerOpen} {
+	for _, state := range []string{"closed", "half-open", "open"} {
 		gauges = append(gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "vtclient", Name: "breaker_state", Help: "1 for the state that the circuit breaker is in.",
-			ConstLabels: prometheus.Labels{"state": state.String()},
+			ConstLabels: prometheus.Labels{"state": state},
 		}, func() float64 {
 			if b.State() == state {
 				return 1
