@@ -14,7 +14,7 @@ import (
 type engine struct {
 	c       *Client
 	bounds  bounds
-	early   bounds // while there have been faults and no readable answer yet
+	early   bounds // until the first readable answer
 	foreign bool   // the caller's own code runs between exchanges
 
 	mu       sync.Mutex
@@ -60,10 +60,10 @@ func (e *engine) init(c *Client, most int) {
 
 // limits are the bounds of all waits now.
 func (e *engine) limits() *bounds {
-	if e.c.contact.troubled() {
-		return &e.early
+	if e.c.contact.made.Load() {
+		return &e.bounds
 	}
-	return &e.bounds
+	return &e.early
 }
 
 // quick reports whether a strategy is one of the package's own, which return at

@@ -26,7 +26,7 @@ type bounds struct {
 	tolerance     time.Duration // WithOutageTolerance
 	maxRetryAfter time.Duration // WithMaxRetryAfter
 	timeout       time.Duration // WithTimeout
-	early         bool          // the client has met faults and no readable answer so far
+	early         bool          // the client has had no readable answer so far
 	address       string        // of the backend, for errors
 }
 

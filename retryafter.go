@@ -87,9 +87,6 @@ func untilReset(h http.Header, now time.Time) (time.Duration, bool) {
 // drafts had it limit=100, remaining=0, reset=30. Of several, the one of which the least is
 // left counts, and of those the one that lasts longest.
 func rateLimit(v string, h http.Header, now time.Time) (pause time.Duration, ok bool) {
-	if strings.Contains(v, "reset=") { // one limit in several members
-		v = strings.ReplaceAll(v, ",", ";")
-	}
 	least := time.Duration(math.MaxInt64)
 	for item := range strings.SplitSeq(v, ",") {
 		var left, d time.Duration
