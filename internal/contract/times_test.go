@@ -82,6 +82,8 @@ func TestTheBackendsTimesAreLearnt(t *testing.T) {
 		{"a start and an end", dated{start: -100, end: 25.5}, 0, 100 * s, vtclient.Completion{PendingAt: 120 * s, DoneBy: 125500 * time.Millisecond, Exact: true}, false},
 		{"a start that is later than the caller's, in whole seconds", dated{start: -98.5, end: 25.5}, 100 * s, 98500 * time.Millisecond,
 			vtclient.Completion{PendingAt: 120 * s, DoneBy: 124 * s, Exact: true}, false},
+		{"a start that is earlier than the caller's, in whole seconds", dated{start: -101, end: 25.5}, 100 * s, 101 * s,
+			vtclient.Completion{PendingAt: 120 * s, DoneBy: 126500 * time.Millisecond, Exact: true}, false},
 		{"a start that the caller has much earlier", dated{start: -50, end: 25.5}, 100 * s, 50 * s, vtclient.Completion{PendingAt: 120 * s, DoneBy: 130 * s}, false},
 		{"a start much earlier than the caller's: the submission was a repetition", dated{start: -3600, end: 25.5}, 100 * s, time.Hour,
 			vtclient.Completion{PendingAt: time.Hour + 20*s, DoneBy: time.Hour + 25500*time.Millisecond, Exact: true}, false},
