@@ -57,7 +57,7 @@ var datedAPI = vtclient.Endpoint{Path: "/{id}", Decode: func(a vtclient.Answer) 
 	return vtclient.Status{State: v.State, ResultMissing: v.Missing, StartedAt: v.Start, EndedAt: v.End, PollAfter: v.After}, err
 }}
 
-// learning notes what it is told.
+// learning notes what it gets.
 type learning struct {
 	vtclient.Backoff
 	got []vtclient.Completion
@@ -70,12 +70,12 @@ func (l *learning) Learn(c vtclient.Completion) { l.got = append(l.got, c) }
 func TestTheBackendsTimesAreLearnt(t *testing.T) {
 	const s = time.Second
 	for _, tt := range []struct {
-		name   string
-		api    dated
-		start  time.Duration // the caller's, before the wait
-		shown  time.Duration // StartedAt, before the wait; 0: none
-		want   vtclient.Completion
-		nobody bool // nothing is learnt
+		name    string
+		api     dated
+		start   time.Duration // the caller's, before the wait
+		shown   time.Duration // StartedAt, before the wait; 0: none
+		want    vtclient.Completion
+		nothing bool // nothing is learnt
 	}{
 		{"no times", dated{}, 0, 0, vtclient.Completion{PendingAt: 20 * s, DoneBy: 30 * s}, false},
 		{"a start", dated{start: -100}, 0, 100 * s, vtclient.Completion{PendingAt: 120 * s, DoneBy: 130 * s}, false},
@@ -130,7 +130,7 @@ func TestTheBackendsTimesAreLearnt(t *testing.T) {
 					t.Errorf("StartedAt is %v before the wait, want %v", shown, tt.shown)
 				}
 				want := []vtclient.Completion{tt.want}
-				if tt.nobody {
+				if tt.nothing {
 					want = nil
 				}
 				if !slices.Equal(l.got, want) {
