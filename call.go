@@ -104,13 +104,8 @@ func (k *call) answered(b *httpBackend, r reply, d Details, out *outcome) {
 	if k.decode == nil {
 		return
 	}
-	err := k.decode(Answer{StatusCode: r.resp.StatusCode, Header: r.resp.Header, Body: r.body})
-	if err == nil {
-		return
-	}
-	if b.unreadable(err, r, d, out); errors.Is(err, ErrFinal) {
-		out.verdict = final
-		details(out.err).then = "not retried: the error is final"
+	if err := k.decode(Answer{StatusCode: r.resp.StatusCode, Header: r.resp.Header, Body: r.body}); err != nil {
+		b.unreadable(err, r, d, out)
 	}
 }
 

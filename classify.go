@@ -80,7 +80,11 @@ func ownCopy(body []byte) []byte { return slices.Clip(append([]byte(nil), body..
 // unreadable is the outcome of a 2xx answer that the Endpoint cannot read.
 func (b *httpBackend) unreadable(err error, r reply, d Details, out *outcome) {
 	b.describe(&d, r)
-	out.verdict, out.err = fault, &DecodeError{Details: d, Err: b.clean(jsonMismatch(err), r.req)}
+	out.verdict = fault
+	if errors.Is(err, ErrFinal) {
+		out.verdict, d.then = final, "not retried: the error is final"
+	}
+	out.err = &DecodeError{Details: d, Err: b.clean(jsonMismatch(err), r.req)}
 }
 
 // classifyCode is the outcome of an answer with a status code other than 2xx. pause reports

@@ -29,8 +29,8 @@ type Endpoint struct {
 	// Decode reads an answer with a 2xx status code; others never reach it.
 	// It fills in State and, where the answer has them, Message and Progress; the client
 	// fills in the rest. An error means that the answer is unreadable, which
-	// is a fault and is retried. A State other than the three known ones means
-	// that the backend used an unknown word: that is a fault, too, an
+	// is a fault and is retried, unless it matches [ErrFinal]. A State other than the three known
+	// ones means that the backend used an unknown word: that is a fault, too, an
 	// *UnknownStateError that names it. Where a completed answer lacks
 	// the result that makes it worth having, it sets ResultMissing: a wait then
 	// looks again for a while. Decode must be safe for concurrent use and must

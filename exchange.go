@@ -76,7 +76,7 @@ func (a inquiry) details(number int) Details {
 
 // trace is what every TraceInfo about it begins with.
 func (a inquiry) trace(number int) TraceInfo {
-	return TraceInfo{JobID: a.id, Attempt: number, Jobs: a.jobs(), Action: a.action()}
+	return TraceInfo{JobID: a.id, Attempt: number, Jobs: a.jobs(), Action: a.action(), many: a.many}
 }
 
 // action is what the request does; "": it asks how far jobs are.

@@ -3,7 +3,6 @@ package vtclient
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -20,7 +19,9 @@ import (
 // neither that nor an audio_url) is marked ResultMissing. Message is the
 // failure_message of a failed job. StartedAt is created_at, in whole seconds; HeyGen
 // does not give the time of the end. What went wrong with a request is in an
-// *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}.
+// *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}. An answer 200 that
+// has such an error and no data is a *DecodeError, and final where its code
+// is one that will not pass, as "not_found" or "insufficient_credit".
 //
 // Polls share requests: GET /v3/video-translations/statuses answers for up to a
 // hundred jobs at once, without their results, which a request each brings at the
@@ -63,7 +64,7 @@ func decodeHeyGenV3(a Answer) (Status, error) {
 	}
 	d := &v.Data
 	if d.Status == "" {
-		return Status{}, errors.New(`no "data.status" in the answer`)
+		return Status{}, heygenAnswerError(a.Body, `"data.status"`)
 	}
 	st := Status{State: heygenState(d.Status)}
 	switch st.State {
@@ -85,18 +86,14 @@ func decodeHeyGenSubmit(a Answer) ([]string, error) {
 		Data struct {
 			IDs []string `json:"video_translation_ids"`
 		} `json:"data"`
-		Error json.RawMessage `json:"error"`
 	}
 	if err := json.Unmarshal(a.Body, &v); err != nil {
 		return nil, err
 	}
-	switch {
-	case len(v.Data.IDs) > 0:
-		return v.Data.IDs, nil
-	case len(v.Error) > 0 && string(v.Error) != "null":
-		return nil, fmt.Errorf("%w: the answer has an error and no job", ErrFinal)
+	if len(v.Data.IDs) == 0 {
+		return nil, heygenAnswerError(a.Body, `"data.video_translation_ids"`)
 	}
-	return nil, errors.New(`no "data.video_translation_ids" in the answer`)
+	return v.Data.IDs, nil
 }
 
 // A HeyGenRequest is the body of a [Client.Submit] to [HeyGenV3], for the common case:
@@ -203,7 +200,7 @@ func decodeHeygenBulk(a Answer) ([]Status, string, error) {
 		return nil, "", err
 	}
 	if v.Data == nil {
-		return nil, "", errors.New(`no "data" in the answer`)
+		return nil, "", heygenAnswerError(a.Body, `"data"`)
 	}
 	all := make([]Status, 0, len(v.Data))
 	for _, raw := range v.Data {

@@ -63,9 +63,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 	if len(b.prepare) > 0 && asked.lost == nil && !b.prepared(c, &out, details) {
 		return out
 	}
-	if c.target != "" {
-		details.Target = c.target
-	}
+	details.Target = c.target(details.Target)
 	if !sent.begin(&c.lazyContext) {
 		return sent.out
 	}
@@ -158,14 +156,14 @@ func (b *httpBackend) target(asked inquiry) string {
 
 // newOutgoing returns the request of an inquiry.
 func (b *httpBackend) newOutgoing(parent context.Context, deadline time.Time, asked inquiry, p *pool) *outgoing {
-	c := &outgoing{all: b.connections, pool: p, traced: b.traced}
+	c := &outgoing{pool: p, traced: b.traced}
 	c.parent, c.deadline = asked.call.traced(parent), deadline
 	c.req = *b.request.WithContext(c)
 	closes := p.closes.Load() && p.closes.CompareAndSwap(true, false)
 	c.req.URL, c.req.Close = &c.url, closes
-	if first := asked.lost; first != nil && len(b.prepare) > 0 { // the same request, as net/http repeats one
-		c.req, c.url, c.target, c.header = *first.req.WithContext(c), *first.req.URL, first.target, first.header
-		c.req.URL, c.req.Header = &c.url, first.header.Clone()
+	if first := asked.lost; first != nil && first.shape != nil { // the same request, as net/http repeats one
+		c.req, c.url, c.shape = *first.req.WithContext(c), *first.req.URL, first.shape
+		c.req.URL, c.req.Header = &c.url, first.shape.header.Clone()
 		c.req.Close = c.req.Close || closes
 		if body, ok := c.req.Body.(*callBody); ok {
 			c.req.Body = newCallBody(body.all)
@@ -211,11 +209,12 @@ func (b *httpBackend) prepared(c *outgoing, out *outcome, d Details) bool {
 		out.verdict, out.err = final, &TransportError{Details: d, Err: err}
 		return false
 	}
-	if u := req.URL; u.Host != before.Host || u.Path != before.Path || req.Method != b.request.Method {
-		c.target = requestLine(req.Method, u, b.redact(u.EscapedPath(), req))
+	c.shape = &prepared{header: req.Header}
+	if b.jar { // which adds to the header
+		c.shape.header = req.Header.Clone()
 	}
-	if c.header = req.Header; b.jar { // which adds to the header
-		c.header = c.header.Clone()
+	if u := req.URL; u.Host != before.Host || u.Path != before.Path || req.Method != b.request.Method {
+		c.shape.target = requestLine(req.Method, u, b.redact(u.EscapedPath(), req))
 	}
 	out.health = nil
 	return true

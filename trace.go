@@ -2,6 +2,7 @@ package vtclient
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"slices"
 	"time"
@@ -65,7 +66,17 @@ type TraceInfo struct {
 	// times to the answer that showed it; 0: not known.
 	Late time.Duration
 
-	first bool // Scheduled: Err has been in no other callback
+	first bool   // Scheduled: Err has been in no other callback
+	many  *query // asked for together; nil: JobID alone
+}
+
+// JobIDs returns the ids of the jobs that a request asks for: JobID, or those that were
+// asked for together. It is for use during the callback.
+func (t TraceInfo) JobIDs() iter.Seq[string] {
+	if t.many == nil {
+		return func(yield func(string) bool) { yield(t.JobID) }
+	}
+	return slices.Values(t.many.ids)
 }
 
 type traceKind int
