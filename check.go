@@ -113,11 +113,9 @@ func (c *Client) ask(ctx context.Context, asked inquiry, t *tries, out *outcome)
 			}
 			continue
 		case refused:
-			out.hint = out.err.(*RefusedError).RetryAfter()
-			if asked.call == nil || out.hint == 0 || out.hint > c.maxRetryAfter {
+			if asked.call == nil || !c.outlasts(t, out) {
 				return out.err
 			}
-			t.refusals++
 		case fault:
 			if out.lasting {
 				return out.err
@@ -129,6 +127,13 @@ func (c *Client) ask(ctx context.Context, asked inquiry, t *tries, out *outcome)
 			return err
 		}
 	}
+}
+
+// outlasts reports whether a call outlasts a refusal of the breaker.
+func (c *Client) outlasts(t *tries, out *outcome) bool {
+	out.hint = out.err.(*RefusedError).RetryAfter()
+	t.refusals++
+	return out.hint > 0 && out.hint <= c.maxRetryAfter
 }
 
 // retryLater plans the try after a fault, or returns the error that ends the call.
