@@ -27,6 +27,9 @@ type Attempt struct {
 	// Shared is, for polling, how many jobs the last request asked for
 	// together, as the next one probably will, too; 0: it asked for one.
 	Shared int
+	// StartedAt is, for polling, the time from which Elapsed counts; the zero time
+	// where that is unknown. Where jobs end at full minutes, it is needed to see that.
+	StartedAt time.Time
 }
 
 // A Backoff chooses the delay before the next request. One value is used

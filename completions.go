@@ -125,15 +125,16 @@ func completion(p *poll, doneBy time.Duration) *Completion {
 // look alike.
 //
 // Only the first call for a poll counts: a completed job whose result is missing
-// was over when it was first seen so, and not when the result came.
-func (en *entry) conclude(o *completions, doneBy time.Duration, failed bool, now int64) {
+// was over when it was first seen so, and not when the result came. at is the
+// present time.
+func (en *entry) conclude(o *completions, doneBy time.Duration, failed bool, at wall) {
 	if en.ticket == 0 {
 		return
 	}
 	c := completion(&en.poll, doneBy)
 	if c != nil {
-		c.Failed = failed
+		c.Failed, c.StartedAt = failed, at.at(en.began)
 	}
-	o.end(en.ticket, c, doneBy > 0 && en.seen, now)
+	o.end(en.ticket, c, doneBy > 0 && en.seen, at.now)
 	en.ticket = 0
 }

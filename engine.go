@@ -160,7 +160,7 @@ func (e *engine) unsubscribe(s *subscription) {
 func (e *engine) drop(s *subscription, now int64) {
 	en := s.entry
 	if e.unsubscribe(s); en.subs == nil {
-		en.conclude(&e.completions, 0, false, now)
+		en.conclude(&e.completions, 0, false, e.c.wall())
 		e.end(en)
 		return
 	}
@@ -181,7 +181,7 @@ func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration
 // deliver ends a poll with an event. doneBy is the age at which the job was seen to
 // be over; 0: it was not.
 func (e *engine) deliver(en *entry, ev *event, doneBy time.Duration, now int64) {
-	en.conclude(&e.completions, doneBy, ev.status.State == StateFailed, now)
+	en.conclude(&e.completions, doneBy, ev.status.State == StateFailed, e.c.wall())
 	for s := range en.subscriptions {
 		e.unsubscribe(s)
 		s.to.put(ev)
@@ -294,7 +294,7 @@ func (e *engine) attend(en *entry, now int64) {
 			s.to.put(ev)
 		}
 		if en.subs == nil {
-			en.conclude(&e.completions, 0, false, now)
+			en.conclude(&e.completions, 0, false, e.c.wall())
 			e.end(en)
 			return
 		}

@@ -110,10 +110,11 @@ func (t *trip) observe(s *step) bool {
 	complete := en.missing != nil
 	s.d = en.poll.observe(now, out, &e.bounds, e.c.outageSince.Load())
 	if !complete && en.missing != nil {
-		en.conclude(&e.completions, max(1, time.Duration(now-en.began)), false, now)
+		en.conclude(&e.completions, max(1, time.Duration(now-en.began)), false, e.c.wall())
 	}
 	if s.d.polling {
 		s.d.attempt.Number -= int(en.subs.joinedAt)
+		s.d.attempt.StartedAt = e.c.wall().at(en.began)
 	}
 	if s.d.end != goesOn {
 		e.finish(en, s.d.end, out, 0)

@@ -135,7 +135,7 @@ func (c *Client) firstDue(job *Job) int64 {
 	if job.StartedAt.IsZero() {
 		return due
 	}
-	delay, _ := c.polling.Next(Attempt{Expected: job.Expect, Shared: c.engine.shared()})
+	delay, _ := c.polling.Next(Attempt{Expected: job.Expect, Shared: c.engine.shared(), StartedAt: job.StartedAt})
 	return max(due, later(c.began(job.StartedAt, clock), delay))
 }
 

@@ -123,7 +123,7 @@ func (j *job) outlook() (age time.Duration, f vtclient.Forecast, ok bool) {
 		return 0, f, false
 	}
 	age = time.Since(j.started)
-	at := vtclient.Attempt{Number: j.requests(), Elapsed: age}
+	at := vtclient.Attempt{Number: j.requests(), Elapsed: age, StartedAt: j.started}
 	if !j.lastPending.IsZero() {
 		at.PendingAt = j.lastPending.Sub(j.started)
 	}

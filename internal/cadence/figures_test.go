@@ -237,6 +237,66 @@ func TestFiguresChange(t *testing.T) {
 	}
 }
 
+// timeOfDay is ratios for a table of states that is refreshed every period seconds of
+// the time of day, jobs beginning at any of twelve times within a period. Without the starts
+// the learner sees no more than ages.
+func timeOfDay(d yardstick.Dist, period, late, c float64, e effort, starts bool) [][]float64 {
+	const times = 12
+	var ds [times]yardstick.Dist
+	for i := range ds {
+		ds[i] = yardstick.Ticks(fmt.Sprintf("%s, every %v s, %d", d.Name, period, i), period, period*(float64(i)+.3)/times, late, d)
+	}
+	out := make([][]float64, e.replicas)
+	for k := range out {
+		r := rand.New(rand.NewPCG(uint64(k), 7))
+		p := newPlayer(c, uint64(k))
+		for w := 0; w+1 < len(windows) && windows[w] < e.jobs; w++ {
+			excess, best := 0.0, 0.0
+			for range windows[w+1] - windows[w] {
+				i := r.IntN(times)
+				if starts {
+					p.begun = 1e9 - math.Mod(1e9, period) + period*float64(r.IntN(1000)) + period*(float64(i)+.3)/times
+				}
+				opt := yardstick.Solve(ds[i], c)
+				x := ds[i].Draw(r)
+				excess += p.run(x, polled, r) - opt.Of(x, c)
+				best += opt.Cost
+			}
+			out[k] = append(out[k], 1+excess/best)
+		}
+	}
+	return out
+}
+
+// Where jobs end at full minutes of the time of day, polls come just behind them.
+func TestFiguresTimeOfDay(t *testing.T) {
+	noRace(t)
+	e := effort{max(figures, 2), 200}
+	if figures > 0 {
+		e.jobs = 800
+	}
+	for _, starts := range []bool{false, true} {
+		table := &table{}
+		for _, c := range costs {
+			for _, g := range []struct {
+				d            yardstick.Dist
+				period, late float64
+			}{
+				{yardstick.LogNormal("log-normal 3 min .3", 180, .3), 60, .5},
+				{yardstick.LogNormal("log-normal 5 min .5", 300, .5), 60, 1},
+				{yardstick.Weibull("exponential 10 min", 1, 600), 30, .2},
+				{yardstick.LogNormal("log-normal 1 min .5", 60, .5), 10, .1},
+			} {
+				table.add(fmt.Sprintf("%s, every %v s, c=%v", g.d.Name, g.period, c), timeOfDay(g.d, g.period, g.late, c, e, starts))
+			}
+		}
+		table.log(t, fmt.Sprintf("ends by the time of day, starts known: %v", starts))
+		if m, _ := table.mean(2); starts && m > 1.3 {
+			t.Errorf("jobs 50 to 200: %.3f times the optimum", m)
+		}
+	}
+}
+
 // What to expect of a single job with no history.
 func TestFiguresColdStart(t *testing.T) {
 	noRace(t)

@@ -3,11 +3,6 @@ package cadence
 import "math"
 
 const (
-	// sharedUntil is how many jobs without an estimate it takes until those
-	// with one no longer teach the plain distribution; sharedWeight is what
-	// they count until then.
-	sharedUntil  = 20
-	sharedWeight = 0.25
 	// failedWeight is what a failed job counts: as much as others, but failures in a
 	// row are no evidence that jobs have become shorter.
 	failedWeight = 0.99
@@ -26,11 +21,12 @@ type Job struct {
 	Hinted        bool    // Done is close to the truth
 	Exact         bool    // Done is the duration itself
 	Failed        bool
+	Start         float64 // Unix time in seconds; 0: unknown
 }
 
 // sample returns what a job teaches, its ages being in units of unit seconds.
 func (j Job) sample(unit float64) Sample {
-	s := Sample{Lo: j.Pending, Hi: j.Done, Weight: 1}
+	s := Sample{Lo: j.Pending, Hi: j.Done, Weight: 1, Start: j.Start}
 	switch {
 	case math.IsInf(j.Done, 1):
 	case j.Exact: // it may have been seen pending after its end
@@ -70,7 +66,6 @@ const (
 type Learner struct {
 	models [2]*Model // nil: not needed so far
 	hints  Hints
-	own    int     // jobs without an estimate, up to sharedUntil
 	priced float64 // Worth when CountHint last reported a change
 }
 
@@ -109,22 +104,11 @@ func (l *Learner) Learn(j Job) (changed [2]bool) {
 	if j.Failed && j.Pending == 0 {
 		return changed
 	}
-	s := j.sample(1)
-	if j.Expected <= 0 {
-		l.own = min(l.own+1, sharedUntil)
-		changed[Plain] = l.Model(Plain).Learn(s)
-		return changed
+	k, unit := Plain, 1.0
+	if j.Expected > 0 {
+		k, unit = Ratio, j.Expected
 	}
-	// Until there are enough jobs without an estimate, those with one are the
-	// best there is to learn from about durations as such.
-	if l.own < sharedUntil {
-		s.Weight = sharedWeight
-		if lo := min(j.Expected*l.Model(Ratio).Surely(), maxAge); lo < s.Hi {
-			s.Lo = max(s.Lo, lo)
-		}
-		changed[Plain] = l.Model(Plain).Learn(s)
-	}
-	changed[Ratio] = l.Model(Ratio).Learn(j.sample(j.Expected))
+	changed[k] = l.Model(k).Learn(j.sample(unit))
 	return changed
 }
 
@@ -146,11 +130,6 @@ func (l *Learner) Restore(st State) {
 	for k, samples := range st.Samples {
 		if len(samples) > 0 {
 			l.models[k] = RestoreModel(Kind(k), samples)
-		}
-	}
-	for _, s := range st.Samples[Plain] {
-		if s.Weight > sharedWeight && l.own < sharedUntil {
-			l.own++
 		}
 	}
 }
