@@ -70,6 +70,7 @@ type bulkRoute struct {
 	limit     int
 	page      string
 	decode    func(Answer) ([]Status, string, error)
+	asked     string // what is asked of what, for errors
 }
 
 // newBulkRoute returns nil if b is the zero value.
@@ -98,6 +99,7 @@ func newBulkRoute(base *url.URL, b Bulk) (*bulkRoute, error) {
 	} else {
 		var err error
 		r.target, err = parseTarget("Endpoint.Bulk.Path", base, b.Path)
+		r.asked = r.target.asked(base)
 		errs = append(errs, err)
 	}
 	refuse(strings.ContainsFunc(r.separator, unescaped), "Separator", b.Separator, "a separator that may stand in a query")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,11 +191,11 @@ func (c *MemoryCache[V]) get(key string) *V {
 // Set stores value for key until ttl has passed. A ttl of zero or less removes
 // the key. The error is always nil.
 func (c *MemoryCache[V]) Set(ctx context.Context, key string, value V, ttl time.Duration) error {
-	c.set(key, &value, ttl, nil)
+	c.set(strings.Clone(key), &value, ttl, nil) // key may be a part of a large text
 	return nil
 }
 
-// set is Set, but keeps a living value of which spare, if not nil, reports true.
+// set is Set, but keeps key itself, and a living value of which spare, if not nil, reports true.
 func (c *MemoryCache[V]) set(key string, value *V, ttl time.Duration, spare func(old V) bool) {
 	if c.capacity <= 0 {
 		return

@@ -125,7 +125,7 @@ func (w caller) abandon() *event {
 	if ev != nil {
 		w.refill()
 	} else if s := in.first; s != nil {
-		ev = s.entry.event(timeUp, e.c.wall(), &e.bounds, nil, cause, 0)
+		ev = e.event(s.entry, timeUp, nil, cause, 0)
 		now := e.c.now()
 		e.drop(s, now)
 		e.dispatch(now)

@@ -3,6 +3,7 @@ package vtclient
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -15,7 +16,15 @@ import (
 //
 // A job that failed is an answer, not an error: look at State, and for some
 // backends at ResultMissing. On an error the Status holds the JobID and nothing
-// else. The errors are *HTTPError, *TransportError, *DecodeError and
+// else.
+//
+// A Status is one look: a pause that the server asks for, or that a 429 imposes on the
+// client, is waited for only if it ends within 10 s of the first try. A longer one ends
+// the call with a *WaitError that matches [ErrRetryAfter] and carries the pause. So the call
+// returns within 10 s and one [WithTimeout], whatever the server asks for. A silent server
+// is asked as often as WithRetry has it, for up to WithTimeout each.
+//
+// The errors are *HTTPError, *TransportError, *DecodeError and
 // *UnknownStateError for what the backend did, *RefusedError for the breaker's
 // refusal, *ArgumentError for an id that cannot be asked about, and *WaitError
 // when ctx ended first, or is sure to end before the next try may be made.
@@ -23,8 +32,11 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	if err := c.route.checkID(jobID); err != nil {
 		return Status{JobID: jobID}, err
 	}
+	if ctx == nil {
+		return Status{JobID: jobID}, noContext("Status")
+	}
 	if expired(ctx) {
-		return Status{JobID: jobID}, new(tries).ended(ctx, jobID)
+		return Status{JobID: jobID}, c.named(new(tries).ended(ctx, jobID))
 	}
 	if st := c.recall(ctx, jobID, true); st != nil {
 		hit := *st
@@ -35,8 +47,11 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 	if err != nil {
 		st = Status{JobID: jobID}
 		if err == ctx.Err() { // of a follower: the call that it had joined goes on
-			err = new(tries).ended(ctx, jobID)
+			w := new(tries).ended(ctx, jobID)
+			w.Cause = c.unreturned(jobID, w.Cause)
+			err = w
 		}
+		err = c.named(err)
 	}
 	return st, err
 }
@@ -47,6 +62,7 @@ type tries struct {
 	made      int
 	number    int // of the last request: a 401 makes two of one try
 	first     time.Time
+	until     time.Time // no try begins later for the server's sake
 	notBefore time.Time
 	fault     error
 }
@@ -73,11 +89,16 @@ func (c *Client) check(ctx context.Context, jobID string, t *tries) (Status, err
 			if out.hint > c.maxRetryAfter {
 				return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: errHeld(out.hint, c.maxRetryAfter), Fault: c.holdFault.Load()}
 			}
-			t.notBefore = c.returnAfter(ctx, out.hint)
 			if t.fault == nil {
 				t.fault = c.holdFault.Load()
 			}
+			if t.begin(time.Now()); !c.pause(ctx, t, out.hint) {
+				return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: errHeld(out.hint, statusPatience), Fault: c.holdFault.Load()}
+			}
 		case fault:
+			if out.lasting {
+				return Status{}, out.err
+			}
 			if err := c.retryLater(ctx, jobID, t, &out); err != nil {
 				return Status{}, err
 			}
@@ -91,6 +112,7 @@ func (c *Client) check(ctx context.Context, jobID string, t *tries) (Status, err
 func (c *Client) retryLater(ctx context.Context, jobID string, t *tries, out *outcome) error {
 	if t.made++; t.made == 1 {
 		t.first = time.Now().Add(-out.took) // not before the try: most need no clock
+		t.begin(t.first)
 	}
 	t.fault = out.err
 	if out.hint > c.maxRetryAfter {
@@ -102,11 +124,12 @@ func (c *Client) retryLater(ctx context.Context, jobID string, t *tries, out *ou
 		d.then = fmt.Sprintf("not retried: WithRetry stops after try %d", t.made)
 		return out.err
 	}
-	if delay = max(delay, out.hint, pollFloor); delay == out.hint && c.held() > 0 {
-		t.notBefore = c.returnAfter(ctx, delay)
+	if delay = max(delay, pollFloor); out.hint < delay {
+		t.notBefore = time.Now().Add(delay)
+	} else if c.pause(ctx, t, out.hint) {
 		delay = time.Until(t.notBefore)
 	} else {
-		t.notBefore = time.Now().Add(delay)
+		return &WaitError{JobID: jobID, Requests: t.made, Cause: errTooLong(statusPatience), Fault: out.err}
 	}
 	if deadline, ok := ctx.Deadline(); ok && !t.notBefore.Before(deadline) {
 		d.then = "no further request fits before the deadline"
@@ -117,34 +140,58 @@ func (c *Client) retryLater(ctx context.Context, jobID string, t *tries, out *ou
 	return nil
 }
 
-// returns gives the calls that one 429 holds their places after its pause.
-type returns struct {
-	mu   sync.Mutex
-	pace pacer
+// statusPatience is how long a Status waits, from its first try, for what the server asks
+// for: one look is over before a person gives up looking.
+const statusPatience = 10 * time.Second
+
+// begin notes when the first try began, or was held.
+func (t *tries) begin(at time.Time) {
+	if t.until.IsZero() {
+		t.until = at.Add(statusPatience)
+	}
 }
 
-// returnBurst is the number of calls that come back at once after a 429's pause: too few
-// for a crowd.
+// returns counts the calls that come back after a pause, by the time at which it ends.
+type returns struct {
+	mu   sync.Mutex
+	ends crowd
+}
+
+// returnBurst is the number of calls that come back at once after a pause: too few for a
+// crowd.
 const returnBurst = 4
 
-// returnAfter returns the time of the next try after a 429's pause. The calls that it
-// holds come back one by one, at the pace of first checks. A call whose deadline comes
-// before its place is due at the end of the pause.
-func (c *Client) returnAfter(ctx context.Context, pause time.Duration) time.Time {
-	now := time.Now()
-	end := now.Add(pause)
+// pause plans the next try after a pause, and reports whether that is soon enough. Where ctx
+// ends first, sleep ends the call.
+func (c *Client) pause(ctx context.Context, t *tries, pause time.Duration) bool {
+	end, last := time.Now().Add(pause), t.until
 	deadline, limited := ctx.Deadline()
-	if limited && !end.Before(deadline) {
-		return end
+	if t.notBefore = end; limited && !end.Before(deadline) {
+		return true
 	}
-	c.returns.mu.Lock()
-	t := c.returns.pace.next(c.since(end), returnBurst, int64(firstPace))
-	c.returns.mu.Unlock()
-	place := now.Add(time.Duration(t - c.since(now)))
-	if limited && !place.Before(deadline) {
-		return end
+	if !end.Before(last) {
+		return false
 	}
-	return place
+	if limited && deadline.Before(last) {
+		last = deadline
+	}
+	t.notBefore = end.Add(c.returns.turn(c.since(end), last.Sub(end)))
+	return true
+}
+
+// turn returns how long after the end of a pause a call comes back: at the pace of first
+// checks, or where so many do not fit into the room that there is, at any time within it.
+func (r *returns) turn(end int64, room time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.ends) > 64 {
+		r.ends.forget(end - int64(statusPatience))
+	}
+	turn := time.Duration(max(0, r.ends.add(end, 1)-returnBurst+1)) * firstPace
+	if turn >= room {
+		return rand.N(room)
+	}
+	return turn
 }
 
 // sleep waits until the next try may be made. Where the context's deadline
@@ -170,7 +217,7 @@ func (t *tries) sleep(ctx context.Context, jobID string) error {
 }
 
 // ended is the error of a call whose context is done.
-func (t *tries) ended(ctx context.Context, jobID string) error {
+func (t *tries) ended(ctx context.Context, jobID string) *WaitError {
 	last := t.fault
 	if last != nil {
 		last = snapshot(last) // the next leader has the original

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -26,12 +27,10 @@ type reply struct {
 // classify turns an answer into an outcome. Where q is not nil, the answer is about
 // many jobs.
 func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
-	if len(r.resp.Header["Retry-After"]) > 0 {
-		d.RetryAfter = retryAfter(r.resp.Header, r.at)
-		out.hint = d.RetryAfter
-	}
+	pause, asked := pauseAsked(r.resp.Header, r.resp.StatusCode, r.at)
+	d.RetryAfter, out.hint = pause, pause
 	if r.resp.StatusCode/100 != 2 {
-		b.classifyCode(r, d, out)
+		b.classifyCode(r, d, asked, out)
 		return
 	}
 	a := Answer{StatusCode: r.resp.StatusCode, Header: r.resp.Header, Body: r.body}
@@ -61,7 +60,7 @@ func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
 	default:
 		b.describe(&d, r)
 		d.then = "not retried: the Endpoint has no such state"
-		out.verdict, out.err = final, &UnknownStateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
+		out.verdict, out.lasting, out.err = fault, true, &UnknownStateError{Details: d, Word: clip(b.redact(string(st.State), r.req))}
 		return
 	}
 	b.accept(&st, d.JobID, r)
@@ -78,19 +77,25 @@ func (b *httpBackend) unreadable(err error, r reply, d Details, out *outcome) {
 	out.verdict, out.err = fault, &DecodeError{Details: d, Err: b.clean(jsonMismatch(err), r.req)}
 }
 
-// classifyCode is the outcome of an answer with a status code other than 2xx.
-func (b *httpBackend) classifyCode(r reply, d Details, out *outcome) {
+// classifyCode is the outcome of an answer with a status code other than 2xx. pause reports
+// that the answer asks for one, if only of 0. What is neither of the server's success nor of
+// this request's failure, such as a 304, is a mistake of the set-up or trouble on the way.
+func (b *httpBackend) classifyCode(r reply, d Details, pause bool, out *outcome) {
 	b.describe(&d, r)
 	err := &HTTPError{Details: d}
 	out.verdict, out.err = fault, err
+	out.absent = d.StatusCode == http.StatusNotFound && d.Jobs == 0
 	switch code := d.StatusCode; {
 	case code >= 500, code == http.StatusTooManyRequests && b.counts429:
 		out.health = err
 		return
-	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests:
+	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code/100 == 4 && pause,
+		code == http.StatusMisdirectedRequest: // of a connection that serves another host; it is given up
 		return
 	}
-	out.verdict = final
+	if out.lasting = d.StatusCode/100 != 4 && b.contact.made.Load(); !out.lasting {
+		out.verdict = final
+	}
 	err.then = fmt.Sprintf("not retried: a %d is final", d.StatusCode)
 	if d.StatusCode != http.StatusUnauthorized && d.StatusCode != http.StatusForbidden {
 		return
@@ -105,7 +110,25 @@ func (b *httpBackend) classifyCode(r reply, d Details, out *outcome) {
 // classifyTransport is the outcome where no whole answer arrived.
 func (b *httpBackend) classifyTransport(err error, req *http.Request, d Details, out *outcome) {
 	t := &TransportError{Details: d, Err: b.clean(err, req)}
-	out.verdict, out.err, out.health = final, t, t
+	out.verdict, out.err, out.health = fault, t, t
+	why := mistake(err)
+	if why == "" {
+		return
+	}
+	if errors.Is(err, errRedirect) {
+		out.lasting, out.health = true, nil // the server is well
+	}
+	if !b.contact.made.Load() {
+		out.verdict = final
+	}
+	if out.lasting || out.verdict == final {
+		t.then = "not retried: " + why
+	}
+}
+
+// mistake is what is wrong with the set-up where an error can only come from that, unless
+// the backend has been reached before; "" for other errors.
+func mistake(err error) string {
 	var (
 		record tls.RecordHeaderError
 		op     *net.OpError
@@ -113,20 +136,24 @@ func (b *httpBackend) classifyTransport(err error, req *http.Request, d Details,
 	)
 	switch {
 	case errors.Is(err, errRedirect):
-		t.then = "not retried: the server would redirect again"
-		out.health = nil // the server is well
+		return "the server would redirect again"
 	case badCertificate(err):
-		t.then = "not retried: the certificate would be refused again"
+		return "the certificate would be refused again"
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
-		t.then = "not retried: the server does not speak TLS here"
+		return "the server does not speak TLS here"
+	case strings.Contains(err.Error(), tlsAlert):
+		return "the server speaks TLS here, and the base URL begins with http"
 	case errors.As(err, &op) && op.Op == "remote error": // what crypto/tls makes of an alert
-		t.then = "not retried: the server refuses this client"
+		return "the server refuses this client"
 	case errors.As(err, &addr):
-		t.then = "not retried: the address is no address"
-	default:
-		out.verdict = fault
+		return "the address is no address"
 	}
+	return ""
 }
+
+// tlsAlert is in what net/http makes of a TLS alert that answers a request in plain text: a
+// status line that it cannot read.
+const tlsAlert = `malformed HTTP response "\x15\x03`
 
 func badCertificate(err error) bool {
 	var (
@@ -145,13 +172,17 @@ func (b *httpBackend) accept(st *Status, id string, r reply) {
 }
 
 // received fills in the fields of a status that are the client's own, for an answer that
-// arrived at the time given, and brings the others within their bounds.
+// arrived at the time given, and brings the others within their bounds. No text of it is a
+// part of a larger one any more.
 func received(st *Status, id string, at time.Time) {
 	st.JobID, st.CheckedAt, st.Cached = id, at, false
+	st.State = plainState([]byte(st.State))
 	st.Progress = clampProgress(st.Progress)
 	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
 	if st.State == StatePending {
 		st.Message = clip(st.Message)
+	} else {
+		st.Message = strings.Clone(st.Message)
 	}
 }
 
@@ -166,10 +197,10 @@ func clampProgress(p float64) float64 {
 // a wait lasts: there may be very many waits.
 const keptText = 1 << 10
 
-// clip cuts what is longer than keptText, without holding on to the rest of it.
+// clip returns a copy of s, cut where it is longer than keptText.
 func clip(s string) string {
 	if len(s) <= keptText {
-		return s
+		return strings.Clone(s)
 	}
 	n := keptText - len("…")
 	for n > 0 && !utf8.RuneStart(s[n]) {

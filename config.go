@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/vtclient/vtclient/internal/unit"
@@ -165,12 +164,4 @@ func newConfig(opts []Option) (*config, error) {
 		cfg.cache = NewMemoryCache[Status](defaultCacheEntries)
 	}
 	return cfg, errors.Join(cfg.errs...)
-}
-
-// notText reports whether r may not stand in a header's value (RFC 9110, 5.5).
-func notText(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
-
-// notToken reports whether r may not stand in a header name (RFC 9110, 5.6.2).
-func notToken(r rune) bool {
-	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 }

@@ -30,11 +30,12 @@ type Endpoint struct {
 	// It fills in State and, where the answer has them, Message and Progress; the client
 	// fills in the rest. An error means that the answer is unreadable, which
 	// is a fault and is retried. A State other than the three known ones means
-	// that the backend used an unknown word: the client ends
-	// the wait with a *UnknownStateError that names it. Where a completed answer lacks
+	// that the backend used an unknown word: that is a fault, too, an
+	// *UnknownStateError that names it. Where a completed answer lacks
 	// the result that makes it worth having, it sets ResultMissing: a wait then
 	// looks again for a while. Decode must be safe for concurrent use and must
-	// not keep a.Body, which is reused.
+	// not keep a.Body, which is reused. The client copies the texts of the Status; an
+	// error it keeps as it is while the wait lasts.
 	//
 	// Nil means the plain format. If Path is set, the error about an answer of another
 	// format gives the missing Decode as the likely reason.
@@ -58,7 +59,8 @@ type Answer struct {
 //
 // The base URL is https://api.heygen.com, and the key goes in as
 // WithHeader("X-Api-Key", key) or WithHeader("Authorization", "Bearer "+token).
-// The words "success" (version 2's) and "succeeded" count as completed, too. A
+// The words "success" (version 2's) and "succeeded" count as completed, too; "queued",
+// "waiting" and "processing" as pending; and "canceled" and "expired" as failed. A
 // completed answer without a video_url (of an audio-only translation: with
 // neither that nor an audio_url) is marked ResultMissing. Message is the
 // failure_message of a failed job. What went wrong with a request is in an
@@ -93,19 +95,18 @@ func decodeHeyGenV3(a Answer) (Status, error) {
 	if err := json.Unmarshal(a.Body, &v); err != nil {
 		return Status{}, err
 	}
-	switch d := &v.Data; d.Status {
-	case "":
+	d := &v.Data
+	if d.Status == "" {
 		return Status{}, errors.New(`no "data.status" in the answer`)
-	case "pending", "running":
-		return Status{State: StatePending}, nil
-	case "completed", "success", "succeeded":
-		there := d.VideoURL.v != "" || d.AudioOnly.v && d.AudioURL.v != ""
-		return Status{State: StateCompleted, ResultMissing: !there}, nil
-	case "failed":
-		return Status{State: StateFailed, Message: d.FailureMessage.v}, nil
-	default:
-		return Status{State: State(d.Status)}, nil
 	}
+	st := Status{State: heygenState(d.Status)}
+	switch st.State {
+	case StateCompleted:
+		st.ResultMissing = d.VideoURL.v == "" && !(d.AudioOnly.v && d.AudioURL.v != "")
+	case StateFailed:
+		st.Message = heygenMessage(d.FailureMessage.v, d.Status)
+	}
+	return st, nil
 }
 
 // lenient takes a JSON value that merely decorates an answer: one of the wrong
@@ -128,14 +129,16 @@ const idMark = "{id}"
 
 // A route is an Endpoint bound to a base URL, ready to address jobs.
 type route struct {
-	base      *url.URL // no trailing slash, no query, no fragment
-	path      target
-	empty     target
-	takeEmpty bool
-	idParams  []string // the query parameters that hold ids, which are no secrets
-	anyID     bool     // no URL is made of the id
-	decode    func(Answer) (Status, error)
-	bulk      *bulkRoute // nil: jobs are asked for one by one
+	base       *url.URL // no trailing slash, no query, no fragment
+	path       target
+	empty      target
+	takeEmpty  bool
+	idParams   []string // the query parameters that hold ids, which are no secrets
+	anyID      bool     // no URL is made of the id
+	asked      string   // what is asked of what, for errors
+	askedEmpty string   // the same for an empty id
+	decode     func(Answer) (Status, error)
+	bulk       *bulkRoute // nil: jobs are asked for one by one
 }
 
 // A target is a path pattern cut into its parts.
@@ -169,6 +172,7 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 	if r.takeEmpty {
 		r.empty, eerr = parseTarget("Endpoint.EmptyPath", base, e.EmptyPath)
 	}
+	r.asked, r.askedEmpty = r.path.asked(base), r.empty.asked(base)
 	for pair := range strings.SplitSeq(r.path.query, "&") {
 		if name, value, _ := strings.Cut(pair, "="); strings.Contains(value, idMark) {
 			r.idParams = append(r.idParams, name)
@@ -232,6 +236,14 @@ func shownBase(u *url.URL) string {
 	return u.Scheme + "://" + u.Host + u.Path
 }
 
+// shown is the address of the backend as it stands in errors.
+func (r *route) shown() string {
+	if r.base == nil {
+		return "the function given to WithFetch"
+	}
+	return oneLine(shownBase(r.base), 200)
+}
+
 func parseTarget(where string, base *url.URL, pattern string) (target, error) {
 	path, query, _ := strings.Cut(pattern, "?")
 	if !strings.HasPrefix(path, "/") || strings.Contains(pattern, "#") {
@@ -255,6 +267,11 @@ func parseTarget(where string, base *url.URL, pattern string) (target, error) {
 	return target{path: parts, rawPath: raw, asIs: slices.Equal(raw, parts), query: query}, nil
 }
 
+// asked is what a request to t asks of what, for errors.
+func (t *target) asked(base *url.URL) string {
+	return requestLine(http.MethodGet, base, strings.Join(t.rawPath, idMark))
+}
+
 // checkID refuses ids that no escaping makes safe.
 func (r *route) checkID(id string) error {
 	switch {
@@ -275,6 +292,16 @@ func (r *route) checkID(id string) error {
 		}
 	}
 	return nil
+}
+
+// ownID returns a copy of a job id, out of its address u where that has the id as it is. The
+// id that a caller gives may be a part of a large text, and what the client keeps under it
+// must not keep that text.
+func (r *route) ownID(u *url.URL, id string) string {
+	if before := len(r.path.path[0]); id != "" && len(r.path.path) > 1 {
+		return u.Path[before : before+len(id)]
+	}
+	return strings.Clone(id)
 }
 
 // url makes u, which is the base, the address of a job whose id has passed checkID.

@@ -2,6 +2,7 @@ package vtclient
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 )
@@ -12,8 +13,9 @@ import (
 // poll and is gone with the last; between exchanges it has no goroutine.
 type engine struct {
 	c       *Client
-	bounds  bounds
-	foreign bool // the caller's own code runs between exchanges
+	bounds  bounds // from the first readable answer on
+	early   bounds // until then
+	foreign bool   // the caller's own code runs between exchanges
 
 	mu       sync.Mutex
 	polls    registry
@@ -43,7 +45,9 @@ type entry struct {
 func (e *engine) init(c *Client, most int) {
 	e.c = c
 	e.pace = pacing{most: most, timeout: c.timeout, latency: &c.latency}
-	e.bounds = bounds{c.outageTolerance, c.maxRetryAfter, c.timeout}
+	e.bounds = bounds{tolerance: c.outageTolerance, maxRetryAfter: c.maxRetryAfter, timeout: c.timeout, address: c.route.shown()}
+	e.early = e.bounds
+	e.early.early = true
 	e.learner, _ = c.polling.(Learner)
 	e.foreign = len(c.traces) > 0 || !quick(c.polling) || !quick(c.retry)
 	if c.cache != nil {
@@ -113,7 +117,7 @@ func (e *engine) entryOf(id string, now, due int64) *entry {
 		return en
 	}
 	en = &entry{index: -1}
-	en.init(id, now, due)
+	en.init(strings.Clone(id), now, due) // it may be a part of a large text
 	e.polls.put(en)
 	if e.learner != nil {
 		en.ticket = e.completions.begin(&en.poll, now)
@@ -171,11 +175,14 @@ func (e *engine) drop(s *subscription, now int64) {
 // a 429 holds the client, for heldTooLong.
 func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration) {
 	now := e.c.now()
+	if met := e.c.contact.fault.Load(); why == noContact && en.trouble.fault == nil && met != nil {
+		en.trouble.fault = *met // the breaker has let no request about this job through
+	}
 	doneBy := time.Duration(0)
 	if why == jobEnded {
 		doneBy = max(1, time.Duration(now-en.began))
 	}
-	e.deliver(en, en.event(why, e.c.wall(), &e.bounds, out, nil, pause), doneBy, now)
+	e.deliver(en, e.event(en, why, out, nil, pause), doneBy, now)
 }
 
 // deliver ends a poll with an event. doneBy is the age at which the job was seen to
@@ -215,7 +222,7 @@ func (e *engine) plan(en *entry, now int64) (due int64) {
 	if en.phase == waiting {
 		due = min(en.next, e.lastPoll(en, now, en.next))
 	}
-	key := min(due, en.outageEnd(&e.bounds))
+	key := min(due, en.outageEnd(e.limits()))
 	if d := en.deadlines; d != nil {
 		if key = min(key, d.nextOwn()); en.phase == queued && en.lane == laneRest {
 			key = min(key, e.lastPoll(en, now, never))
@@ -289,7 +296,7 @@ func (e *engine) wake() {
 func (e *engine) attend(en *entry, now int64) {
 	if d := en.deadlines; d != nil {
 		for s := d.expired(now); s != nil; s = d.expired(now) {
-			ev := en.event(timeUp, e.c.wall(), &e.bounds, nil, context.DeadlineExceeded, 0)
+			ev := e.event(en, timeUp, nil, context.DeadlineExceeded, 0)
 			e.unsubscribe(s)
 			s.to.put(ev)
 		}
@@ -299,7 +306,7 @@ func (e *engine) attend(en *entry, now int64) {
 			return
 		}
 	}
-	if why := en.expire(now, &e.bounds, e.c.outageSince.Load()); why != goesOn {
+	if why := en.expire(now, e.limits(), e.c.outageSince.Load()); why != goesOn {
 		e.finish(en, why, nil, 0)
 		return
 	}
@@ -329,7 +336,7 @@ func (e *engine) next(now int64, budget *int) *entry {
 			return nil
 		}
 		hold := e.c.held()
-		switch why, wait := en.admit(now, hold, &e.bounds); {
+		switch why, wait := en.admit(now, hold, e.limits()); {
 		case why == heldTooLong:
 			if en.trouble == nil {
 				en.trouble = new(trouble)
@@ -345,7 +352,7 @@ func (e *engine) next(now int64, budget *int) *entry {
 			// More slowly than otherwise: the server has just had too much.
 			until := e.c.holdUntil.Load()
 			spread := 4 * e.pace.returnAt(en, now, until, en.floor == until, e.share(now)) % (int64(wait) + 1)
-			en.postpone(now, until, later(until, time.Duration(spread)))
+			en.postpone(now, until, later(until, time.Duration(spread)), e.limits())
 		default:
 			if e.pace.place(en, now, e.share(now)) {
 				return en

@@ -160,7 +160,7 @@ func TestWhichJobsSayThatHintsCome(t *testing.T) {
 		if want := []string{"false", "hints", "true", "false"}; !slices.Equal(heard, want) {
 			t.Errorf("%q, want %q", heard, want)
 		}
-		if c.http != nil {
+		if c.conns != nil {
 			t.Error("a client that asks a function holds a transport")
 		}
 	})

@@ -18,8 +18,9 @@ var (
 	// and the job ended badly.
 	ErrJobFailed = errors.New("vtclient: job failed")
 
-	// ErrOutage is the Cause of a [*WaitError] when nothing but faults came
-	// back for as long as [WithOutageTolerance] allows.
+	// ErrOutage is matched by the Cause of a [*WaitError] when nothing but faults came
+	// back for as long as [WithOutageTolerance] allows, which is at most 30 s until the
+	// client has had its first readable answer.
 	ErrOutage = errors.New("vtclient: the outage lasted longer than the tolerance")
 
 	// ErrGaveUp is the Cause of a [*WaitError] when the Backoff given to
@@ -27,7 +28,8 @@ var (
 	ErrGaveUp = errors.New("vtclient: the polling backoff gave up")
 
 	// ErrRetryAfter is the Cause of a [*WaitError] when the server asked, with
-	// a fault, for a longer pause than [WithMaxRetryAfter] allows; the fault in
+	// a fault, for a longer pause than [WithMaxRetryAfter] allows, or than a
+	// [Client.Status] waits for, which is 10 s at most; the fault in
 	// the same error, mostly an *HTTPError (with [WithFetch] a *TransportError),
 	// carries the pause.
 	ErrRetryAfter = errors.New("vtclient: the server asks for a longer pause than allowed")
@@ -40,11 +42,13 @@ type Details struct {
 	JobID      string
 	Attempt    int           // 1 for the first request of the wait or Status call; one kept from being sent counts
 	Jobs       int           // that the request asked for together, this one among them; 0: it asked for this one alone
+	Target     string        // what was asked: method, host and path, as in "GET api.example.com/status/{id}", or WithFetch and its function
 	StatusCode int           // of the answer; 0: there was no answer
 	RequestID  string        // the answer's X-Request-Id or the like; may be empty
 	Excerpt    string        // the start of the answer's body on one line, at most 200 bytes
-	RetryAfter time.Duration // the server's hint; 0: none
+	RetryAfter time.Duration // the pause that the server asks for, by Retry-After or another header; 0: none
 	Next       time.Duration // time until the request that follows; 0: none follows
+	GivesUpIn  time.Duration // time until the wait ends for want of the client's first readable answer; 0: that has come
 
 	then string // why none follows, for the text
 }
@@ -72,6 +76,9 @@ func snapshot(err error) error {
 	case *DecodeError:
 		c := *e
 		return &c
+	case *UnknownStateError:
+		c := *e
+		return &c
 	case *RefusedError:
 		c := *e
 		return &c
@@ -86,6 +93,9 @@ func (d *Details) text(what string) string {
 	fmt.Fprintf(&b, "vtclient: job %s: request %d", quoteID(d.JobID), d.Attempt)
 	if d.Jobs > 0 {
 		fmt.Fprintf(&b, ", for %d jobs at once", d.Jobs)
+	}
+	if d.Target != "" {
+		b.WriteString(": " + d.Target)
 	}
 	b.WriteString(": " + what)
 	if d.RequestID != "" {
@@ -103,6 +113,9 @@ func (d *Details) text(what string) string {
 	case d.then != "":
 		b.WriteString("; ")
 		b.WriteString(d.then)
+	}
+	if d.GivesUpIn > 0 {
+		fmt.Fprintf(&b, "; no readable answer has come so far, giving up in %v", d.GivesUpIn.Round(time.Millisecond))
 	}
 	return b.String()
 }
@@ -132,8 +145,13 @@ func (e *JobError) Error() string {
 // Is reports whether target is ErrJobFailed.
 func (e *JobError) Is(target error) bool { return target == ErrJobFailed }
 
-// An HTTPError reports an answer with a status code other than 2xx. Codes 408,
-// 425, 429 and 5xx are faults, which are retried; all others are final.
+// An HTTPError reports an answer with a status code other than 2xx. Codes 408, 421,
+// 425, 429 and 5xx are faults, which are retried, 421 over another connection; so is any
+// 4xx that carries a Retry-After that can be read. All other 4xx are final, but for a 404
+// for a job that has been seen or of which the start was given ([StartedAt]): a wait looks
+// again for two minutes, less where [WithOutageTolerance] or the 30 s there are shorter, as
+// a replica may lag. What is neither 4xx nor 5xx, such as a 304, is final until the client
+// has had its first readable answer; then a wait takes it for a fault.
 type HTTPError struct {
 	Details
 }
@@ -152,8 +170,11 @@ func (e *HTTPError) Error() string {
 // A redirect is refused to another host or port, to another scheme than HTTPS, after
 // ten in a row, and where the CheckRedirect of the caller's own http.Client does not
 // allow it: it would carry the caller's credentials along.
-// Certificate and URL errors, refused redirects and errors of WithFetch's
-// function that wrap ErrFinal are final; the rest are faults, which are retried.
+// Errors of WithFetch's function that wrap ErrFinal, and requests that WithRequest has
+// made impossible, are final; the rest are faults, which are retried. Until the client has
+// had its first readable answer, certificates that are refused, TLS to a plain port and the
+// reverse, alerts in a handshake, addresses that are none and refused redirects are final,
+// too: then they can only be mistakes in the set-up.
 type TransportError struct {
 	Details
 	Err error // the cause; never the end of the caller's own context
@@ -187,7 +208,9 @@ func (e *DecodeError) Error() string {
 func (e *DecodeError) Unwrap() error { return e.Err }
 
 // An UnknownStateError reports an answer with a state word that is unknown to the Endpoint.
-// It is final: whatever the word means, asking again would not make it known.
+// For a wait it is a fault: a backend that adds a word must not end every wait, and the word may
+// be gone with the next answer. It ends the wait when the tolerance is used up. A Status
+// returns it at once.
 type UnknownStateError struct {
 	Details
 	Word string // the state as the backend names it, at most about 1 KiB of it
@@ -205,10 +228,16 @@ func (e *UnknownStateError) Error() string {
 type RefusedError struct {
 	JobID string
 	Err   error // the breaker's own
+
+	target string // as in Details
 }
 
 func (e *RefusedError) Error() string {
-	s := fmt.Sprintf("vtclient: job %s: no request made: %s", quoteID(e.JobID), inside(e.Err))
+	s := fmt.Sprintf("vtclient: job %s: no request made: ", quoteID(e.JobID))
+	if e.target != "" {
+		s += e.target + ": "
+	}
+	s += inside(e.Err)
 	// The text of a CircuitBreaker has the time already.
 	if d := e.RetryAfter(); d > 0 && !errors.Is(e.Err, ErrBreakerOpen) {
 		s += fmt.Sprintf("; try again in %v", d.Round(time.Millisecond))
@@ -240,13 +269,27 @@ type WaitError struct {
 	Last     Status // the last answer; its State is empty if there was none
 	Cause    error  // the context's error, ErrOutage, ErrRetryAfter or ErrGaveUp
 	Fault    error  // the last fault met; nil: none
+
+	target string // as in Details, where no fault has it
 }
 
 func (e *WaitError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vtclient: job %s: ended without a result after %d request", quoteID(e.JobID), e.Requests)
+	var early *contactError
+	fault := e.Fault
+	job := fmt.Sprintf("vtclient: job %s: ", quoteID(e.JobID))
+	b.WriteString(job)
+	if fault != nil && errors.As(e.Cause, &early) { // the fault has most of the cause
+		b.WriteString(strings.TrimPrefix(strings.TrimPrefix(fault.Error(), job), "vtclient: "))
+		b.WriteString("; ")
+		fault = nil
+	}
+	fmt.Fprintf(&b, "ended without a result after %d request", e.Requests)
 	if e.Requests != 1 {
 		b.WriteByte('s')
+	}
+	if e.target != "" {
+		b.WriteString(" (" + e.target + ")")
 	}
 	b.WriteString(": ")
 	b.WriteString(inside(e.Cause))
@@ -257,9 +300,10 @@ func (e *WaitError) Error() string {
 		}
 		fmt.Fprintf(&b, "; last answer: %s at %s", state, e.Last.CheckedAt.UTC().Format(time.RFC3339))
 	}
-	if e.Fault != nil {
+	if fault != nil {
 		b.WriteString("; last fault: ")
-		b.WriteString(strings.TrimPrefix(e.Fault.Error(), "vtclient: "))
+		text := strings.TrimPrefix(fault.Error(), "vtclient: ")
+		b.WriteString(strings.TrimPrefix(text, fmt.Sprintf("job %s: ", quoteID(e.JobID))))
 	}
 	return b.String()
 }
@@ -279,6 +323,11 @@ type ArgumentError struct {
 
 func (e *ArgumentError) Error() string {
 	return fmt.Sprintf("vtclient: %s: got %s, want %s", e.Where, e.Value, e.Expected)
+}
+
+// noContext refuses a nil context, which would panic in another goroutine, far from the call.
+func noContext(where string) error {
+	return badArgument(where+": ctx", words("nil"), "a context, such as context.Background()")
 }
 
 // words describe a value that cannot be shown, in the place of the value.

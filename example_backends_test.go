@@ -70,7 +70,7 @@ func ExampleWithFetch() {
 	fmt.Println(errors.Is(err, errNoJob))
 	// Output:
 	// completed "https://files.example.com/1.mp4" <nil>
-	// vtclient: job "job-2": request 1: final: no such job; not retried: the error is final
+	// vtclient: job "job-2": request 1: WithFetch(vtclient_test.ExampleWithFetch.func1): final: no such job; not retried
 	// true
 }
 

@@ -112,7 +112,7 @@ func ExampleHTTPError() {
 	fmt.Println(err)
 	// Output:
 	// 404 no such job
-	// vtclient: job "job-1": request 1: 404 Not Found: "no such job"; not retried: a 404 is final
+	// vtclient: job "job-1": request 1: GET api.example.com/status/{id}: 404 Not Found: "no such job"; not retried: a 404 is final
 }
 
 // tripper answers requests without a network.
@@ -198,7 +198,7 @@ func ExampleClient_WaitAll() {
 	}
 	// Output:
 	// holiday: completed <nil>
-	// lost:  vtclient: job "lost": request 1: 404 Not Found: "{\"error\":\"no job \\\"lost\\\"\"}"; not retried: a 404 is final
+	// lost:  vtclient: job "lost": request 1: GET sim.invalid/status/{id}: 404 Not Found: "{\"error\":\"no job \\\"lost\\\"\"}"; not retried: a 404 is final
 	// wedding: error vtclient: job "wedding" failed: "no speech found"
 }
 

@@ -24,6 +24,9 @@ const (
 type outcome struct {
 	verdict  verdict
 	limited  bool // the limiter let no request through: nothing was sent
+	lost     bool // a fault of a connection that had served before
+	absent   bool // a 404 for a single job
+	lasting  bool // a fault that another try brings again, if it comes soon
 	status   Status
 	err      error
 	refusal  *textError    // the breaker's own error, for a poll
@@ -45,6 +48,9 @@ type inquiry struct {
 	id   string // of the job, or of the first of them
 	many *query // nil: it asks about one job
 	by   asker  // nil: the context alone decides
+
+	target string // what is asked of what, for errors
+	again  int    // how often the request was made before, over connections that were lost
 }
 
 // An asker is what an inquiry is made for.
@@ -63,7 +69,7 @@ func (a inquiry) jobs() int {
 
 // details are those that an error about it begins with.
 func (a inquiry) details(number int) Details {
-	return Details{JobID: a.id, Attempt: number, Jobs: a.jobs()}
+	return Details{JobID: a.id, Attempt: number, Jobs: a.jobs(), Target: a.target}
 }
 
 // trace is what every TraceInfo about it begins with.
@@ -76,6 +82,7 @@ func (a inquiry) trace(number int) TraceInfo {
 // does not make it if begin reports false. Where many jobs were asked about, the answers
 // are in the inquiry's query afterwards.
 type backend interface {
+	target(asked inquiry) string // what it asks of what, for errors
 	ask(ctx context.Context, asked inquiry, number int, sent *announcement) outcome
 }
 
@@ -90,16 +97,18 @@ type exchanger struct {
 	admission
 	backend     backend
 	traces      tracer
-	announces   bool         // a trace has a Sent
-	refreshes   bool         // a repeated request may carry a fresh token
+	announces   bool // a trace has a Sent
+	refreshes   bool // a repeated request may carry a fresh token
+	contact     contact
 	outageSince atomic.Int64 // time of the first fault since any job was last answered; 0: none
 }
 
 // exchange asks the backend once. number is that of the request, for errors and traces.
 // A 401 is asked about once more where WithRequest can bring a fresh token.
 func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (out outcome) {
+	asked.target = x.backend.target(asked)
 	x.attempt(ctx, asked, number, &out)
-	if x.refreshes && unauthorized(out.err) {
+	if x.refreshes && out.verdict == final && unauthorized(out.err) { // else it asks for a pause
 		first := out
 		out = outcome{}
 		x.attempt(ctx, asked, first.number+1, &out)
@@ -108,10 +117,12 @@ func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (ou
 	}
 	switch {
 	case out.verdict == answered:
+		x.contact.note()
 		if x.outageSince.Load() != 0 { // a load is cheaper than a store that all cores see
 			x.outageSince.Store(0)
 		}
 	case out.verdict == fault && !out.limited:
+		x.contact.met(out.err)
 		x.outageSince.CompareAndSwap(0, x.clock.now())
 	}
 	return out
@@ -186,7 +197,7 @@ func (x *exchanger) admitted(ctx context.Context, asked inquiry, number int, out
 	if x.breaker != nil {
 		done, err := x.breaker.Allow()
 		if err != nil {
-			out.verdict, out.err = refused, &RefusedError{JobID: asked.id, Err: err}
+			out.verdict, out.err = refused, &RefusedError{JobID: asked.id, Err: err, target: asked.target}
 			return false
 		}
 		// From a defer, so that a panic or a Goexit in the caller's code gives the permit
@@ -198,10 +209,30 @@ func (x *exchanger) admitted(ctx context.Context, asked inquiry, number int, out
 		return false
 	}
 	*out = x.backend.ask(ctx, asked, number, sent)
+	for out.lost && asked.again < maxAgain && x.again(ctx, asked, out) {
+		asked.again++
+		wire := out.wire
+		*out = x.backend.ask(ctx, asked, number, nil)
+		out.wire += wire
+	}
 	if h, ok := out.err.(*HTTPError); ok && h.StatusCode == http.StatusTooManyRequests {
 		x.hold429(h)
 	}
 	return sent != nil && sent.begun
+}
+
+// maxAgain bounds how often a request is made again over another connection: the second
+// time over a new one.
+const maxAgain = 2
+
+// again reports whether a request whose connection was lost may be made again now. It
+// keeps its place and its permit: the breaker gets the result of the last one.
+func (x *exchanger) again(ctx context.Context, asked inquiry, out *outcome) bool {
+	if x.held() > 0 {
+		return false
+	}
+	limited := x.limiter != nil && x.limiter.Wait(ctx) != nil
+	return due(ctx, asked, out) && !limited
 }
 
 // An announcement is the Sent of one request.

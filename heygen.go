@@ -16,6 +16,28 @@ func heygenBulk() Bulk {
 	}
 }
 
+// heygenState translates HeyGen's words, those of single and of shared answers. A word that it
+// lacks stays as it is.
+func heygenState(word string) State {
+	switch word {
+	case "pending", "queued", "waiting", "processing", "running":
+		return StatePending
+	case "completed", "success", "succeeded":
+		return StateCompleted
+	case "failed", "canceled", "cancelled", "expired":
+		return StateFailed
+	}
+	return State(word)
+}
+
+// heygenMessage is the reason of a failed job: without any, its state word.
+func heygenMessage(message, word string) string {
+	if message == "" && word != "failed" {
+		return word
+	}
+	return message
+}
+
 func decodeHeygenBulk(a Answer) ([]Status, string, error) {
 	var v struct {
 		Data    []json.RawMessage `json:"data"`
@@ -38,14 +60,9 @@ func decodeHeygenBulk(a Answer) ([]Status, string, error) {
 		if json.Unmarshal(raw, &item) != nil {
 			continue // the client asks for what the answer lacks
 		}
-		st := Status{JobID: item.ID}
-		switch item.Status {
-		case "pending", "queued", "waiting", "processing", "running":
-			st.State = StatePending
-		case "completed", "success", "succeeded":
-			st.State = StateCompleted // and no Body
-		case "failed":
-			st.State, st.Message, st.Body = StateFailed, heygenBulkError(item.Error.v), raw
+		st := Status{JobID: item.ID, State: heygenState(item.Status)}
+		if st.State == StateFailed { // a completed one has no Body
+			st.Message, st.Body = heygenMessage(heygenBulkError(item.Error.v), item.Status), raw
 		}
 		all = append(all, st)
 	}

@@ -75,8 +75,9 @@ func WithEndpoint(e Endpoint) Option {
 //
 // the job is not asked about again for so long, as with a Retry-After header:
 // see WithMaxRetryAfter. The client wraps the error in a *TransportError,
-// through which errors.As finds it. The context ends with WithTimeout and when
-// the last caller has left; f must return then, as nothing else can stop it. f
+// through which errors.As finds it, and keeps it while the wait lasts. The context ends with WithTimeout and when
+// the last caller has left; f must return then, as nothing else can stop it. The error of a
+// wait that ends before f has returned names it. f
 // must be safe for concurrent use, and not ask this client about the same job,
 // which would wait for itself.
 //
@@ -104,12 +105,12 @@ func WithHeader(key, value string) Option {
 			cfg.refuse("WithHeader: key", key, "a header name, such as X-Api-Key")
 			return
 		}
-		if strings.EqualFold(k, "Host") {
-			cfg.refuse("WithHeader: key", key, "r.Host to be set by WithRequest, as net/http ignores a Host header")
-			return
-		}
 		if strings.ContainsFunc(value, notText) {
 			cfg.refuse("WithHeader: value of "+k, words("a control character"), "a value without any")
+			return
+		}
+		if reason := unfit(k, value); reason != "" {
+			cfg.refuse("WithHeader: key", key, "another header: "+reason)
 			return
 		}
 		if cfg.header == nil {
@@ -180,6 +181,14 @@ func WithRetry(b Backoff) Option {
 // tolerance counts. While other jobs of the client are answered, a job that alone meets
 // faults is also given at least 16 tries. The default is 5 min, which covers a
 // deployment or a restart. Zero ends a wait at its first fault.
+//
+// Until the client has had its first readable answer, that is one that the Endpoint
+// reads as a Status, to whatever call, trouble is most likely a mistake in the set-up, such
+// as in the host's name. Then a wait ends after 30 s of it, or after the tolerance if that is
+// shorter, the first request included; where WithRetry's first gap is as long, at the third
+// request. The error has the cause first, and the address that was asked. What can only be a
+// mistake, such as a certificate for another host, ends it at once. The faults that OnError
+// gets meanwhile have the time that is left, in Details.GivesUpIn.
 func WithOutageTolerance(d time.Duration) Option {
 	return func(cfg *config) {
 		cfg.outageTolerance = d
@@ -187,12 +196,15 @@ func WithOutageTolerance(d time.Duration) Option {
 	}
 }
 
-// WithMaxRetryAfter bounds the pauses that the server may ask for with
-// Retry-After. A longer one on a pending answer is cut to the bound; on a
+// WithMaxRetryAfter bounds the pauses that the server may ask for: with
+// Retry-After, Retry-After-Ms or X-Ms-Retry-After-Ms on any answer, and on a 429 without
+// these by the time at which its limit is lifted, as RateLimit, RateLimit-Reset,
+// X-RateLimit-Reset and X-Rate-Limit-Reset have it. A longer one on a pending answer is cut to the bound; on a
 // fault it ends the check with an error that matches [ErrRetryAfter]. The pause
 // that a 429 asks for holds for all requests of the client: while more of it is
 // left than this bound, whatever comes up ends in the same way. The
 // default is 10 min: longer pauses are mostly mistakes, and the caller should see them.
+// A Status waits for 10 s at most, whatever this bound is.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return func(cfg *config) {
 		cfg.maxRetryAfter = d
@@ -239,7 +251,7 @@ func WithBreaker(b Breaker) Option {
 // WithCache sets the cache of answers; nil turns it off. The default is
 // NewMemoryCache[Status](1024). A cache serves one backend and one tenant: its
 // keys are the bare job ids. In a MemoryCache the client keeps no answer of more
-// than 32 KiB, so that a full one of 1024 entries is below 36 MiB whatever the
+// than 32 KiB, so that a full one of 1024 entries is below 40 MiB whatever the
 // backend sends.
 func WithCache(cache Cache[Status]) Option {
 	return func(cfg *config) {

@@ -64,6 +64,7 @@ const (
 	finalFault           // no further try would change the error
 	pauseTooLong         // the server asks for a longer pause than WithMaxRetryAfter allows
 	heldTooLong          // a 429 holds the client for longer than that
+	noContact            // the client has never had a readable answer, for as long as contactLimit allows
 	outageOver           // the outage has lasted as long as WithOutageTolerance allows
 	limited              // nothing but refusals by the limiter for that long
 	stopped              // the polling Backoff returned false
@@ -71,13 +72,6 @@ const (
 
 	endings // how many there are
 )
-
-// bounds are the client's settings that end a wait.
-type bounds struct {
-	tolerance     time.Duration // WithOutageTolerance
-	maxRetryAfter time.Duration // WithMaxRetryAfter
-	timeout       time.Duration // WithTimeout
-}
 
 const (
 	// pollFloor is the least time from the start of one exchange about a job to
@@ -194,11 +188,11 @@ func (p *poll) admit(now int64, hold time.Duration, b *bounds) (why ending, wait
 }
 
 // postpone puts the next exchange off to a time that the server has asked for.
-func (p *poll) postpone(now, until, at int64) {
+func (p *poll) postpone(now, until, at int64, b *bounds) {
 	p.pause(now)
 	p.phase = waiting
 	p.floor = until
-	p.next = p.inTime(at)
+	p.next = p.inTime(now, at, b)
 }
 
 // begin notes that an exchange begins.
@@ -226,6 +220,9 @@ func (p *poll) observe(now int64, out *outcome, b *bounds, outage int64) (d deci
 	p.phase = deciding
 	p.requests += int32(out.requests)
 	p.number = int32(out.number)
+	if out.absent {
+		doubt(p, now, out, b)
+	}
 	switch out.verdict {
 	case answered:
 		d.delay = p.answer(now, out)
@@ -246,7 +243,7 @@ func (p *poll) observe(now int64, out *outcome, b *bounds, outage int64) (d deci
 			d.asks, d.attempt = true, p.trouble.attempt(now, p.trouble.tries)
 		}
 	case fault: // the refusals of a breaker do not stretch the delay after a fault
-		d.asks, d.attempt = true, p.trouble.attempt(now, int32(p.trouble.faults))
+		d.asks, d.attempt = true, p.trouble.attempt(now, p.trouble.faults)
 	}
 	return d
 }
@@ -268,7 +265,7 @@ func (p *poll) ending(now int64, out *outcome, b *bounds) ending {
 	case out.verdict == fault && out.hint > b.maxRetryAfter:
 		return pauseTooLong
 	case out.verdict == fault, out.verdict == refused && p.trouble.tries > 1:
-		return p.trouble.ending(b.tolerance)
+		return p.trouble.ending(b)
 	}
 	return goesOn
 }
@@ -276,13 +273,16 @@ func (p *poll) ending(now int64, out *outcome, b *bounds) ending {
 // lacksResult reports whether the job is to be handed over without its result.
 func (p *poll) lacksResult(now int64) bool { return p.missing != nil && now >= p.missing.until }
 
-// inTime returns t, or the time at which the result has been missing for long
-// enough, if that is earlier.
-func (p *poll) inTime(t int64) int64 {
+// inTime returns at, or an earlier time: that at which the result has been missing for long
+// enough, or the job itself, which is no time during a pause that the server asks for.
+func (p *poll) inTime(now, at int64, b *bounds) int64 {
 	if p.missing != nil {
-		return min(t, p.missing.until)
+		return min(at, p.missing.until)
 	}
-	return t
+	if t := p.trouble; t != nil && t.absent > 0 && t.absentUntil(b) > now {
+		return min(at, max(t.absentUntil(b), p.floor))
+	}
+	return at
 }
 
 // answer takes in an answer, and returns the time until the next look where the
@@ -338,13 +338,13 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 		p.next = min(p.next, p.hintDue(now))
 	}
 	if p.next != never {
-		p.next = max(p.inTime(p.next), p.started+int64(pollFloor))
+		p.next = max(p.inTime(now, p.next, b), p.started+int64(pollFloor))
 	}
 	if out.verdict == fault {
 		p.trouble.fault = out.err
 	}
 	if p.trouble != nil {
-		p.trouble.resume(max(now, p.floor), p.next, b.tolerance)
+		p.trouble.resume(max(now, p.floor), p.next, b.bears(p.trouble), b.rare(p.trouble))
 	}
 }
 
@@ -367,6 +367,8 @@ func (p *poll) event(why ending, w wall, b *bounds, out *outcome, cause error, p
 		cause = errTooLong(b.maxRetryAfter)
 	case heldTooLong:
 		cause = errHeld(pause, b.maxRetryAfter)
+	case noContact:
+		cause = &contactError{b.address, min(b.tolerance, contactLimit)}
 	case outageOver:
 		cause = fmt.Errorf("%w of %v", ErrOutage, b.tolerance)
 	case limited:

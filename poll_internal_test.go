@@ -146,11 +146,11 @@ func TestWhatHappensToAPollWhoseTurnHasCome(t *testing.T) {
 		{"not during a 429", poll{missing: missing50}, admit(50, 1), []any{withoutResult, time.Duration(0)}, nil},
 		{"not before the server allows it", poll{missing: missing50, floor: 51}, admit(50, 0), []any{withoutResult, time.Duration(0)}, nil},
 
-		{"put off, it waits for the time given", poll{phase: queued, next: 5}, in(func(p *poll) { p.postpone(20, 30, 35) }), nil,
+		{"put off, it waits for the time given", poll{phase: queued, next: 5}, in(func(p *poll) { p.postpone(20, 30, 35, &testBounds) }), nil,
 			func(p *poll) { p.phase, p.floor, p.next = waiting, 30, 35 }},
-		{"not beyond that of a missing result", poll{missing: missing50}, in(func(p *poll) { p.postpone(20, 30, 60) }), nil,
+		{"not beyond that of a missing result", poll{missing: missing50}, in(func(p *poll) { p.postpone(20, 30, 60, &testBounds) }), nil,
 			func(p *poll) { p.floor, p.next = 30, 50 }},
-		{"and the outage pauses", poll{trouble: &trouble{since: 1, from: 10, to: 90}}, in(func(p *poll) { p.postpone(20, 30, 35) }), nil,
+		{"and the outage pauses", poll{trouble: &trouble{since: 1, from: 10, to: 90}}, in(func(p *poll) { p.postpone(20, 30, 35, &testBounds) }), nil,
 			func(p *poll) {
 				p.floor, p.next = 30, 35
 				*p.trouble = trouble{since: 1, from: 20, to: 20, asked: 10, own: 10}
@@ -448,6 +448,15 @@ func TestEachEnding(t *testing.T) {
 				o := outcome{verdict: refused, refusal: errRefusal, err: errNeutral}
 				return p.observe(10, &o, b, 7).end, &o
 			}, last, waitError(2, last, "vtclient: the outage lasted longer than the tolerance of 10m0s, while the breaker let nothing through (the refusal)", &ended), errRefusal},
+		{noContact, "faults before any readable answer", poll{id: "j", requests: 2, trouble: &trouble{since: 1, asked: contactLimit, outage: 7}},
+			func(p *poll) (ending, *outcome) {
+				o := outcome{verdict: fault, err: down, requests: 1}
+				return p.observe(10, &o, &earlyBounds, 7).end, &o
+			}, Status{JobID: "j"}, &WaitError{JobID: "j", Requests: 3, Last: Status{JobID: "j"}, Cause: &contactError{"https://api.test", contactLimit}, Fault: &ended}, ErrOutage},
+		{noContact, "by the timer", poll{id: "j", requests: 2, trouble: &trouble{since: 1, tries: 2, asked: contactLimit, outage: 7, from: 10, to: 11}},
+			func(p *poll) (ending, *outcome) { return p.expire(10, &earlyBounds, 7), nil }, Status{JobID: "j"},
+			&WaitError{JobID: "j", Requests: 2, Last: Status{JobID: "j"}, Cause: &contactError{"https://api.test", contactLimit}}, ErrOutage},
+		{finalFault, "a 404 for long enough", with(trouble{since: 10 - int64(absentBound), absent: 1}), at(outcome{verdict: final, absent: true, err: errFault}), last, errFault, errFault},
 		{outageOver, "by the timer", with(trouble{since: 1, tries: 2, asked: b.tolerance, outage: 7, from: 10, to: 11}),
 			func(p *poll) (ending, *outcome) { return p.expire(10, b, 7), nil }, last,
 			waitError(2, last, "vtclient: the outage lasted longer than the tolerance of 10m0s", nil), ErrOutage},
@@ -468,7 +477,11 @@ func TestEachEnding(t *testing.T) {
 		if why == goesOn {
 			continue
 		}
-		ev := p.event(why, w, b, out, context.DeadlineExceeded, 400500*time.Millisecond)
+		by := b
+		if why == noContact {
+			by = &earlyBounds
+		}
+		ev := p.event(why, w, by, out, context.DeadlineExceeded, 400500*time.Millisecond)
 		if !reflect.DeepEqual(ev.status, tt.status) || ev.fault != nil || ev.panicked != nil {
 			t.Errorf("%s: %+v, want %+v", tt.rule, ev.status, tt.status)
 		}

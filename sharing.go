@@ -112,6 +112,6 @@ func (p *poll) askSolo(now, at int64, requests, made int, pause time.Duration, a
 		p.next = max(p.next, p.floor)
 	}
 	if p.trouble != nil {
-		p.trouble.resume(max(now, p.floor), p.next, never)
+		p.trouble.resume(max(now, p.floor), p.next, never, never/rareFaults)
 	}
 }

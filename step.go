@@ -108,7 +108,7 @@ func (t *trip) observe(s *step) bool {
 		e.sharing.trialOK = now
 	}
 	complete := en.missing != nil
-	s.d = en.poll.observe(now, out, &e.bounds, e.c.outageSince.Load())
+	s.d = en.poll.observe(now, out, e.limits(), e.c.outageSince.Load())
 	if !complete && en.missing != nil {
 		en.conclude(&e.completions, max(1, time.Duration(now-en.began)), false, e.c.wall())
 	}
@@ -161,7 +161,7 @@ func (t *trip) stop(s *step) bool {
 		e.finish(en, stopped, &s.out, 0)
 		return false
 	}
-	ev := en.event(stopped, e.c.wall(), &e.bounds, &s.out, nil, 0)
+	ev := e.event(en, stopped, &s.out, nil, 0)
 	for sub := range en.subscriptions {
 		if sub.joinedAt == ended {
 			e.unsubscribe(sub)
@@ -189,7 +189,8 @@ func (t *trip) commit(s *step) {
 	case out.verdict == refused, out.verdict == fault && hint > s.delay:
 		spread = e.pace.returnAt(en, now, later(now, max(s.delay, hint)), false, e.share(now))
 	}
-	en.reschedule(now, out, s.delay, spread, s.wanted || en.subs.prev != s.youngest, &e.bounds)
+	b := e.limits()
+	en.reschedule(now, out, s.delay, spread, s.wanted || en.subs.prev != s.youngest, b)
 	due := e.plan(en, now)
 	s.next = time.Duration(max(0, due-now))
 	fits := due < en.lastDeadline()
@@ -203,6 +204,7 @@ func (t *trip) commit(s *step) {
 		} else {
 			d.then = "no further request fits before the deadline"
 		}
+		details(out.err).GivesUpIn = en.trouble.givesUpIn(now, b)
 		en.publish(&event{fault: out.err})
 	}
 }

@@ -47,6 +47,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 	for i := range b.query.found {
 		st := b.query.found[i]
 		en := byID[st.JobID]
+		st.JobID = en.id // not the answer's, of which it may be a part
 		switch {
 		case st.State == StatePending:
 			st.Body = nil

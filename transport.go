@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // httpClient returns a client that may be used with n requests in flight, and
@@ -27,6 +30,9 @@ func httpClient(given *http.Client, n int) (*http.Client, int) {
 		// once, nearly every request would open and close one.
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = n, n
 		t.MaxResponseHeaderBytes = 64 << 10
+		if t.HTTP2 == nil { // of connections that are silent, over HTTP/2, net/http finds none by itself
+			t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second}
+		}
 		return &http.Client{Transport: t, CheckRedirect: checkRedirect(nil)}, n
 	}
 	hc := *given
@@ -53,33 +59,77 @@ var errRedirect = errors.New("redirect refused")
 
 // checkRedirect refuses what would carry credentials to where they do not
 // belong: net/http drops Authorization on the way to another host, but not
-// X-Api-Key and its like.
+// X-Api-Key and its like. On the way to the backend itself it restores what net/http
+// drops: the user of the base URL, and headers where the host is written otherwise.
 func checkRedirect(next func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
 	return func(req *http.Request, via []*http.Request) error {
 		from := via[0].URL
 		to := req.URL
 		upgrade := from.Scheme == "http" && port(from) == "80" && to.Scheme == "https" && port(to) == "443"
 		switch {
-		case !strings.EqualFold(from.Hostname(), to.Hostname()),
+		case host(from) != host(to),
 			!upgrade && (from.Scheme != to.Scheme || port(from) != port(to)):
 			return fmt.Errorf("%w: from %s to %s", errRedirect, origin(from), origin(to))
 		case len(via) >= 10:
 			return fmt.Errorf("%w: more than 10 in a row", errRedirect)
-		case next != nil:
-			err := next(req, via)
-			if err != nil && err != http.ErrUseLastResponse {
-				err = fmt.Errorf("%w: %w", errRedirect, err)
-			}
-			return err
 		}
-		return nil
+		toItself(req, via[0])
+		if next == nil {
+			return nil
+		}
+		err := next(req, via)
+		if err != nil && err != http.ErrUseLastResponse {
+			err = fmt.Errorf("%w: %w", errRedirect, err)
+		}
+		return err
 	}
+}
+
+// toItself gives a request to the backend, on a redirect by the backend, what net/http has
+// dropped of the first one: the user of the base URL and a Host of the caller's where the
+// redirect has the whole address, and what proves who asks where it writes the host otherwise.
+func toItself(req, first *http.Request) {
+	name := first.URL.Hostname()
+	if strings.Contains(name, ":") {
+		name = "[" + name + "]"
+	}
+	if p := req.URL.Port(); p != "" {
+		name += ":" + p
+	}
+	req.URL.Host, req.URL.User = name, first.URL.User
+	if first.Host != first.URL.Host {
+		req.Host = first.Host
+	}
+	for _, k := range [...]string{"Authorization", "Cookie"} {
+		if v := first.Header[k]; v != nil && req.Header[k] == nil {
+			req.Header[k] = slices.Clone(v)
+		}
+	}
+}
+
+// host returns the one spelling of all those that a host's name or address has.
+func host(u *url.URL) string {
+	name := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	if ip, err := netip.ParseAddr(name); err == nil {
+		return ip.Unmap().String()
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
+		// net/http has the ASCII form of such names, and shows it in a request alone.
+		var b strings.Builder
+		(&http.Request{Host: name, URL: new(url.URL)}).Write(&b)
+		for line := range strings.SplitSeq(b.String(), "\r\n") {
+			if ascii, ok := strings.CutPrefix(line, "Host: "); ok {
+				return ascii
+			}
+		}
+	}
+	return name
 }
 
 func port(u *url.URL) string {
 	switch p := u.Port(); {
 	case p != "":
-		return p
+		return strings.TrimLeft(p, "0")
 	case u.Scheme == "https":
 		return "443"
 	default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"time"
 )
 
 // A trip is an exchange that the engine makes for a poll, or for the polls of a
@@ -39,6 +40,15 @@ func (t *trip) begin(en *entry, now int64) {
 		en.deadlines.begin(now)
 	}
 	t.e.plan(en, now)
+}
+
+// event returns what the subscribers of a poll get when the wait ends; see poll.event.
+func (e *engine) event(en *entry, why ending, out *outcome, cause error, pause time.Duration) *event {
+	ev := en.event(why, e.c.wall(), e.limits(), out, cause, pause)
+	if w, ok := ev.err.(*WaitError); ok && en.phase == asking {
+		w.Cause = e.c.unreturned(en.id, w.Cause)
+	}
+	return ev
 }
 
 // detach returns a context that ends at a deadline and carries the values of

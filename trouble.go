@@ -23,10 +23,11 @@ type trouble struct {
 	from  int64         // the gap from here …
 	to    int64         // … to here counts, unless the next exchange comes sooner
 
-	tries   int32 // faults and refusals
-	faults  int16 // of them; no more are counted than fit
-	limited bool  // all of them were refusals of the limiter
-	rare    bool  // the gaps are as long as the tolerance from the first one on
+	tries   int16  // faults and refusals; no more are counted than fit
+	faults  int16  // of them
+	absent  uint16 // from since to the first 404 since the last answer, in seconds, plus 1; 0: there was none
+	limited bool   // all of them were refusals of the limiter
+	rare    bool   // the gaps are as long as the tolerance from the first one on
 }
 
 // suffer takes a fault or a refusal into the state of the poll.
@@ -35,21 +36,25 @@ func (p *poll) suffer(now int64, out *outcome, b *bounds, outage int64) {
 		p.trouble = new(trouble)
 	}
 	t := p.trouble
-	if t.tries++; t.since == 0 {
+	if t.tries = increased(t.tries); t.since == 0 {
 		t.since, t.from, t.to, t.limited = now, now, now, true
 	} else if out.took < b.timeout+stoppedFor { // else the process did not run meanwhile
 		t.add(min(out.took, b.timeout))
 	}
 	t.follow(outage)
-	t.from, t.to = now, now
+	if t.from, t.to = now, now; t.tries == 1 && b.early {
+		t.add(min(out.took, b.timeout)) // the limit is one on what the caller waits
+	}
 	t.limited = t.limited && out.limited
 	if out.verdict == refused {
 		t.refusal = out.refusal
 		return
 	}
-	t.faults = min(t.faults, math.MaxInt16-1) + 1
+	t.faults = increased(t.faults)
 	t.refusal = nil
 }
+
+func increased(n int16) int16 { return min(n, math.MaxInt16-1) + 1 }
 
 // follow begins anew where another job was answered since.
 func (t *trouble) follow(outage int64) (anew bool) {
@@ -71,8 +76,8 @@ func (p *poll) pause(now int64) {
 
 // resume begins a gap that counts, up to the next exchange. Where the first gap is as
 // long as the tolerance already, the caller has chosen to ask more rarely than that:
-// then such a gap counts as so much of the tolerance that ownFaults of them end the wait.
-func (t *trouble) resume(from, next int64, tolerance time.Duration) {
+// then such a gap counts as so much of it as bounds.rare has.
+func (t *trouble) resume(from, next int64, tolerance, rare time.Duration) {
 	if t.since == 0 {
 		return
 	}
@@ -81,24 +86,33 @@ func (t *trouble) resume(from, next int64, tolerance time.Duration) {
 		t.rare = long
 	}
 	if t.from, t.to = from, next; long && t.rare || next == never {
-		t.to = from + int64(tolerance/ownFaults)
+		t.to = from + int64(rare)
 	}
 	t.to = max(t.to, from)
 }
 
 // ending returns the reason to end a wait if the tolerance is used up.
-func (t *trouble) ending(tolerance time.Duration) ending {
+func (t *trouble) ending(b *bounds) ending {
+	tolerance := b.bears(t)
 	if t.asked < tolerance && !(t.faults >= ownFaults && t.own >= tolerance) {
 		return goesOn
 	}
-	if t.limited {
+	return t.reason(b)
+}
+
+// reason is that for which a wait ends whose tolerance is used up.
+func (t *trouble) reason(b *bounds) ending {
+	switch {
+	case t.limited:
 		return limited
+	case b.early:
+		return noContact
 	}
 	return outageOver
 }
 
 // attempt is what the retrying Backoff gets.
-func (t *trouble) attempt(now int64, number int32) Attempt {
+func (t *trouble) attempt(now int64, number int16) Attempt {
 	return Attempt{Number: int(number), Elapsed: time.Duration(now - t.since)}
 }
 
@@ -113,9 +127,10 @@ func (p *poll) outageEnd(b *bounds) int64 {
 	if t == nil || t.since == 0 || p.missing != nil || t.faults == 0 && t.tries < 2 {
 		return never
 	}
-	left := b.tolerance - t.asked
+	all := b.bears(t)
+	left := all - t.asked
 	if t.faults >= ownFaults {
-		left = min(left, b.tolerance-t.own)
+		left = min(left, all-t.own)
 	}
 	switch p.phase {
 	case waiting:
@@ -152,10 +167,7 @@ func (p *poll) expire(now int64, b *bounds, outage int64) ending {
 			return goesOn
 		}
 	}
-	if t.limited {
-		return limited
-	}
-	return outageOver
+	return t.reason(b)
 }
 
 // failure is the event that ends a wait with an error of the kind WaitError.
@@ -168,7 +180,8 @@ func (p *poll) failure(cause error, w wall) *event {
 	if t := p.trouble; t != nil {
 		if t.fault != nil {
 			met = snapshot(t.fault)
-			details(met).Next, details(met).then = 0, "" // nothing follows
+			d := details(met)
+			d.Next, d.GivesUpIn, d.then = 0, 0, "" // nothing follows
 		}
 		if t.refusal != nil {
 			cause = &refusedUntil{cause, t.refusal}

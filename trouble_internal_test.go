@@ -43,7 +43,9 @@ func TestHowTroubleIsCounted(t *testing.T) {
 
 	pause := in(func(p *poll) { p.pause(now) })
 	resume := func(from, next, tolerance int64) func(*poll) any {
-		return in(func(p *poll) { p.trouble.resume(from, next, time.Duration(tolerance)) })
+		return in(func(p *poll) {
+			p.trouble.resume(from, next, time.Duration(tolerance), time.Duration(tolerance)/rareFaults)
+		})
 	}
 	checkPolls(t, []pollRow{
 		{"without trouble no gap counts", poll{}, pause, nil, nil},
@@ -80,7 +82,7 @@ func TestWhenTroubleEndsAWait(t *testing.T) {
 		{"with many, but a shorter time", trouble{own: all - 1, faults: ownFaults}, goesOn},
 		{"the limiter's", trouble{asked: all, limited: true}, limited},
 	} {
-		if got := tt.t.ending(all); got != tt.want {
+		if got := tt.t.ending(&bounds{tolerance: all}); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.rule, got, tt.want)
 		}
 	}

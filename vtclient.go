@@ -31,8 +31,9 @@
 // [WithPolling]. A fault is the lack of an answer (a broken connection, a
 // timeout, a 5xx, a 429), and [WithRetry] sets how soon to try again. The two
 // are set apart and have different defaults. A wait ends with the job; with an
-// error that no further try would change, such as a 404; when faults have
-// lasted as long as [WithOutageTolerance] allows; or with its context. Each
+// error that no further try would change, such as a 401; when faults have
+// lasted as long as [WithOutageTolerance] allows, which is 30 s until the first readable
+// answer has come; or with its context. Each
 // option's comment gives its default, with the unit and the reason.
 //
 // # Errors
@@ -61,7 +62,6 @@ package vtclient
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/vtclient/vtclient/internal/flight"
@@ -76,7 +76,7 @@ type Client struct {
 	exchanger
 	statusCache
 	route   *route
-	http    *http.Client // nil: not over HTTP
+	conns   *connections // nil: not over HTTP
 	polling Backoff
 	retry   Backoff
 	latency latency
@@ -114,10 +114,10 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	}
 	inFlight := cfg.maxInFlight
 	if cfg.fetch != nil {
-		c.backend = &fetchBackend{fetch: cfg.fetch, timeout: cfg.timeout, latency: &c.latency}
+		c.backend = &fetchBackend{fetch: cfg.fetch, name: functionName(cfg.fetch), timeout: cfg.timeout, latency: &c.latency}
 	} else {
-		c.http, inFlight = httpClient(cfg.httpClient, inFlight)
-		c.backend = newHTTPBackend(cfg, r, c.http, &c.latency)
+		c.conns, inFlight = newConnections(cfg.httpClient, inFlight)
+		c.backend = newHTTPBackend(cfg, r, c.conns, &c.latency, &c.contact)
 	}
 	c.admission = admission{clock: &c.clock, gate: make(chan struct{}, inFlight), limiter: cfg.limiter, breaker: cfg.breaker}
 	c.traces = cfg.traces
@@ -132,7 +132,17 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 // CloseIdleConnections closes the connections that wait for further use. The
 // client remains usable.
 func (c *Client) CloseIdleConnections() {
-	if c.http != nil {
-		c.http.CloseIdleConnections()
+	if c.conns != nil {
+		c.conns.closeIdle()
 	}
+}
+
+// named adds to an error that ends a call what was asked of what, if no fault has it.
+func (c *Client) named(err error) error {
+	if e, ok := err.(*WaitError); ok && e.Fault == nil {
+		own := *e // several calls may share it
+		own.target = c.backend.target(inquiry{id: e.JobID})
+		return &own
+	}
+	return err
 }

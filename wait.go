@@ -21,9 +21,10 @@ import (
 // used up: then, and when ctx is done, the error is a *WaitError that matches
 // its cause (context.DeadlineExceeded, ErrOutage, …) and the last fault, and
 // the Status is the last one seen. Answers that are final for any request, such
-// as a 404, end it at once with the error that Status would return. A host that
-// cannot be reached and an answer that cannot be read are faults: set OnError
-// to hear of them at once. When ctx has a deadline, a last poll is made just
+// as a 401, end it at once with the error that Status would return; a 404 does for a job
+// that has not been seen before (see [HTTPError]). A host that cannot be reached and an
+// answer that cannot be read are faults, too. Until the client has had its first readable
+// answer they end a wait after 30 s; set OnError to get them at once. When ctx has a deadline, a last poll is made just
 // before it. No request is sent after ctx is done.
 func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (Status, error) {
 	wc := newWaitConfig(opts)
@@ -34,7 +35,7 @@ func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (St
 			ev, more = w.deliver(wc, w.next())
 		}
 	}
-	return ev.status, ev.verdict()
+	return ev.status, c.named(ev.verdict())
 }
 
 // Watch returns an iterator over the observations of one job: each answer, as
@@ -58,7 +59,7 @@ func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) it
 				}
 			}
 		}
-		yield(ev.status, ev.verdict())
+		yield(ev.status, c.named(ev.verdict()))
 	}
 }
 
@@ -101,6 +102,9 @@ func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (calle
 	err := wc.err
 	if err == nil {
 		err = c.route.checkID(jobID)
+	}
+	if err == nil && ctx == nil {
+		err = noContext("Wait and Watch")
 	}
 	if err == nil && expired(ctx) {
 		err = &WaitError{JobID: jobID, Cause: contextCause(ctx)}

@@ -48,6 +48,9 @@ func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOp
 		if err == nil && jobs == nil {
 			err = badArgument("WaitAll: jobs", "nil", "a sequence")
 		}
+		if err == nil && ctx == nil {
+			err = noContext("WaitAll")
+		}
 		if err != nil {
 			yield(Status{}, err)
 			return
@@ -237,7 +240,7 @@ func (w caller) drain(wc *waitConfig, fed <-chan feedEnd, yield func(Status, err
 			return
 		case wc.dispatch(ev):
 			d.grace = nil
-			if !yield(ev.status, ev.verdict()) {
+			if !yield(ev.status, w.e.c.named(ev.verdict())) {
 				return
 			}
 		}

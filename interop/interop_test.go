@@ -59,7 +59,11 @@ func TestGobreaker(t *testing.T) {
 			t.Errorf("%v after callers left: %+v", breaker.State(), n)
 		}
 
-		// A backend that is down.
+		// A backend that is down after it has answered once.
+		sim.SetFaults(simserver.Faults{})
+		if _, err := c.Status(t.Context(), id); err != nil {
+			t.Error(err)
+		}
 		sim.SetFaults(simserver.Faults{Status: map[int]float64{500: 1}})
 		for breaker.State() == gobreaker.StateClosed {
 			_, err := c.Status(t.Context(), id)

@@ -45,12 +45,11 @@ type fault struct {
 
 // A board holds the state of all jobs of a wait.
 type board struct {
-	out       output
-	verbose   bool // each fault is shown, not only the first in a row
-	began     time.Time
-	started   time.Time     // the jobs; zero: not known
-	tolerance time.Duration // of an outage
-	forecast  forecaster    // nil: the cadence does not learn
+	out      output
+	verbose  bool // each fault is shown, not only the first in a row
+	began    time.Time
+	started  time.Time  // the jobs; zero: not known
+	forecast forecaster // nil: the cadence does not learn
 	// finishedAt returns when a job was really over; nil where that is not known.
 	finishedAt func(id string) time.Time
 	// result finds the result's URL in an answer; nil: it is not shown.
@@ -68,8 +67,9 @@ type board struct {
 	open      int  // jobs that are waited for
 	answered  bool // some answer has come
 	lastFault string
-	requests  int // each once, however many jobs it asks for
-	faults    int // likewise, those that were survived
+	givesUp   time.Time // at the latest, for want of the first answer; zero: no fault has said so
+	requests  int       // each once, however many jobs it asks for
+	faults    int       // likewise, those that were survived
 	unshown   []*fault
 	shown     map[string]bool // the kinds of faults since the last answer
 	finalized bool            // the summary is written
@@ -181,6 +181,9 @@ func (b *board) fault(err error) {
 	}
 	j.lastFault = b.causeText(j.id, err)
 	b.lastFault = j.lastFault
+	if at := time.Now().Add(d.GivesUpIn); d.GivesUpIn > 0 && at.After(b.givesUp) {
+		b.givesUp = at
+	}
 	b.page.mark(j.id, time.Now(), markOf(d.StatusCode))
 	f := &fault{job: j, age: j.age(), err: err, text: j.lastFault, kind: b.words.Replace(faultKind(err))}
 	switch {
@@ -332,15 +335,11 @@ func (b *board) noAnswer() string {
 	if b.answered || b.requests == 0 {
 		return ""
 	}
-	waited := time.Since(b.began)
-	line := "no answer so far, for " + seconds(waited)
-	switch left := b.tolerance - waited; {
-	case b.lastFault == "":
-		return line
-	case left > 0:
-		line += "; gives up within " + seconds(left)
+	left := time.Until(b.givesUp)
+	if b.lastFault == "" || left <= 0 {
+		return "nothing reached yet, for " + seconds(time.Since(b.began)) + prefixed(": ", b.lastFault)
 	}
-	return line + ": " + b.lastFault
+	return "nothing reached yet; giving up in " + seconds(left) + ": " + b.lastFault
 }
 
 // details returns the facts about the exchange that an error comes from.

@@ -270,7 +270,7 @@ func TestErrorsSpeakTheCommandsLanguage(t *testing.T) {
 		{"-url ftp://x a", "", `vt: wait: -url: got scheme "ftp"`},
 		{"-url http://x?y a", "", "want a URL without them\n"},
 		{"-url http://x a", "a\nb", "vt: wait: VT_TOKEN: got a control character"},
-		{"-url http://127.0.0.1:1 -outage 1ms a", "", "the outage lasted longer than -outage 1ms"},
+		{"-url http://127.0.0.1:1 -outage 1ms a", "", "no readable answer has ever come from http://127.0.0.1:1, for 1ms"},
 		{"-timeout 1", "", `invalid value "1" for flag -timeout: 1 has no unit: 1s?`},
 		{"-every 2.5", "", "2.5 has no unit: 2.5s?"},
 		{"-duration 30", "", "30 has no unit: 30s?"},
@@ -432,10 +432,10 @@ func TestPlainLinesAboutAllJobs(t *testing.T) {
 		if n := strings.Count(r.stdout, " jobs: 503 Service Unavailable\n"); n != 1 {
 			t.Errorf("%d lines about the fault that all share:\n%.2000s", n, r.stdout)
 		}
-		if n := strings.Count(r.stdout, " jobs: error: "); n < 1 || n > 20 || !strings.Contains(r.stdout, "\ngiven up: job-0 job-1 job-2 ") || strings.Count(r.stdout, "\n") > 30 {
+		if n := strings.Count(r.stdout, " jobs: error: nothing reached: 503 Service Unavailable\n"); n < 1 || n > 20 || !strings.Contains(r.stdout, "\ngiven up: job-0 job-1 job-2 ") || strings.Count(r.stdout, "\n") > 30 {
 			t.Errorf("%d lines about the jobs that were given up:\n%.6000s", n, r.stdout)
 		}
-		if !strings.Contains(r.stdout, "no answer so far, for 10.0s; gives up within 50.0s: request ") {
+		if !strings.Contains(r.stdout, "nothing reached yet; giving up in 20.0s: request ") {
 			t.Errorf("no line that nothing was reached:\n%.2000s", r.stdout)
 		}
 	})

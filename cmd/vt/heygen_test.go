@@ -413,7 +413,7 @@ func TestHeyGenAnswersThatAreHostile(t *testing.T) {
 				backend := httptest.NewServer(tt.h)
 				defer backend.Close()
 				var term fakeTerminal
-				c := call{args: []string{"wait", "-api", "heygen", "-v", "-url", backend.URL, "x" + hostile},
+				c := call{args: []string{"wait", "-api", "heygen", "-v", "-outage", "1ns", "-url", backend.URL, "x" + hostile},
 					env: map[string]string{"HEYGEN_API_KEY": heygenKey, "TERM": "xterm"}}
 				switch mode {
 				case "json":

@@ -65,12 +65,16 @@ func (p *plain) done(j *job) {
 	p.end(j)
 }
 
-// showGivenUp writes a line about the jobs that were given up for the same reason.
-func (p *plain) showGivenUp() {
+// showGivenUp writes a line about the jobs that were given up for the same reason. reached
+// reports that there has been an answer.
+func (p *plain) showGivenUp(reached bool) {
 	byKind := make(map[string][]*job)
 	for _, j := range p.givenUp {
 		kind := faultKind(j.err)
-		if errors.Is(j.err, vtclient.ErrOutage) {
+		switch outage := errors.Is(j.err, vtclient.ErrOutage); {
+		case outage && !reached:
+			kind = "nothing reached: " + kind
+		case outage:
 			kind = "nothing but faults for longer than -outage"
 		}
 		byKind[kind] = append(byKind[kind], j)
@@ -99,7 +103,7 @@ func (p *plain) end(j *job) {
 // draw writes a line about all jobs when one is due: where no answer has come so far,
 // and where there are too many jobs for a line each.
 func (p *plain) draw(b *board) {
-	p.showGivenUp()
+	p.showGivenUp(b.answered)
 	waited := time.Since(b.began)
 	if p.next = max(p.next, statusFirst); waited < p.next {
 		return
@@ -121,7 +125,7 @@ func (p *plain) draw(b *board) {
 	}
 }
 
-func (p *plain) summary(_ *board, s *summary) {
-	p.showGivenUp()
+func (p *plain) summary(b *board, s *summary) {
+	p.showGivenUp(b.answered)
 	io.WriteString(p.w, s.text())
 }

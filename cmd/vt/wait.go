@@ -81,7 +81,7 @@ func (f *waitFlags) set() *flag.FlagSet {
 	fs.StringVar(&f.listen, "listen", "", "receive webhooks at this `address`, such as 127.0.0.1:8089; with -api heygen (default: none; a free port where the backend is simulated)")
 	fs.StringVar(&f.page, "page", "", "serve a page with the jobs and requests at this `address`, such as 127.0.0.1:8090")
 	fs.Var(&f.timeout, "timeout", "end the whole wait after this `time` (default: none)")
-	fs.Var(&f.outage, "outage", "give a job up when nothing but faults came back for this `time`")
+	fs.Var(&f.outage, "outage", "give a job up when nothing but faults came back for this `time`; before the first answer, after 30s at the latest")
 	fs.Var(&f.every, "every", "ask at this fixed `interval`, in place of the library's cadence")
 	fs.Var(&f.cost, "cost", "how much waiting `time` a request is worth (default 1s; 100ms without -url, where jobs are short)")
 	fs.StringVar(&f.learn, "learn", "", "read from this `FILE` what earlier runs have learnt about how long jobs take, and write there what this one does")

@@ -536,7 +536,7 @@ func TestTextFromTheServerIsEscaped(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			backend := httptest.NewServer(tt.h)
 			defer backend.Close()
-			args := []string{"wait", "-v", "-url", backend.URL, "x" + hostile}
+			args := []string{"wait", "-v", "-outage", "1ns", "-url", backend.URL, "x" + hostile}
 			for _, extra := range []string{"", "-json"} {
 				r := vt(append(args, extra)[:len(args)+len(extra)/5]...)
 				wantCode(t, r, tt.code)

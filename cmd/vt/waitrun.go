@@ -96,7 +96,7 @@ func (w *waitRun) prepare(ctx context.Context) error {
 func (w *waitRun) newBoard() {
 	words := w.f.api.commandWords()
 	b := newBoard(w.output(words), w.f.verbose || w.f.json)
-	b.started, b.result, b.tolerance, b.words = w.f.started.Time, w.f.api.result, time.Duration(w.f.outage), words
+	b.started, b.result, b.words = w.f.started.Time, w.f.api.result, words
 	b.secrets = b.secrets.with(w.key).with(w.getenv(heygenSecretVar))
 	w.board = b
 }

@@ -223,7 +223,7 @@ func TestAHoldComesBeforeTheLimiterAndAfterTheGate(t *testing.T) {
 			sent[id] = append(sent[id], time.Since(start))
 			time.Sleep(time.Second)
 			if len(sent) == 1 && len(sent[id]) == 1 {
-				return respond(r, 429, "", "Retry-After: 60"), nil
+				return respond(r, 429, "", "Retry-After: 6"), nil
 			}
 			return respond(r, 200, `{"result":"pending"}`), nil
 		}, vtclient.WithMaxInFlight(1), vtclient.WithLimiter(l), vtclient.WithCache(nil), once())
@@ -243,7 +243,7 @@ func TestAHoldComesBeforeTheLimiterAndAfterTheGate(t *testing.T) {
 			t.Errorf("%v, and the limiter was asked %d times", err, l.waits.Load()-before)
 		}
 		wg.Wait()
-		if got := sent["b"]; len(got) != 1 || got[0] != 61*time.Second {
+		if got := sent["b"]; len(got) != 1 || got[0] != 7*time.Second {
 			t.Errorf("what had queued was sent at %v", got)
 		}
 	})
@@ -253,11 +253,11 @@ func TestAHoldComesBeforeTheLimiterAndAfterTheGate(t *testing.T) {
 // they come, and is the one that errors tell of.
 func TestTheLongestPauseHolds(t *testing.T) {
 	const none = "x"
-	for _, pauses := range [][]string{{"60", "10", none}, {"10", "60", none}, {none, "60", "10"}, {"60", none, "10"}} {
+	for _, pauses := range [][]string{{"6", "3", none}, {"3", "6", none}, {none, "6", "3"}, {"6", none, "3"}} {
 		synctest.Test(t, func(t *testing.T) {
 			start, n := time.Now(), 0
 			var last time.Duration
-			longest := fmt.Sprint(slices.Index(pauses, "60"))
+			longest := fmt.Sprint(slices.Index(pauses, "6"))
 			c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 				n++
 				if last = time.Since(start); n > len(pauses) {
@@ -276,10 +276,10 @@ func TestTheLongestPauseHolds(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			var h *vtclient.HTTPError
-			if _, err := c.Status(ctx, "j"); !errors.As(err, &h) || h.JobID != longest || h.RetryAfter != time.Minute {
+			if _, err := c.Status(ctx, "j"); !errors.As(err, &h) || h.JobID != longest || h.RetryAfter != 6*time.Second {
 				t.Errorf("%v: %v", pauses, err)
 			}
-			if _, err := c.Status(t.Context(), "j"); err != nil || last != time.Duration(slices.Index(pauses, "60")+61)*time.Second {
+			if _, err := c.Status(t.Context(), "j"); err != nil || last != time.Duration(slices.Index(pauses, "6")+7)*time.Second {
 				t.Errorf("%v: sent at %v: %v", pauses, last, err)
 			}
 		})
@@ -312,7 +312,7 @@ func TestALimitersErrorIsAFault(t *testing.T) {
 // Design, Wait: a 429's hint holds for the whole client; over the bound there is an error and no request.
 func TestA429HoldsTheWholeClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := testserver.StartInMemory(t, testserver.Reply(429, "", "Retry-After: 30"), testserver.Times(2, testserver.Pending()), testserver.Reply(429, "", "Retry-After: 3600"))
+		s := testserver.StartInMemory(t, testserver.Reply(429, "", "Retry-After: 9"), testserver.Times(2, testserver.Pending()), testserver.Reply(429, "", "Retry-After: 3600"))
 		c := clientFor(t, s)
 		start := time.Now()
 		var wg sync.WaitGroup
@@ -329,7 +329,7 @@ func TestA429HoldsTheWholeClient(t *testing.T) {
 		if _, err := c.Status(short, "b"); !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &h) || h.JobID != "a" || time.Since(start) != time.Second {
 			t.Errorf("%v at %v", err, time.Since(start))
 		}
-		if _, err := c.Status(t.Context(), "b"); err != nil || time.Since(start) < 30*time.Second {
+		if _, err := c.Status(t.Context(), "b"); err != nil || time.Since(start) < 9*time.Second {
 			t.Errorf("%v at %v", err, time.Since(start))
 		}
 		wg.Wait()

@@ -25,20 +25,20 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 		want string
 	}{
 		{"final", testserver.Reply(404, `{"error": "no such job"}`, "X-Request-Id: r-1"), nil,
-			`vtclient: job "j\"1": request 1: 404 Not Found (request id r-1): "{\"error\": \"no such job\"}"; not retried: a 404 is final`},
-		{"a code without a name", testserver.Reply(599, ""), nil, `vtclient: job "j\"1": request 1: 599; not retried: WithRetry stops after try 1`},
+			`vtclient: job "j\"1": request 1: GET testserver.invalid:1/status/{id}: 404 Not Found (request id r-1): "{\"error\": \"no such job\"}"; not retried: a 404 is final`},
+		{"a code without a name", testserver.Reply(599, ""), nil, `vtclient: job "j\"1": request 1: GET testserver.invalid:1/status/{id}: 599; not retried: WithRetry stops after try 1`},
 		{"with a pause", testserver.Reply(503, "busy", "Retry-After: 30", "Cf-Ray: 7"), nil,
-			`vtclient: job "j\"1": request 1: 503 Service Unavailable (request id 7): "busy"; the server asks to wait 30s; not retried: WithRetry stops after try 1`},
+			`vtclient: job "j\"1": request 1: GET testserver.invalid:1/status/{id}: 503 Service Unavailable (request id 7): "busy"; the server asks to wait 30s; not retried: WithRetry stops after try 1`},
 		{"too long a pause", testserver.Reply(503, "", "Retry-After: 3600"), nil,
-			`vtclient: job "j\"1": ended without a result after 1 request: the server asks for a longer pause than allowed: the bound is 10m0s; last fault: job "j\"1": request 1: 503 Service Unavailable; the server asks to wait 1h0m0s`},
+			`vtclient: job "j\"1": ended without a result after 1 request: the server asks for a longer pause than allowed: the bound is 10m0s; last fault: request 1: GET testserver.invalid:1/status/{id}: 503 Service Unavailable; the server asks to wait 1h0m0s`},
 		{"unreadable", testserver.Reply(200, "<html>\r\n\tnew\x1b[31mred</html>"), nil,
-			`vtclient: job "j\"1": request 1: unreadable answer: invalid character '<' looking for beginning of value: "<html> new [31mred</html>"; not retried: WithRetry stops after try 1`},
+			`vtclient: job "j\"1": request 1: GET testserver.invalid:1/status/{id}: unreadable answer: invalid character '<' looking for beginning of value: "<html> new [31mred</html>"; not retried: WithRetry stops after try 1`},
 		{"too large", testserver.Reply(200, `{"result":"pending"}`), []vtclient.Option{vtclient.WithMaxBody(10)},
-			`vtclient: job "j\"1": request 1: unreadable answer: the body is larger than allowed: more than 10 bytes: "{\"result\":"; not retried: WithRetry stops after try 1`},
+			`vtclient: job "j\"1": request 1: GET testserver.invalid:1/status/{id}: unreadable answer: the body is larger than allowed: more than 10 bytes: "{\"result\":"; not retried: WithRetry stops after try 1`},
 		{"an unknown state", testserver.JSON(200, `{"result":"CANCELLED\n"}`, "Request-Id: q"), nil,
-			`vtclient: job "j\"1": request 1: unknown job state "CANCELLED\n" (request id q): "{\"result\":\"CANCELLED\\n\"}"; not retried: the Endpoint has no such state`},
+			`vtclient: job "j\"1": request 1: GET testserver.invalid:1/status/{id}: unknown job state "CANCELLED\n" (request id q): "{\"result\":\"CANCELLED\\n\"}"; not retried: the Endpoint has no such state`},
 		{"no answer in time", testserver.Silence(), []vtclient.Option{vtclient.WithTimeout(time.Second)},
-			`vtclient: job "j\"1": request 1: no whole answer within 1s; not retried: WithRetry stops after try 1`},
+			`vtclient: job "j\"1": request 1: GET testserver.invalid:1/status/{id}: no whole answer within 1s; not retried: WithRetry stops after try 1`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -55,10 +55,10 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 // Each error is found by errors.As with its facts, and the caller who keeps one sees what comes next.
 func TestErrorsCarryTheirFacts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := testserver.StartInMemory(t, testserver.Reply(429, "slow\ndown", "Retry-After: 7", "X-Request-Id: abc"))
+		s := testserver.StartInMemory(t, testserver.Reply(429, "slow\ndown", "Retry-After: 4", "X-Request-Id: abc"))
 		_, err := clientFor(t, s, every(time.Second, 3)).Status(t.Context(), "j")
 		var h *vtclient.HTTPError
-		want := vtclient.Details{JobID: "j", Attempt: 3, StatusCode: 429, RequestID: "abc", Excerpt: "slow down", RetryAfter: 7 * time.Second}
+		want := vtclient.Details{JobID: "j", Attempt: 3, StatusCode: 429, RequestID: "abc", Excerpt: "slow down", RetryAfter: 4 * time.Second}
 		if !errors.As(err, &h) || h.JobID != want.JobID || h.Attempt != want.Attempt || h.StatusCode != want.StatusCode ||
 			h.RequestID != want.RequestID || h.Excerpt != want.Excerpt || h.RetryAfter != want.RetryAfter || h.Next != 0 {
 			t.Errorf("%+v, want %+v", h, want)
@@ -107,7 +107,7 @@ func TestWaitErrorMatchesCauseAndFault(t *testing.T) {
 		want string
 	}{
 		{&vtclient.WaitError{JobID: "j", Requests: 2, Cause: context.DeadlineExceeded, Fault: fault, Last: vtclient.Status{State: "pending", CheckedAt: at}},
-			`vtclient: job "j": ended without a result after 2 requests: context deadline exceeded; last answer: pending at 2026-01-02T03:04:05Z; last fault: job "j": request 2: 503 Service Unavailable`},
+			`vtclient: job "j": ended without a result after 2 requests: context deadline exceeded; last answer: pending at 2026-01-02T03:04:05Z; last fault: request 2: 503 Service Unavailable`},
 		{&vtclient.WaitError{JobID: "j", Requests: 1, Cause: vtclient.ErrGaveUp}, `vtclient: job "j": ended without a result after 1 request: the polling backoff gave up`},
 	} {
 		var h *vtclient.HTTPError
@@ -175,7 +175,7 @@ func TestACancellationWithoutACauseIsSaidOnce(t *testing.T) {
 	cancel()
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, errors.New("sent") })
 	_, err := c.Status(ctx, "j")
-	if want := `vtclient: job "j": ended without a result after 0 requests: context canceled`; err == nil || err.Error() != want {
+	if want := `vtclient: job "j": ended without a result after 0 requests (GET api.test/status/{id}): context canceled`; err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }

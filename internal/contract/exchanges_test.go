@@ -318,16 +318,18 @@ func TestARefusalNamesJobAndNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
 		b := &notingBreaker{}
-		answers := []string{"oops", "oops", `{"result":"completed"}`}
+		answers := []string{`{"result":"pending"}`, "oops", "oops", `{"result":"completed"}`}
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 			answer := answers[0]
-			answers = answers[1:]
+			if answers = answers[1:]; answer != "oops" {
+				return respond(r, 200, answer), nil
+			}
 			b.mu.Lock()
 			b.refusal = errors.New("shut")
 			b.mu.Unlock()
 			time.AfterFunc(90*time.Second, func() { b.mu.Lock(); b.refusal = nil; b.mu.Unlock() })
 			return respond(r, 200, answer), nil
-		}, vtclient.WithBreaker(b), vtclient.WithRetry(vtclient.Constant(time.Minute)), vtclient.WithOutageTolerance(time.Hour), vtclient.WithTrace(r.trace()))
+		}, vtclient.WithBreaker(b), vtclient.WithRetry(vtclient.Constant(time.Minute)), vtclient.WithOutageTolerance(time.Hour), vtclient.WithPolling(vtclient.Constant(time.Second)), vtclient.WithTrace(r.trace()))
 		if _, err := c.Wait(t.Context(), "j"); err != nil {
 			t.Error(err)
 		}
@@ -341,7 +343,7 @@ func TestARefusalNamesJobAndNumber(t *testing.T) {
 				t.Errorf("%+v", r.infos[i])
 			}
 		}
-		if want := "[sent1 refused2 sent2 refused3 sent3]"; fmt.Sprint(got) != want {
+		if want := "[sent1 sent2 refused3 sent3 refused4 sent4]"; fmt.Sprint(got) != want {
 			t.Errorf("%v, want %s", got, want)
 		}
 	})
@@ -516,7 +518,7 @@ func TestWhatComesUpDuringSent(t *testing.T) {
 					mu.Unlock()
 					if n == 1 {
 						time.Sleep(2 * time.Second)
-						return respond(r, 429, "", "Retry-After: 60"), nil
+						return respond(r, 429, "", "Retry-After: 6"), nil
 					}
 					return respond(r, 200, `{"result":"pending"}`), nil
 				}, vtclient.WithMaxInFlight(1), vtclient.WithBreaker(nil), vtclient.WithTrace(vtclient.Trace{
@@ -547,7 +549,7 @@ func TestWhatComesUpDuringSent(t *testing.T) {
 					}
 				})
 				synctest.Wait()
-				ctxFirst, cancelFirst := context.WithTimeout(t.Context(), 30*time.Second)
+				ctxFirst, cancelFirst := context.WithTimeout(t.Context(), 3*time.Second)
 				defer cancelFirst()
 				wg.Go(func() { c.Status(ctxFirst, "first") })
 				wg.Wait()
@@ -555,7 +557,7 @@ func TestWhatComesUpDuringSent(t *testing.T) {
 					t.Errorf("sent %q, answered %q", sent, answered)
 				}
 				if tt.want == nil {
-					if sentAt[1] != 63*time.Second || answered[1] != "second as number 1, wire 0: not sent: a 429 holds all requests of this client" || answered[2] != "second" {
+					if sentAt[1] != 9*time.Second || answered[1] != "second as number 1, wire 0: not sent: a 429 holds all requests of this client" || answered[2] != "second" {
 						t.Errorf("sent at %v, answered %q", sentAt, answered)
 					}
 				} else if len(sentAt) != 1 || answered[0] != "second as number 1, wire 0: context deadline exceeded" {

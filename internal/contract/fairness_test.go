@@ -548,7 +548,13 @@ func TestAWaitEndsWhenTheToleranceIsUsedUp(t *testing.T) {
 		{"behind a breaker", fakeReply{code: 503}, []Option{WithBreaker(NewCircuitBreaker(BreakerConfig{}))}},
 	} {
 		bubble(t, func(t *testing.T) {
-			c, f := startFake(t, always(tt.re), tt.opts...)
+			c, f := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
+				if id == "b" {
+					return pending // the client's first readable answer
+				}
+				return tt.re
+			}, tt.opts...)
+			c.Status(t.Context(), "b")
 			_, err := c.Wait(t.Context(), "a")
 			if d := time.Since(f.start) - tt.re.takes; !errors.Is(err, ErrOutage) || d != 5*time.Minute {
 				t.Errorf("%s: ends %v after the first fault: %v", tt.rule, d, err)

@@ -33,7 +33,7 @@ func TestWhichCodesAreTriedAgain(t *testing.T) {
 			c := stubbed(t, func(r *http.Request) (*http.Response, error) { requests++; return respond(r, code, ""), nil }, every(time.Second, 3))
 			_, err := c.Status(t.Context(), "j")
 			want := 1
-			if code == 408 || code == 425 || code == 429 || code >= 500 {
+			if code == 408 || code == 421 || code == 425 || code == 429 || code >= 500 {
 				want = 3
 			}
 			var h *vtclient.HTTPError
@@ -102,8 +102,8 @@ func TestFaultsAreTypedAndTriedAgain(t *testing.T) {
 	}
 }
 
-// Property 17: an unknown state word is final and named.
-func TestAnUnknownStateIsFinalAndNamed(t *testing.T) {
+// Property 17: a Status returns an unknown state word at once, by name.
+func TestAnUnknownStateIsNamedAtOnce(t *testing.T) {
 	s := testserver.Start(t, testserver.JSON(200, `{"result":"CANCELLED"}`))
 	b := &notingBreaker{}
 	_, err := clientFor(t, s, vtclient.WithBreaker(b)).Status(t.Context(), "j")
@@ -522,7 +522,7 @@ func TestSecretsInWhatAnErrorQuotes(t *testing.T) {
 	} {
 		c := stubbed(t, func(*http.Request) (*http.Response, error) { return nil, worded{tt.text, io.ErrNoProgress} }, once(), vtclient.WithHeader("X-Api-Key", secret))
 		_, err := c.Status(t.Context(), "j")
-		if want := `vtclient: job "j": request 1: ` + tt.want + "; not retried: WithRetry stops after try 1"; err == nil || err.Error() != want {
+		if want := `vtclient: job "j": request 1: GET api.test/status/{id}: ` + tt.want + "; not retried: WithRetry stops after try 1"; err == nil || err.Error() != want {
 			t.Errorf("%v\nwant %s", err, want)
 		}
 		if errors.Is(err, io.ErrNoProgress) != tt.kept {

@@ -46,6 +46,8 @@ func (h *playback) RoundTrip(r *http.Request) (*http.Response, error) {
 		return respond(r, 503, ""), nil
 	case strings.HasPrefix(body, "429"):
 		return respond(r, 429, "", strings.TrimPrefix(body, "429\n")), nil
+	case strings.HasPrefix(body, "403"):
+		return respond(r, 403, ""), nil
 	case strings.HasPrefix(body, "404"):
 		return respond(r, 404, ""), nil
 	}
@@ -109,7 +111,8 @@ func TestWaitLooksAgainWhereTheResultIsMissing(t *testing.T) {
 		{"a 429 that holds for longer than the bound", []string{hgBare, long}, atSeconds(0, 1), 30 * time.Second, true, ""},
 		{"an answer that asks for more patience than the bound", []string{hgBare + "\nRetry-After: 100"}, atSeconds(0), 30 * time.Second, true, ""},
 		{"an answer that asks for some patience", []string{hgBare + "\nRetry-After: 7", hgDone}, atSeconds(0, 7), 7 * time.Second, false, ""},
-		{"a final answer ends it", []string{hgBare, "404"}, atSeconds(0, 1), time.Second, false, "404 Not Found"},
+		{"a final answer ends it", []string{hgBare, "403"}, atSeconds(0, 1), time.Second, false, "403 Forbidden"},
+		{"a replica that lags does not", []string{hgBare, "404", hgDone}, atSeconds(0, 1, 2), 2 * time.Second, false, ""},
 		{"it is pending after all", []string{hgBare, hgRunning, hgBare, hgDone}, atSeconds(0, 1, 11, 12), 12 * time.Second, false, ""},
 		{"a failed job needs no result", []string{`{"data":{"status":"failed","failure_message":"no speech"}}`}, atSeconds(0), 0, false, `failed: "no speech"`},
 	} {

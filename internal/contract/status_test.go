@@ -157,10 +157,10 @@ func TestThePauseAtItsBound(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c, f := startFake(t, func(id string, n int, _ time.Duration) fakeReply {
 				if id == "first" && n == 1 {
-					return fakeReply{code: 429, retryAfter: time.Minute}
+					return fakeReply{code: 429, retryAfter: 9 * time.Second}
 				}
 				return pending
-			}, WithMaxRetryAfter(time.Minute-over), every(time.Second, 2))
+			}, WithMaxRetryAfter(9*time.Second-over), every(time.Second, 2))
 			var wg sync.WaitGroup
 			for _, id := range []string{"first", "second"} {
 				wg.Go(func() {
@@ -168,7 +168,7 @@ func TestThePauseAtItsBound(t *testing.T) {
 					var w *WaitError
 					if over == 0 && err != nil || over != 0 && (!errors.As(err, &w) || !errors.Is(err, ErrRetryAfter) || w.JobID != id) {
 						t.Errorf("%s with a bound %v below the pause: %v", id, over, err)
-					} else if over != 0 && (w.Requests != len(f.at(id)) || !strings.Contains(err.Error(), "1m0s")) {
+					} else if over != 0 && (w.Requests != len(f.at(id)) || !strings.Contains(err.Error(), "9s")) {
 						t.Errorf("%s after %d requests: %v", id, len(f.at(id)), err)
 					}
 				})
@@ -176,8 +176,8 @@ func TestThePauseAtItsBound(t *testing.T) {
 			}
 			wg.Wait()
 			if over == 0 {
-				wantTimes(t, f.at("first"), 0, 60)
-				wantTimes(t, f.at("second"), 60)
+				wantTimes(t, f.at("first"), 0, 9)
+				wantTimes(t, f.at("second"), 9)
 			}
 		})
 	}
@@ -274,7 +274,7 @@ func TestTheErrorOfATraceStaysAsItWas(t *testing.T) {
 // Property 57: the Status calls that one 429 holds come back one by one after its pause,
 // those among them whose own request it answered included.
 func TestCallsHeldByA429ComeBackOneByOne(t *testing.T) {
-	const n, burst = 1000, 4
+	const n, burst, pause = 1000, 4, 7 * time.Second
 	bubble(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var at []time.Duration
@@ -282,8 +282,8 @@ func TestCallsHeldByA429ComeBackOneByOne(t *testing.T) {
 		c, _ := startFake(t, func(id string, k int, now time.Duration) fakeReply {
 			mu.Lock()
 			defer mu.Unlock()
-			if now < time.Minute {
-				return fakeReply{code: 429, retryAfter: time.Minute}
+			if now < pause {
+				return fakeReply{code: 429, retryAfter: pause}
 			}
 			at = append(at, now)
 			return pending
@@ -301,22 +301,22 @@ func TestCallsHeldByA429ComeBackOneByOne(t *testing.T) {
 			t.Fatalf("%d requests after the pause", len(at))
 		}
 		for i, now := range at {
-			if want := time.Minute + time.Duration(max(0, i-burst+1))*2*time.Millisecond; now != want {
+			if want := pause + time.Duration(max(0, i-burst+1))*2*time.Millisecond; now != want {
 				t.Fatalf("request %d after the pause at %v, want %v", i, now, want)
 			}
 		}
-		if took := time.Since(start); took != time.Minute+(n-burst)*2*time.Millisecond {
+		if took := time.Since(start); took != pause+(n-burst)*2*time.Millisecond {
 			t.Errorf("took %v", took)
 		}
 	})
 }
 
-// A call whose deadline comes before its place after a 429 is made at the end of the pause.
+// A call whose deadline comes before its turn after a 429 is made within the time that it has.
 func TestAHeldCallWithLittleTimeComesBackEarlier(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, func(id string, k int, _ time.Duration) fakeReply {
 			if id == "first" && k == 1 {
-				return fakeReply{code: 429, retryAfter: time.Minute}
+				return fakeReply{code: 429, retryAfter: 6 * time.Second}
 			}
 			return pending
 		}, every(time.Second, 2))
@@ -333,12 +333,14 @@ func TestAHeldCallWithLittleTimeComesBackEarlier(t *testing.T) {
 		for i := range 20 {
 			call(t.Context(), fmt.Sprint(i))
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second+time.Millisecond)
 		defer cancel()
 		call(ctx, "hurried")
 		wg.Wait()
-		wantTimes(t, f.at("hurried"), 60)
-		wantTimes(t, f.at("19"), 60.034)
+		if at := f.at("hurried"); len(at) != 1 || at[0] < 6*time.Second || at[0] >= 6*time.Second+time.Millisecond {
+			t.Errorf("hurried: %v", at)
+		}
+		wantTimes(t, f.at("19"), 6.034)
 	})
 }
 

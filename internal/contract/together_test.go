@@ -578,7 +578,7 @@ func TestWhatEndsAWaitAnnouncesNothing(t *testing.T) {
 		polled, failed int // questions to WithPolling and WithRetry
 	}{
 		{"its result", []fakeReply{pending, completed}, nil, time.Hour, 1, 1, 0},
-		{"a final error", []fakeReply{pending, {code: 404}}, nil, time.Hour, 1, 1, 0},
+		{"a final error", []fakeReply{pending, {code: 403}}, nil, time.Hour, 1, 1, 0},
 		{"the outage tolerance", []fakeReply{pending, fails}, []Option{WithOutageTolerance(0)}, time.Hour, 1, 1, 0},
 		{"too long a pause", []fakeReply{pending, {code: 503, retryAfter: time.Hour}}, nil, time.Hour, 1, 1, 0},
 		{"a last poll", []fakeReply{pending}, nil, 15 * time.Second, 2, 3, 0},

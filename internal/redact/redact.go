@@ -73,7 +73,7 @@ func Anonymous(req *http.Request, public []string) bool {
 // harmless reports whether the header k is known to hold no secret.
 func harmless(k string) bool {
 	switch k {
-	case "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "User-Agent", "Traceparent", "Tracestate":
+	case "Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Type", "Pragma", "User-Agent", "Traceparent", "Tracestate":
 		return true
 	}
 	return false

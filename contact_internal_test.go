@@ -1,0 +1,142 @@
+package vtclient
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// earlyBounds are testBounds before the first readable answer.
+var earlyBounds = func() bounds {
+	b := testBounds
+	b.early, b.address = true, "https://api.test"
+	return b
+}()
+
+// Property 44: how much trouble a wait bears, before the first readable answer and after it.
+func TestHowMuchTroubleAWaitBears(t *testing.T) {
+	const m = time.Minute
+	for _, tt := range []struct {
+		rule       string
+		b          bounds
+		t          trouble
+		bears, gap time.Duration
+	}{
+		{"after the first answer, the tolerance", bounds{tolerance: 8 * m}, trouble{}, 8 * m, 30 * time.Second},
+		{"before it, half a minute", bounds{tolerance: 8 * m, early: true}, trouble{}, 30 * time.Second, 15 * time.Second},
+		{"or a shorter tolerance", bounds{tolerance: 10 * time.Second, early: true}, trouble{}, 10 * time.Second, 5 * time.Second},
+		{"or none", bounds{early: true}, trouble{}, 0, 0},
+		{"the limiter's refusals are not the backend's", bounds{tolerance: 8 * m, early: true}, trouble{limited: true}, 8 * m, 4 * m},
+	} {
+		if bears, gap := tt.b.bears(&tt.t), tt.b.rare(&tt.t); bears != tt.bears || gap != tt.gap {
+			t.Errorf("%s: %v, and %v of it for a long gap; want %v and %v", tt.rule, bears, gap, tt.bears, tt.gap)
+		}
+	}
+}
+
+func TestTroubleBeforeTheFirstAnswer(t *testing.T) {
+	const now = 100 * testSecond
+	suffer := func(took time.Duration) func(*poll) any {
+		return in(func(p *poll) { p.suffer(now, &outcome{verdict: fault, took: took}, &earlyBounds, 7) })
+	}
+	set := func(t trouble) func(*poll) { return func(p *poll) { p.trouble = &t } }
+	ends := func(p *poll) any { return p.outageEnd(&earlyBounds) }
+	gives := func(p *poll) any { return p.trouble.givesUpIn(now, &earlyBounds) }
+	in := func(phase phase, t trouble) poll { return poll{phase: phase, started: now, trouble: &t, next: 9 * now} }
+	checkPolls(t, []pollRow{
+		{"the first request counts", poll{}, suffer(5), nil,
+			set(trouble{since: now, from: now, to: now, outage: 7, asked: 5, own: 5, tries: 1, faults: 1})},
+		{"up to its timeout", poll{}, suffer(time.Hour), nil,
+			set(trouble{since: now, from: now, to: now, outage: 7, asked: earlyBounds.timeout, own: earlyBounds.timeout, tries: 1, faults: 1})},
+		{"a gap ends after half a minute", in(waiting, trouble{since: 1, faults: 1, asked: 10 * time.Second, from: now, to: 9 * now}), ends, now + 20*testSecond, nil},
+		{"so does an exchange", in(asking, trouble{since: 1, faults: 1, asked: 10 * time.Second}), ends, now + 20*testSecond, nil},
+
+		{"which faults have", in(waiting, trouble{since: 1, asked: 10 * time.Second, from: now}), gives, 20 * time.Second, nil},
+		{"with the pause before it", in(waiting, trouble{since: 1, asked: 10 * time.Second, from: now + 5*testSecond}), gives, 25 * time.Second, nil},
+		{"as long as it is no less than nothing", in(waiting, trouble{since: 1, asked: time.Hour, from: now}), gives, time.Duration(1), nil},
+		{"not without trouble", poll{}, gives, time.Duration(0), nil},
+		{"nor after an answer", in(waiting, trouble{fault: errFault}), gives, time.Duration(0), nil},
+		{"nor where the gaps are the caller's own choice", in(waiting, trouble{since: 1, rare: true, from: now}), gives, time.Duration(0), nil},
+		{"nor once an answer has come", in(waiting, trouble{since: 1, from: now}), func(p *poll) any { return p.trouble.givesUpIn(now, &testBounds) }, time.Duration(0), nil},
+	})
+	for _, tt := range []struct {
+		rule string
+		t    trouble
+		want ending
+	}{
+		{"less than half a minute", trouble{asked: 30*time.Second - 1}, goesOn},
+		{"half a minute", trouble{asked: 30 * time.Second}, noContact},
+		{"the limiter's, for as long", trouble{asked: 30 * time.Second, limited: true}, goesOn},
+		{"the limiter's, for the tolerance", trouble{asked: earlyBounds.tolerance, limited: true}, limited},
+	} {
+		if got := tt.t.ending(&earlyBounds); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.rule, got, tt.want)
+		}
+	}
+}
+
+// Property 47: what becomes of a 404.
+func TestWhatA404Means(t *testing.T) {
+	const now = 100 * testSecond
+	until := now + int64(absentBound)
+	doubt := func(now int64, v verdict, b *bounds) func(*poll) any {
+		return func(p *poll) any {
+			out := outcome{verdict: v, err: &HTTPError{Details{then: "as classified"}}}
+			doubt(p, now, &out, b)
+			return out.verdict
+		}
+	}
+	set := func(t trouble) func(*poll) { return func(p *poll) { p.trouble = &t } }
+	absent := poll{seen: true, trouble: &trouble{since: now, absent: 1}}
+	none := testBounds
+	none.tolerance = 0
+	checkPolls(t, []pollRow{
+		{"final for a job that has never been seen", poll{}, doubt(now, final, &testBounds), final, nil},
+		{"a fault for one that has been", poll{seen: true}, doubt(now, final, &testBounds), fault, set(trouble{absent: 1})},
+		{"and for one of which the start is known", poll{known: true}, doubt(now, final, &testBounds), fault, set(trouble{absent: 1})},
+		{"a pause is obeyed in any case", poll{}, doubt(now, fault, &testBounds), fault, set(trouble{absent: 1})},
+		{"its time begins with the first 404", poll{seen: true, trouble: &trouble{since: now - 7*testSecond}}, doubt(now, final, &testBounds), fault,
+			func(p *poll) { p.trouble.absent = 8 }},
+		{"not with the next one", absent, doubt(until-1, final, &testBounds), fault, nil},
+		{"and then it is final", absent, doubt(until, final, &testBounds), final, nil},
+		{"though it asks for another pause", absent, doubt(until, fault, &testBounds), final, nil},
+		{"sooner before the first readable answer", absent, doubt(now+int64(contactLimit), final, &earlyBounds), final, nil},
+		{"at once without tolerance", poll{seen: true}, doubt(now, final, &none), final, nil},
+		{"after trouble that lasts for ever, too", poll{seen: true, trouble: &trouble{since: 1}}, doubt(never/2, final, &testBounds), final,
+			func(p *poll) { p.trouble.absent = 65535 }},
+	})
+	reschedule := func(hint time.Duration) func(*poll) any {
+		return in(func(p *poll) {
+			p.reschedule(now, &outcome{verdict: fault, hint: hint}, time.Hour, 0, true, &testBounds)
+		})
+	}
+	counted := func(next, floor int64) func(*poll) {
+		return func(p *poll) {
+			p.next, p.floor = next, floor
+			p.trouble.from, p.trouble.to = max(now, floor), next
+		}
+	}
+	checkPolls(t, []pollRow{
+		{"the last look is made when the time is over", absent, reschedule(0), nil, counted(until, 0)},
+		{"not during a pause", absent, reschedule(3 * time.Minute), nil, counted(now+3*60*testSecond, now+3*60*testSecond)},
+		{"once it is over, nothing is put forward", poll{trouble: &trouble{since: 1, absent: 1}}, in(func(p *poll) {
+			p.reschedule(2*until, &outcome{verdict: fault}, time.Minute, 0, true, &testBounds)
+		}), nil, func(p *poll) {
+			p.next, p.trouble.from, p.trouble.to = 2*until+60*testSecond, 2*until, 2*until+60*testSecond
+		}},
+	})
+}
+
+// The cause comes first, and the address that was asked.
+func TestTheErrorBeforeTheFirstAnswer(t *testing.T) {
+	cause := &contactError{"https://api.exmaple.com", 30 * time.Second}
+	met := &TransportError{Details: Details{JobID: "j", Attempt: 7}, Err: errors.New("no such host")}
+	for want, err := range map[string]*WaitError{
+		`vtclient: job "j": request 7: no such host; ended without a result after 7 requests: no readable answer has ever come from https://api.exmaple.com, for 30s`: {JobID: "j", Requests: 7, Cause: cause, Fault: met},
+		`vtclient: job "j": ended without a result after 0 requests: no readable answer has ever come from https://api.exmaple.com, for 30s`:                          {JobID: "j", Cause: cause},
+	} {
+		if err.Error() != want || !errors.Is(err, ErrOutage) || errors.Is(err, ErrGaveUp) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}

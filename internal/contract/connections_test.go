@@ -1,0 +1,328 @@
+package contract_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/internal/relay"
+)
+
+// A lane is a client of a server behind a relay, over real TLS.
+type lane struct {
+	*relay.Relay
+	own   bool
+	srv   *httptest.Server
+	conns atomic.Int32 // that the server has accepted
+
+	// What the server does with a request over its n-th connection; nil: it answers.
+	spoil atomic.Pointer[func(n int, w http.ResponseWriter, r *http.Request) (done bool)]
+	over  chan struct{} // closed at the end of the test
+}
+
+type laneKey struct{}
+
+// patience is the timeout of a request: long for a busy machine to make its connections
+// within it, short for a test to wait for it.
+const patience = time.Second
+
+// lanes runs a test for each protocol, with the client's own transport and with a caller's.
+// They mostly wait, and so do so at the same time.
+func lanes(t *testing.T, test func(t *testing.T, l *lane)) {
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2"} {
+		for _, of := range []string{"own", "caller's"} {
+			t.Run(proto+", "+of, func(t *testing.T) {
+				t.Parallel()
+				test(t, newLane(t, proto == "HTTP/2", of == "own"))
+			})
+		}
+	}
+}
+
+func newLane(t *testing.T, http2, own bool) *lane {
+	l := &lane{own: own, over: make(chan struct{})}
+	l.srv = httptest.NewUnstartedServer(l)
+	l.srv.EnableHTTP2 = http2
+	l.srv.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, laneKey{}, int(l.conns.Add(1)))
+	}
+	l.srv.Config.ErrorLog = log.New(io.Discard, "", 0) // of dials that a client gives up
+	l.srv.StartTLS()
+	t.Cleanup(l.srv.Close)
+	t.Cleanup(func() { close(l.over) })
+	l.Relay = relay.Start(t, l.srv.Listener.Addr().String())
+	return l
+}
+
+// defaultTransport guards http.DefaultTransport, of which a client's own is made.
+var defaultTransport sync.Mutex
+
+func (l *lane) client(t *testing.T, opts ...vtclient.Option) *vtclient.Client {
+	t.Helper()
+	defaultTransport.Lock()
+	defer defaultTransport.Unlock()
+	old := http.DefaultTransport.(*http.Transport)
+	defer func() { http.DefaultTransport = old }()
+	trusting := old.Clone()
+	trusting.TLSClientConfig = &tls.Config{RootCAs: l.srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	if l.own {
+		http.DefaultTransport = trusting
+	} else {
+		trusting.MaxIdleConnsPerHost = 64
+		opts = append(opts, vtclient.WithHTTPClient(&http.Client{Transport: trusting}))
+	}
+	c, err := vtclient.New("https://"+l.Addr(), append(opts, vtclient.WithCache(nil), vtclient.WithTimeout(patience))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+func (l *lane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if spoil := l.spoil.Load(); spoil != nil && (*spoil)(r.Context().Value(laneKey{}).(int), w, r) {
+		return
+	}
+	io.WriteString(w, `{"result":"pending"}`)
+}
+
+func (l *lane) does(spoil func(n int, w http.ResponseWriter, r *http.Request) (done bool)) {
+	l.spoil.Store(&spoil)
+}
+
+// hang does not answer.
+func (l *lane) hang(r *http.Request) {
+	select {
+	case <-r.Context().Done():
+	case <-l.over:
+	}
+}
+
+// together makes n Status calls of which all are at the server at once before it answers
+// the first. When they are there, then is called; its calls are not held up.
+func (l *lane) together(t *testing.T, c *vtclient.Client, n int, then func()) []error {
+	t.Helper()
+	arrived, held := make(chan struct{}, 4*n), make(chan struct{})
+	var first atomic.Int32
+	l.does(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+		if int(first.Add(1)) > n {
+			return false
+		}
+		arrived <- struct{}{}
+		select {
+		case <-held:
+		case <-r.Context().Done():
+		case <-l.over:
+		}
+		return false
+	})
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { _, errs[i] = c.Status(t.Context(), fmt.Sprint("j", i)) })
+	}
+	over := make(chan struct{})
+	go func() { wg.Wait(); close(over) }()
+	for range n {
+		select {
+		case <-arrived:
+		case <-over: // some did not get so far
+		}
+	}
+	then()
+	close(held)
+	<-over
+	return errs
+}
+
+// warm leaves connections that have served: over HTTP/1.1, n of them.
+func (l *lane) warm(t *testing.T, c *vtclient.Client, n int) {
+	t.Helper()
+	if l.srv.EnableHTTP2 {
+		n = 1 // net/http would dial as often as there are calls, and use one
+	}
+	for range 20 { // a busy machine may not make so many within the timeout
+		if !slices.ContainsFunc(l.together(t, c, n, func() {}), func(err error) bool { return err != nil }) {
+			l.does(func(int, http.ResponseWriter, *http.Request) bool { return false })
+			return
+		}
+	}
+	t.Fatal("no connections")
+}
+
+// Property 49: a connection is not the backend. 20 calls are under way on kept connections
+// when these fail.
+func TestAFaultOfAKeptConnectionIsTriedAgainOnAnother(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		fail func(*lane)
+	}{
+		{"it is closed", func(l *lane) { l.Cut() }},
+		{"it is reset", func(l *lane) { l.Reset() }},
+		{"the server closes it", func(l *lane) { l.srv.CloseClientConnections() }},
+		{"it is silent until the timeout", func(l *lane) { l.Silence() }},
+		{"a record to the client is damaged", func(l *lane) { l.DamageToClient() }},
+		{"a record to the server is damaged", func(l *lane) { l.DamageToServer() }},
+		{"GOAWAY, then it is closed", func(l *lane) { l.srv.Config.SetKeepAlivesEnabled(false); l.Cut() }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			lanes(t, func(t *testing.T, l *lane) {
+				calls := 20
+				if !l.srv.EnableHTTP2 { // each has a connection of its own
+					calls = 5
+				}
+				b := &notingBreaker{}
+				var met atomic.Int32
+				c := l.client(t, once(), vtclient.WithBreaker(b),
+					vtclient.WithTrace(vtclient.Trace{Answered: func(_ context.Context, i vtclient.TraceInfo) {
+						if i.Err != nil {
+							met.Add(1)
+						}
+					}}))
+				l.warm(t, c, calls)
+				asked, told := b.noted()
+				met.Store(0)
+				before := l.Accepted()
+				for i, err := range l.together(t, c, calls, func() { tt.fail(l) }) {
+					if err != nil {
+						t.Errorf("call %d: %v", i, err)
+					}
+				}
+				if tt.name != "a record to the server is damaged" && l.Accepted() == before {
+					t.Errorf("no connection was made after the %d that failed", before)
+				}
+				allowed, all := b.noted()
+				for _, err := range all[len(told):] {
+					if err != nil {
+						t.Errorf("the breaker was told %v", err)
+					}
+				}
+				if allowed-asked != calls || met.Load() != 0 {
+					t.Errorf("the breaker was asked %d times, %d faults were traced; want %d and none", allowed-asked, met.Load(), calls)
+				}
+			})
+		})
+	}
+}
+
+// A connection that has served nothing yet is no better than the backend: its fault counts,
+// and doubles no load.
+func TestAFaultOfANewConnectionCounts(t *testing.T) {
+	lanes(t, func(t *testing.T, l *lane) {
+		b := &notingBreaker{}
+		c := l.client(t, once(), vtclient.WithBreaker(b))
+		var asked atomic.Int32
+		l.does(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+			asked.Add(1)
+			l.hang(r)
+			return true
+		})
+		for n := 1; n <= 2; n++ {
+			var te *vtclient.TransportError
+			if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || !te.Timeout() {
+				t.Error(err)
+			}
+			if _, told := b.noted(); len(told) != n || told[n-1] == nil || errors.Is(told[n-1], context.Canceled) {
+				t.Errorf("the breaker was told %v", told)
+			}
+		}
+		if n := asked.Load(); n != 2 {
+			t.Errorf("%d requests for 2 calls", n)
+		}
+	})
+}
+
+// Property 50: a kept connection that no longer serves costs a wait two faults at most.
+func TestAKeptConnectionThatNoLongerServes(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		fail func(l *lane)
+	}{
+		{"it is silent", func(l *lane) { l.Silence() }},
+		{"it answers PING and no request", func(l *lane) {
+			last := int(l.conns.Load())
+			l.does(func(n int, _ http.ResponseWriter, r *http.Request) bool {
+				if n <= last {
+					l.hang(r)
+				}
+				return n <= last
+			})
+		}},
+		{"it leads to a replica that answers nothing but 503", func(l *lane) {
+			last := int(l.conns.Load())
+			l.does(func(n int, w http.ResponseWriter, _ *http.Request) bool {
+				if n <= last {
+					w.WriteHeader(503)
+				}
+				return n <= last
+			})
+		}},
+		{"it does not begin its answers anew", func(l *lane) {
+			last := int(l.conns.Load())
+			l.does(func(n int, w http.ResponseWriter, r *http.Request) bool {
+				if n <= last {
+					io.WriteString(w, `{"resu`)
+					http.NewResponseController(w).Flush()
+					l.hang(r)
+				}
+				return n <= last
+			})
+		}},
+		{"it ends in the middle of each answer", func(l *lane) {
+			last := int(l.conns.Load())
+			l.does(func(n int, w http.ResponseWriter, r *http.Request) bool {
+				if n <= last {
+					io.WriteString(w, `{"resu`)
+					http.NewResponseController(w).Flush()
+					panic(http.ErrAbortHandler)
+				}
+				return n <= last
+			})
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			lanes(t, func(t *testing.T, l *lane) {
+				waits := 20 // over one connection
+				if !l.srv.EnableHTTP2 {
+					waits = 1 // which could meet forty that are dead
+				}
+				c := l.client(t, vtclient.WithBreaker(nil), vtclient.WithPolling(vtclient.Constant(20*time.Millisecond)), every(10*time.Millisecond, 1))
+				l.warm(t, c, 40)
+				tt.fail(l)
+				var wg sync.WaitGroup
+				for i := range waits {
+					wg.Go(func() { l.answered(t, c, fmt.Sprint("w", i)) })
+				}
+				wg.Wait()
+			})
+		})
+	}
+}
+
+// answered waits for the first answer about a job, which may come after two faults.
+func (l *lane) answered(t *testing.T, c *vtclient.Client, id string) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	faults := 0
+	_, err := c.Wait(ctx, id, vtclient.OnProgress(func(vtclient.Status) { cancel() }), vtclient.OnError(func(err error) {
+		if faults++; faults == 3 {
+			t.Errorf("the third fault: %v", err)
+			cancel()
+		}
+	}))
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
