@@ -33,9 +33,6 @@ type Completion struct {
 	Exact bool
 	// Failed is set if the job ended badly.
 	Failed bool
-	// StartedAt is the time from which PendingAt and DoneBy count; the zero time where
-	// that is unknown. It serves to see ends that are regular in the time of day.
-	StartedAt time.Time
 }
 
 // A Learner is a [Backoff] that learns from the jobs that it scheduled.
@@ -46,6 +43,13 @@ type Learner interface {
 	// A client passes its jobs in the order in which they began, so some of them a
 	// while after they ended, and on the goroutine of one of their waits.
 	Learn(Completion)
+}
+
+// A dated Learner learns, beside the ages, at which times of day jobs end. *Adaptive is one;
+// other types may embed it.
+type dated interface {
+	nextFrom(at Attempt, start time.Time) (delay time.Duration, ok bool)
+	learnFrom(c Completion, start time.Time)
 }
 
 // A Forecast is what an [Adaptive] expects of one job; see [Adaptive.Explain].
@@ -77,8 +81,8 @@ type Forecast struct {
 // last few hundred jobs and follows a backend that becomes slower or faster
 // within some jobs: to notice that jobs became faster, it polls about one job
 // in 25 once more, earlier. Where jobs end on multiples of a period, as with a
-// worker that looks every 5 s or a table that is refreshed at every full minute, it polls
-// just behind the ticks.
+// worker that looks every 5 s, it polls just behind the ticks; and where they end at full
+// minutes of the time of day, too, as far as they are waited for by clients.
 //
 // Jobs that carry an estimate (Attempt.Expected, Completion.Expected) are
 // learnt apart from those that do not: of them it learns the ratio of the
@@ -171,6 +175,11 @@ func (a *Adaptive) hintsCome() {
 // are random by a little, where that costs next to nothing, so that waits that
 // start together do not stay together.
 func (a *Adaptive) Next(at Attempt) (delay time.Duration, ok bool) {
+	return a.nextFrom(at, time.Time{})
+}
+
+// nextFrom is Next for a job whose start is known; zero: it is not.
+func (a *Adaptive) nextFrom(at Attempt, start time.Time) (delay time.Duration, ok bool) {
 	now := max(at.Elapsed, 0)
 	pend := min(max(at.PendingAt, 0), now)
 	if pend == 0 && at.Number > 0 {
@@ -181,7 +190,7 @@ func (a *Adaptive) Next(at Attempt) (delay time.Duration, ok bool) {
 	if at.Number == 1 {
 		a.begin()
 	}
-	s, unit, later := a.schedule(at)
+	s, unit, later := a.schedule(at, start)
 	chance := a.chance
 	if chance == nil {
 		chance = rand.Float64
@@ -212,11 +221,14 @@ func toDuration(s float64, lo, hi time.Duration) time.Duration {
 
 // Learn implements [Learner]: it takes one completion into account. A
 // completion that contradicts itself or is empty is ignored.
-func (a *Adaptive) Learn(c Completion) {
+func (a *Adaptive) Learn(c Completion) { a.learnFrom(c, time.Time{}) }
+
+// learnFrom is Learn for a job whose start is known; zero: it is not.
+func (a *Adaptive) learnFrom(c Completion, start time.Time) {
 	j := cadence.Job{
 		Pending: max(c.PendingAt, 0).Seconds(), Done: c.DoneBy.Seconds(),
 		Expected: c.Expected.Seconds(), Hinted: c.Hinted, Exact: c.Exact, Failed: c.Failed,
-		Start: unixSeconds(c.StartedAt),
+		Start: unixSeconds(start),
 	}
 	switch {
 	case c.DoneBy == 0 && c.PendingAt > 0:
@@ -289,13 +301,13 @@ func sharePrice(class int) float64 { return math.Exp2(-float64(class)) }
 
 // schedule returns the schedule for a job, the unit of its ages in seconds, and how
 // much later than the job's its ages are.
-func (a *Adaptive) schedule(at Attempt) (s *cadence.Schedule, unit, later float64) {
+func (a *Adaptive) schedule(at Attempt, start time.Time) (s *cadence.Schedule, unit, later float64) {
 	k := kind{share: shareClass(at.Shared)}
 	if unit = 1; at.Expected > 0 {
 		unit = at.Expected.Seconds()
 		k.of, k.size = cadence.Ratio, int(math.Round(2*math.Log2(unit)))
-	} else if clock := a.clock.Load(); clock != 0 && !at.StartedAt.IsZero() {
-		k.phase, later = cadence.Phase(unixSeconds(at.StartedAt), math.Float64frombits(clock))
+	} else if clock := a.clock.Load(); clock != 0 && !start.IsZero() {
+		k.phase, later = cadence.Phase(unixSeconds(start), math.Float64frombits(clock))
 	}
 	place := &a.made[uint(5*int(k.of)+k.size+7*k.share+k.phase)%uint(len(a.made))]
 	e := place.Load()
@@ -324,8 +336,8 @@ func (a *Adaptive) schedule(at Attempt) (s *cadence.Schedule, unit, later float6
 func (a *Adaptive) Explain(at Attempt) Forecast {
 	now := max(at.Elapsed, 0)
 	pend := min(max(at.PendingAt, 0), now)
-	s, unit, later := a.schedule(at)
-	from, p := max(now.Seconds()+later, 0)/unit, max(pend.Seconds()+later, 0)/unit
+	s, unit, _ := a.schedule(at, time.Time{})
+	from, p := now.Seconds()/unit, pend.Seconds()/unit
 	f := Forecast{
 		Median: toDuration((s.Quantile(p, 0.5)-from)*unit, 0, math.MaxInt64/2),
 		P90:    toDuration((s.Quantile(p, 0.9)-from)*unit, 0, math.MaxInt64/2),
@@ -334,7 +346,7 @@ func (a *Adaptive) Explain(at Attempt) Forecast {
 	for range 5 {
 		p = s.Best(p)
 		p = max(p, from)
-		age := toDuration(p*unit-later, 0, math.MaxInt64)
+		age := toDuration(p*unit, 0, math.MaxInt64)
 		if n := len(f.Polls); n > 0 && age <= f.Polls[n-1] {
 			break
 		}

@@ -27,9 +27,6 @@ type Attempt struct {
 	// Shared is, for polling, how many jobs the last request asked for
 	// together, as the next one probably will, too; 0: it asked for one.
 	Shared int
-	// StartedAt is, for polling, the time from which Elapsed counts; the zero time
-	// where that is unknown. Where jobs end at full minutes, it is needed to see that.
-	StartedAt time.Time
 }
 
 // A Backoff chooses the delay before the next request. One value is used
@@ -125,4 +122,13 @@ func (e Exponential) validate() error {
 	refuse(!(e.Jitter >= 0 && e.Jitter <= 1), "Jitter", e.Jitter, "a number from 0 to 1")
 	refuse(e.Limit < 0, "Limit", e.Limit, "a positive number of attempts, or 0 for no limit")
 	return errors.Join(errs...)
+}
+
+// validate returns the reason for which New refuses a.
+func (a *Adaptive) validate() error {
+	if a == nil {
+		return badArgument("Adaptive", words("nil"), "an Adaptive")
+	}
+	cost := time.Duration(math.Round(a.cost * 1e9))
+	return badDuration("NewAdaptive: requestCost", cost, true, "")
 }

@@ -13,18 +13,24 @@ import "time"
 // learnt as given up, and learnt once more in the unlikely case that it ends.
 type completions struct {
 	order   []ticket
-	first   uint32         // the number before that of order[0]
-	held    int            // how many in order are over
-	longest time.Duration  // that any job was waited for to its end
-	ready   [][]Completion // to be delivered, in parts: to copy a million at once would take 40 ms
-	panic   any            // of a delivery in the background
+	first   uint32        // the number before that of order[0]
+	held    int           // how many in order are over
+	longest time.Duration // that any job was waited for to its end
+	ready   [][]lesson    // to be delivered, in parts: to copy a million at once would take 40 ms
+	panic   any           // of a delivery in the background
 }
 
 // A ticket keeps a job's place in the order.
 type ticket struct {
 	p     *poll // nil: over
 	since int64
-	c     *Completion // nil: there is none
+	c     *lesson // nil: there is none
+}
+
+// A lesson is a completion and when its job began.
+type lesson struct {
+	Completion
+	began int64
 }
 
 const (
@@ -40,7 +46,7 @@ func (o *completions) begin(p *poll, now int64) (number uint32) {
 
 // end records the end of the poll with that number. c is nil where nothing is to be
 // learnt from it, and done is true if the job was seen pending and then seen to end.
-func (o *completions) end(number uint32, c *Completion, done bool, now int64) {
+func (o *completions) end(number uint32, c *lesson, done bool, now int64) {
 	if i := number - o.first - 1; i < uint32(len(o.order)) {
 		if done {
 			o.longest = max(o.longest, time.Duration(now-o.order[i].since))
@@ -64,7 +70,7 @@ func (o *completions) release(now int64) {
 		case o.held < maxHeld && (o.longest == 0 || time.Duration(now-t.since)/overdue <= o.longest):
 			return
 		case t.p.seen:
-			o.deliver(Completion{PendingAt: t.p.pendingAt, Expected: t.p.expected})
+			o.deliver(lesson{Completion{PendingAt: t.p.pendingAt, Expected: t.p.expected}, t.p.began})
 		}
 		if t.p == nil {
 			o.held--
@@ -80,7 +86,7 @@ func (o *completions) release(now int64) {
 const readyPart = 256
 
 // deliver makes a completion ready.
-func (o *completions) deliver(c Completion) {
+func (o *completions) deliver(c lesson) {
 	last := len(o.ready) - 1
 	if last < 0 || cap(o.ready[last]) >= readyPart && len(o.ready[last]) == cap(o.ready[last]) {
 		o.ready = append(o.ready, nil)
@@ -90,7 +96,7 @@ func (o *completions) deliver(c Completion) {
 }
 
 // next takes out the completion to be delivered next.
-func (o *completions) next() (c Completion, ok bool) {
+func (o *completions) next() (c lesson, ok bool) {
 	if len(o.ready) == 0 {
 		return c, false
 	}
@@ -110,9 +116,9 @@ func (o *completions) next() (c Completion, ok bool) {
 // at which the job was seen to be over; 0: it was not. Nothing is learnt from a
 // job that was over at the first look with no start known: that is no measure
 // of how long it took.
-func completion(p *poll, doneBy time.Duration) *Completion {
+func completion(p *poll, doneBy time.Duration) *lesson {
 	if p.seen || doneBy > 0 && p.known {
-		return &Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}
+		return &lesson{Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}, p.began}
 	}
 	return nil
 }
@@ -125,16 +131,15 @@ func completion(p *poll, doneBy time.Duration) *Completion {
 // look alike.
 //
 // Only the first call for a poll counts: a completed job whose result is missing
-// was over when it was first seen so, and not when the result came. at is the
-// present time.
-func (en *entry) conclude(o *completions, doneBy time.Duration, failed bool, at wall) {
+// was over when it was first seen so, and not when the result came.
+func (en *entry) conclude(o *completions, doneBy time.Duration, failed bool, now int64) {
 	if en.ticket == 0 {
 		return
 	}
 	c := completion(&en.poll, doneBy)
 	if c != nil {
-		c.Failed, c.StartedAt = failed, at.at(en.began)
+		c.Failed = failed
 	}
-	o.end(en.ticket, c, doneBy > 0 && en.seen, at.now)
+	o.end(en.ticket, c, doneBy > 0 && en.seen, now)
 	en.ticket = 0
 }

@@ -13,8 +13,8 @@ import (
 // poll and is gone with the last; between exchanges it has no goroutine.
 type engine struct {
 	c       *Client
-	bounds  bounds // from the first readable answer on
-	early   bounds // until then
+	bounds  bounds
+	early   bounds // while there have been faults and no readable answer yet
 	foreign bool   // the caller's own code runs between exchanges
 
 	mu       sync.Mutex
@@ -55,6 +55,14 @@ func (e *engine) init(c *Client, most int) {
 			e.foreign = true
 		}
 	}
+}
+
+// limits are the bounds of all waits now.
+func (e *engine) limits() *bounds {
+	if e.c.contact.troubled() {
+		return &e.early
+	}
+	return &e.bounds
 }
 
 // quick reports whether a strategy is one of the package's own, which return at
@@ -164,7 +172,7 @@ func (e *engine) unsubscribe(s *subscription) {
 func (e *engine) drop(s *subscription, now int64) {
 	en := s.entry
 	if e.unsubscribe(s); en.subs == nil {
-		en.conclude(&e.completions, 0, false, e.c.wall())
+		en.conclude(&e.completions, 0, false, now)
 		e.end(en)
 		return
 	}
@@ -188,7 +196,7 @@ func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration
 // deliver ends a poll with an event. doneBy is the age at which the job was seen to
 // be over; 0: it was not.
 func (e *engine) deliver(en *entry, ev *event, doneBy time.Duration, now int64) {
-	en.conclude(&e.completions, doneBy, ev.status.State == StateFailed, e.c.wall())
+	en.conclude(&e.completions, doneBy, ev.status.State == StateFailed, now)
 	for s := range en.subscriptions {
 		e.unsubscribe(s)
 		s.to.put(ev)
@@ -301,7 +309,7 @@ func (e *engine) attend(en *entry, now int64) {
 			s.to.put(ev)
 		}
 		if en.subs == nil {
-			en.conclude(&e.completions, 0, false, e.c.wall())
+			en.conclude(&e.completions, 0, false, now)
 			e.end(en)
 			return
 		}

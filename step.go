@@ -10,6 +10,7 @@ type step struct {
 	goesOn   bool
 	wanted   bool          // a subscriber still waits
 	youngest *subscription // when that was found out
+	began    int64         // the job, for a decision to poll
 	delay    time.Duration
 	next     time.Duration // until the next exchange
 	traced   bool
@@ -110,11 +111,11 @@ func (t *trip) observe(s *step) bool {
 	complete := en.missing != nil
 	s.d = en.poll.observe(now, out, e.limits(), e.c.outageSince.Load())
 	if !complete && en.missing != nil {
-		en.conclude(&e.completions, max(1, time.Duration(now-en.began)), false, e.c.wall())
+		en.conclude(&e.completions, max(1, time.Duration(now-en.began)), false, now)
 	}
 	if s.d.polling {
 		s.d.attempt.Number -= int(en.subs.joinedAt)
-		s.d.attempt.StartedAt = e.c.wall().at(en.began)
+		s.began = en.began
 	}
 	if s.d.end != goesOn {
 		e.finish(en, s.d.end, out, 0)
@@ -130,7 +131,11 @@ func (t *trip) backoff(s *step) bool {
 	s.delay = s.d.delay
 	for ok := false; s.d.asks && !ok; {
 		if s.d.polling {
-			s.delay, ok = e.c.polling.Next(s.d.attempt)
+			if p, dates := e.c.polling.(dated); dates {
+				s.delay, ok = p.nextFrom(s.d.attempt, e.c.wall().at(s.began))
+			} else {
+				s.delay, ok = e.c.polling.Next(s.d.attempt)
+			}
 			if !ok && !t.stop(s) {
 				return false
 			}

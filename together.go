@@ -72,7 +72,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 	e.sharing.works(b.began)
 	for i, en := range lacking {
 		if en.phase != over {
-			en.conclude(&e.completions, max(1, time.Duration(e.c.now()-en.began)), failed[i], e.c.wall())
+			en.conclude(&e.completions, max(1, time.Duration(e.c.now()-en.began)), failed[i], e.c.now())
 		}
 	}
 	e.mu.Unlock()

@@ -139,7 +139,13 @@ func (c *Client) firstDue(job *Job) int64 {
 	if job.StartedAt.IsZero() {
 		return due
 	}
-	delay, _ := c.polling.Next(Attempt{Expected: job.Expect, Shared: c.engine.shared(), StartedAt: job.StartedAt})
+	at := Attempt{Expected: job.Expect, Shared: c.engine.shared()}
+	delay := time.Duration(0)
+	if p, ok := c.polling.(dated); ok {
+		delay, _ = p.nextFrom(at, job.StartedAt)
+	} else {
+		delay, _ = c.polling.Next(at)
+	}
 	return max(due, later(c.began(job.StartedAt, clock), delay))
 }
 

@@ -123,7 +123,7 @@ func (j *job) outlook() (age time.Duration, f vtclient.Forecast, ok bool) {
 		return 0, f, false
 	}
 	age = time.Since(j.started)
-	at := vtclient.Attempt{Number: j.requests(), Elapsed: age, StartedAt: j.started}
+	at := vtclient.Attempt{Number: j.requests(), Elapsed: age}
 	if !j.lastPending.IsZero() {
 		at.PendingAt = j.lastPending.Sub(j.started)
 	}

@@ -109,16 +109,19 @@ func (l *lattice) begin(start float64) {
 	}
 }
 
-// Phase returns in which of the phases of clock a job begins, and how much later than in its
-// middle. That phase's schedule holds for ages that are greater by that much.
+// Phase returns in which of the phases of clock a job begins, from 1, and how much later than
+// in its middle; 0 where that is not known. That phase's schedule holds for ages that are greater
+// by that much.
 func Phase(start, clock float64) (phase int, later float64) {
 	if clock == 0 || start <= 0 {
 		return 0, 0
 	}
 	at := math.Mod(start, clock)
-	phase = int(at / clock * phases)
-	return phase, at - (float64(phase)+0.5)/phases*clock
+	phase = 1 + int(at/clock*phases)
+	return phase, at - middle(phase)*clock
 }
+
+func middle(phase int) float64 { return (float64(phase) - 0.5) / phases }
 
 // dayClock returns the period of the likeliest lattice of the time of day; 0: none is likely.
 func (m *Model) dayClock() (period float64) {
@@ -135,8 +138,8 @@ func (m *Model) dayClock() (period float64) {
 // day only the ones whose ticks that determines.
 func (m *Model) likely(phase int) (ls []lattice) {
 	for _, l := range m.lattices {
-		if l.weight > latticeLeast && (!l.daily || m.Clock > 0 && math.Mod(m.Clock, l.period) == 0) {
-			l.begin((float64(phase) + 0.5) / phases * m.Clock)
+		if l.weight > latticeLeast && (!l.daily || phase > 0 && math.Mod(m.Clock, l.period) == 0) {
+			l.begin(middle(phase) * m.Clock)
 			ls = append(ls, l)
 		}
 	}
