@@ -140,15 +140,6 @@ func NewAdaptive(requestCost time.Duration) *Adaptive {
 	return a
 }
 
-// validate returns the reason for which New refuses a.
-func (a *Adaptive) validate() error {
-	if a == nil {
-		return badArgument("Adaptive", words("nil"), "an Adaptive")
-	}
-	cost := time.Duration(math.Round(a.cost * 1e9))
-	return badDuration("NewAdaptive: requestCost", cost, true, "")
-}
-
 // price returns what a request is worth in seconds. Callers hold a.mu.
 func (a *Adaptive) price() float64 {
 	c := a.cost
@@ -227,7 +218,7 @@ func (a *Adaptive) Learn(c Completion) { a.learnFrom(c, time.Time{}) }
 func (a *Adaptive) learnFrom(c Completion, start time.Time) {
 	j := cadence.Job{
 		Pending: max(c.PendingAt, 0).Seconds(), Done: c.DoneBy.Seconds(),
-		Expected: c.Expected.Seconds(), Hinted: c.Hinted, Exact: c.Exact, Failed: c.Failed,
+		Expected: c.Expected.Seconds(), Hinted: c.Hinted, Exact: c.Exact, Failed: c.Failed, ID: rand.Uint64(),
 		Start: unixSeconds(start),
 	}
 	switch {
@@ -370,7 +361,7 @@ var ErrStateIncomplete = errors.New("some lines of the state were left out")
 // by a state that MarshalText wrote. The request cost of a stays as it is. A line
 // that cannot be read is left out: a has learnt the rest, and the error, which matches
 // [ErrStateIncomplete], gives the line and the reason. With any other error the text is
-// no state, and a is unchanged. It takes some ten milliseconds at most.
+// no state, and a is unchanged. The first Next after it takes some ten milliseconds at most.
 func (a *Adaptive) UnmarshalText(text []byte) error {
 	st, err := cadence.ParseState(text)
 	var skipped *cadence.SkippedError
@@ -387,10 +378,10 @@ func (a *Adaptive) UnmarshalText(text []byte) error {
 }
 
 // Merge adds what b has learnt to what a has, as if the recent jobs of both had
-// happened side by side; b does not change. What several Adaptives have learnt comes out the
-// same in whatever order it is merged. Merging the same jobs twice counts
-// it twice, as far as memory reaches. Merging an Adaptive with itself or with nil
-// does nothing. Merge may be called in both directions at once.
+// happened side by side; b does not change. It is a union of sets: what several Adaptives
+// have learnt comes out the same in whatever order it is merged, and however often, as each
+// job counts once. Merging with nil does nothing. Merge may be called in both directions at
+// once. The first Next after it takes some ten milliseconds at most.
 func (a *Adaptive) Merge(b *Adaptive) {
 	if b == nil || a == b {
 		return
@@ -411,5 +402,6 @@ func (a *Adaptive) state() cadence.State {
 // restore replaces what a has learnt. Callers hold a.mu.
 func (a *Adaptive) restore(st cadence.State) {
 	a.learner.Restore(st)
-	a.learnt([2]bool{true, true})
+	a.clock.Store(0) // the text has no starts
+	a.renew([2]bool{true, true})
 }

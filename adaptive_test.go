@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -379,24 +380,54 @@ func TestAdaptiveNextAllocatesNothing(t *testing.T) {
 	}
 }
 
+// Whatever text is read, the text that is written is read back whole and as the same; a
+// merge is a union of sets; and every answer is finite.
 func FuzzAdaptiveState(f *testing.F) {
-	f.Add([]byte("vtclient-adaptive 1\nhints 0 0\n"))
-	f.Add([]byte("vtclient-adaptive 1\nhints 3.5 2\np 0 61.5\np 55 -\np 1 2 0.25\nr 0.5 1.5\n"))
-	f.Add([]byte("vtclient-adaptive 1\nhints 0 0\np 0 1e10\np 1e10 1e10\np 1e-300 1e-299\n"))
-	f.Add([]byte(text(f, taught(time.Second, 40, lognormal("", 180, .3), 5))))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		a := vtclient.NewAdaptive(time.Second)
-		if err := a.UnmarshalText(b); err != nil && !errors.Is(err, vtclient.ErrStateIncomplete) {
-			return
+	own := text(f, taught(time.Second, 40, lognormal("", 180, .3), 5))
+	for _, s := range []string{
+		"", "p 0 61.5\np 55 -\np 1 2 0.25\nr 0.5 1.5\n", "p 0 1e10\np 1e10 1e10\np 1e-300 1e-299\nr 0 5e-324\n",
+		"p 1 2 #1\nP 1 2 #1\np 3 4 #1\nr 1 2 #1\n", "hints 1e10 1e10\np 5 5 5e-324\n",
+	} {
+		f.Add([]byte("vtclient-adaptive 1\nhints 3.5 2\n"+s), []byte(own))
+	}
+	f.Fuzz(func(t *testing.T, one, two []byte) {
+		read := func(b []byte) *vtclient.Adaptive {
+			a := vtclient.NewAdaptive(time.Second)
+			a.UnmarshalText(b) // of what is refused there is a state without jobs
+			return a
 		}
-		for _, at := range []vtclient.Attempt{{}, {Elapsed: 1e9, PendingAt: 1e9}, {Elapsed: 1e18, PendingAt: 1e12, Expected: 1e10}} {
-			if d, ok := a.Next(at); d <= 0 || !ok {
+		union := func(texts ...[]byte) string {
+			all := read(texts[0])
+			for _, b := range texts[1:] {
+				all.Merge(read(b))
+			}
+			return text(t, all)
+		}
+		a := read(one)
+		for _, at := range []vtclient.Attempt{{}, {Elapsed: 1e9, PendingAt: 1e9}, {Elapsed: 1e18, PendingAt: 1e12, Expected: 1e10}, {Shared: 99, Expected: 1}} {
+			if d, ok := a.Next(at); d <= 0 || d > math.MaxInt64/2 || !ok {
 				t.Fatalf("Next(%+v) = %v, %v", at, d, ok)
 			}
-			a.Explain(at)
+			if e := a.Explain(at); e.Median < 0 || e.P90 < e.Median || !slices.IsSorted(e.Polls) || e.Jobs < 0 {
+				t.Fatalf("Explain(%+v) = %+v", at, e)
+			}
 		}
-		if err := vtclient.NewAdaptive(time.Second).UnmarshalText([]byte(text(t, a))); err != nil {
+		state := text(t, a)
+		if err := vtclient.NewAdaptive(time.Second).UnmarshalText([]byte(state)); err != nil {
 			t.Fatal(err)
+		}
+		if again := text(t, read([]byte(state))); again != state {
+			t.Fatalf("read and written again:\n%s\nwant\n%s", again, state)
+		}
+		ab := union(one, two)
+		if ba := union(two, one); ab != ba {
+			t.Fatalf("two orders differ:\n%s\nand\n%s", ab, ba)
+		}
+		// A line without an id is a job like no other.
+		if strings.Count(ab, " #") == strings.Count(ab, "\n")-2 {
+			if aba := union(one, two, one); aba != ab {
+				t.Fatalf("merged once more:\n%s\nwant\n%s", aba, ab)
+			}
 		}
 	})
 }
@@ -793,7 +824,7 @@ func describe(b *strings.Builder, name string, a *vtclient.Adaptive) {
 	state := strings.Split(strings.TrimSpace(string(text)), "\n")
 	fmt.Fprintf(b, "state of %d lines\n", len(state))
 	for i, s := range state {
-		if i < 4 || i >= len(state)-3 || i%37 == 0 {
+		if s, _, _ = strings.Cut(s, " #"); i < 4 || i >= len(state)-3 || i%37 == 0 { // ids are random
 			b.WriteString(s + "\n")
 		}
 	}

@@ -129,7 +129,7 @@ func (c *Client) retryLater(ctx context.Context, jobID string, t *tries, out *ou
 	} else if c.pause(ctx, t, out.hint) {
 		delay = time.Until(t.notBefore)
 	} else {
-		return &WaitError{JobID: jobID, Requests: t.made, Cause: errTooLong(statusPatience), Fault: out.err}
+		return &WaitError{JobID: jobID, Requests: t.made, Cause: errNoTime(), Fault: out.err}
 	}
 	if deadline, ok := ctx.Deadline(); ok && !t.notBefore.Before(deadline) {
 		d.then = "no further request fits before the deadline"
@@ -143,6 +143,11 @@ func (c *Client) retryLater(ctx context.Context, jobID string, t *tries, out *ou
 // statusPatience is how long a Status waits, from its first try, for what the server asks
 // for: one look is over before a person gives up looking.
 const statusPatience = 10 * time.Second
+
+// errNoTime reports that the pauses which the server asks for outlast a Status.
+func errNoTime() error {
+	return fmt.Errorf("%w: a Status waits for %v at most", ErrRetryAfter, statusPatience)
+}
 
 // begin notes when the first try began, or was held.
 func (t *tries) begin(at time.Time) {

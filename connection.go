@@ -149,7 +149,9 @@ type outgoing struct {
 	url    url.URL
 	all    *connections
 	pool   *pool
-	traced bool // writes are counted
+	traced bool        // writes are counted
+	target string      // what WithRequest has made of it, for errors; "": what it was
+	header http.Header // that of WithRequest, to be sent again
 	trace  atomic.Pointer[httptrace.ClientTrace]
 	wire   atomic.Int32 // how often the request was written
 

@@ -2,34 +2,20 @@ package vtclient
 
 import (
 	"fmt"
-	"math"
 	"sync/atomic"
 	"time"
 )
-
-// contactLimit is how long a wait bears trouble while its client has not had one readable
-// answer: such trouble is most likely a mistake in the set-up, and half a minute is enough
-// for a backend that is started together with the program.
-const contactLimit = 30 * time.Second
-
-// rareFaults and rareFirst are how many gaps, each as long as the tolerance or longer, use
-// the tolerance up: after the first readable answer, and before it.
-const (
-	rareFaults = ownFaults
-	rareFirst  = 2
-)
-
-// absentBound is how long a 404 for a job that is known to exist is taken for a replica
-// that lags, or for a proxy during a deployment.
-const absentBound = 2 * time.Minute
 
 // A contact is whether a client has ever had a readable answer: one that the Endpoint read
 // as the Status of a job, or of several. Any server answers with a 404 or a 401, one that
 // has been addressed by mistake too, so that no answer with such a code is one.
 type contact struct {
 	made  atomic.Bool
-	fault atomic.Pointer[error] // the last one until then
+	fault atomic.Pointer[error] // the last one until then; nil: none, or made
 }
+
+// troubled reports that the backend has been asked and has never given a readable answer.
+func (c *contact) troubled() bool { return c.fault.Load() != nil && !c.made.Load() }
 
 // note notes a readable answer.
 func (c *contact) note() {
@@ -39,45 +25,12 @@ func (c *contact) note() {
 	}
 }
 
-// bounds are the client's settings that end a wait.
-type bounds struct {
-	tolerance     time.Duration // WithOutageTolerance
-	maxRetryAfter time.Duration // WithMaxRetryAfter
-	timeout       time.Duration // WithTimeout
-	early         bool          // the client has had no readable answer so far
-	address       string        // of the backend, for errors
-}
-
 // met notes a fault.
 func (c *contact) met(err error) {
 	if !c.made.Load() {
 		shared := snapshot(err) // the caller's is completed with what comes next
 		c.fault.Store(&shared)
 	}
-}
-
-// limits are the bounds of all waits now.
-func (e *engine) limits() *bounds {
-	if e.c.contact.made.Load() {
-		return &e.bounds
-	}
-	return &e.early
-}
-
-// bears returns how much trouble a wait bears.
-func (b *bounds) bears(t *trouble) time.Duration {
-	if b.early && !t.limited { // a limiter has nothing to do with the backend
-		return min(b.tolerance, contactLimit)
-	}
-	return b.tolerance
-}
-
-// rare is the part of the tolerance that a gap as long as the tolerance uses up.
-func (b *bounds) rare(t *trouble) time.Duration {
-	if b.early {
-		return b.bears(t) / rareFirst
-	}
-	return b.bears(t) / rareFaults
 }
 
 // A contactError is the cause of a wait's end where no readable answer has ever come.
@@ -92,38 +45,3 @@ func (e *contactError) Error() string {
 
 // Is reports whether target is ErrOutage.
 func (e *contactError) Is(target error) bool { return target == ErrOutage }
-
-// doubt decides about a 404. For a job that has been seen, or of which a caller has given the
-// start, it is a fault for a while. So is one that asks for a pause, which is obeyed.
-func doubt(p *poll, now int64, out *outcome, b *bounds) {
-	if out.verdict == final && (b.tolerance == 0 || !p.seen && !p.known) {
-		return
-	}
-	if p.trouble == nil {
-		p.trouble = new(trouble)
-	}
-	t := p.trouble
-	if t.absent == 0 {
-		if t.absent = 1; t.since != 0 {
-			t.absent += uint16(min((now-t.since)/int64(time.Second), math.MaxUint16-1))
-		}
-	}
-	d := details(out.err)
-	if out.verdict, d.then = fault, ""; t.since != 0 && now >= t.absentUntil(b) {
-		out.verdict, d.then = final, "not retried: the job has been missing for long enough"
-	}
-}
-
-// absentUntil returns when a 404 for the job is final, after one.
-func (t *trouble) absentUntil(b *bounds) int64 {
-	return t.since + int64(t.absent-1)*int64(time.Second) + int64(min(absentBound, b.bears(t)))
-}
-
-// givesUpIn returns how long the wait still bears trouble, up to the time now + d, if the
-// client has had no readable answer so far; else 0.
-func (t *trouble) givesUpIn(now int64, b *bounds) time.Duration {
-	if !b.early || t == nil || t.since == 0 || t.rare {
-		return 0
-	}
-	return max(1, time.Duration(later(t.from, b.bears(t)-t.asked)-now))
-}

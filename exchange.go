@@ -24,11 +24,11 @@ const (
 type outcome struct {
 	verdict  verdict
 	limited  bool // the limiter let no request through: nothing was sent
-	lost     bool // a fault of a connection that had served before
 	absent   bool // a 404 for a single job
 	lasting  bool // a fault that another try brings again, if it comes soon
 	status   Status
 	err      error
+	lost     *outgoing     // the request, where a connection that had served before failed; nil: it may not be repeated
 	refusal  *textError    // the breaker's own error, for a poll
 	pause    time.Duration // for which the breaker goes on refusing, for a poll; 0: that is not known
 	hint     time.Duration // the server's Retry-After; 0: none
@@ -49,8 +49,9 @@ type inquiry struct {
 	many *query // nil: it asks about one job
 	by   asker  // nil: the context alone decides
 
-	target string // what is asked of what, for errors
-	again  int    // how often the request was made before, over connections that were lost
+	target string    // what is asked of what, for errors
+	again  int       // how often the request was made before, over connections that were lost
+	lost   *outgoing // the last of these
 }
 
 // An asker is what an inquiry is made for.
@@ -209,12 +210,14 @@ func (x *exchanger) admitted(ctx context.Context, asked inquiry, number int, out
 		return false
 	}
 	*out = x.backend.ask(ctx, asked, number, sent)
-	for out.lost && asked.again < maxAgain && x.again(ctx, asked, out) {
+	for out.lost != nil && asked.again < maxAgain && x.again(ctx, asked, out) {
 		asked.again++
+		asked.lost = out.lost
 		wire := out.wire
 		*out = x.backend.ask(ctx, asked, number, nil)
 		out.wire += wire
 	}
+	out.lost = nil
 	if h, ok := out.err.(*HTTPError); ok && h.StatusCode == http.StatusTooManyRequests {
 		x.hold429(h)
 	}

@@ -340,6 +340,9 @@ func TestTheDefaultTransport(t *testing.T) {
 		if tr == old || n != 100 || tr.MaxIdleConns != 100 || tr.MaxIdleConnsPerHost != 100 || tr.MaxResponseHeaderBytes != 64<<10 || hc.CheckRedirect == nil {
 			t.Errorf("%d in flight, %d idle, %d for one host, %d bytes of headers", n, tr.MaxIdleConns, tr.MaxIdleConnsPerHost, tr.MaxResponseHeaderBytes)
 		}
+		if h2 := tr.HTTP2; h2 == nil || h2.SendPingTimeout <= 0 || h2.PingTimeout <= 0 {
+			t.Errorf("no pings: %+v", h2)
+		}
 		if tr.Proxy == nil || !tr.ForceAttemptHTTP2 || tr.IdleConnTimeout != given.IdleConnTimeout || tr.TLSHandshakeTimeout != given.TLSHandshakeTimeout {
 			t.Errorf("without what net/http's own has: %+v", tr)
 		}

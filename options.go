@@ -33,7 +33,8 @@ type Option func(*config)
 
 // WithHTTPClient sets the client that requests are sent with, for its
 // transport, cookie jar and timeout. It is copied, never modified; redirects to
-// other hosts are refused before its CheckRedirect is asked. The default is a
+// other hosts are refused before its CheckRedirect is asked. Where a connection that has
+// served before fails, its idle connections are closed. The default is a
 // client with a transport of its own, whose pool keeps as many idle connections
 // to the backend as requests may be in flight. If hc's transport is an
 // *http.Transport with MaxConnsPerHost below WithMaxInFlight, that is the bound
@@ -75,11 +76,12 @@ func WithEndpoint(e Endpoint) Option {
 //
 // the job is not asked about again for so long, as with a Retry-After header:
 // see WithMaxRetryAfter. The client wraps the error in a *TransportError,
-// through which errors.As finds it, and keeps it while the wait lasts. The context ends with WithTimeout and when
-// the last caller has left; f must return then, as nothing else can stop it. The error of a
-// wait that ends before f has returned names it. f
-// must be safe for concurrent use, and not ask this client about the same job,
-// which would wait for itself.
+// through which errors.As finds it, and keeps it while the wait lasts.
+//
+// The context ends with WithTimeout and when the last caller has left; f must return
+// then, as nothing else can stop it. The error of a wait that ends before f has returned
+// names it. f must be safe for concurrent use, and not ask this client about the same
+// job, which would wait for itself.
 //
 // New takes an empty base URL then, and makes no use of another one; a job id is
 // any string of 1 to 2048 bytes. WithHTTPClient, WithEndpoint, WithHeader,
@@ -97,6 +99,12 @@ func WithFetch(f func(ctx context.Context, jobID string) (Status, error)) Option
 // with the same key it adds a further value. The value never appears in an
 // error or a log line, also where the backend repeats it: errors and messages
 // have [redacted] in its place, if it has four bytes or more.
+//
+// Requests have Accept: application/json, User-Agent: vtclient, Cache-Control: no-cache
+// with Pragma: no-cache, and Accept-Encoding: gzip; a header given here takes the place of that
+// one. Headers that net/http sets or ignores (Host, Content-Length, Transfer-Encoding, Connection
+// and their like), those that ask for less than the whole answer (Range, If-None-Match
+// and their like) and an Accept-Encoding other than gzip and identity are refused.
 func WithHeader(key, value string) Option {
 	return func(cfg *config) {
 		cfg.forHTTP("WithHeader")
@@ -122,11 +130,13 @@ func WithHeader(key, value string) Option {
 
 // WithRequest sets a function that may change each request before it is sent,
 // to sign it or to bring in a token that is renewed. It is called anew for each
-// try, so that a 401 is tried once more at once. Its time counts towards the
+// try, so that a 401 is tried once more at once; where a connection fails that has served
+// before, the same request is sent again, as net/http does. Its time counts towards the
 // attempt's timeout, which r.Context() carries; an error from it is a fault of
 // the attempt, and nothing is sent. A request without an http or https URL, or
 // with a header that HTTP cannot carry, such as a token with a line break at its
-// end, is a final error. The headers and query parameters that it sets are kept
+// end or one that WithHeader refuses, is a final error; so is one with a context that is not
+// made from r.Context(). The headers and query parameters that it sets are kept
 // out of errors and logs like those of WithHeader. It must be safe for
 // concurrent use. Given
 // more than once, the functions are called in order. It must not ask this
@@ -143,7 +153,9 @@ func WithRequest(f func(r *http.Request) error) Option {
 }
 
 // WithTimeout bounds one exchange, from the moment it may be sent (queueing for
-// the gate, the limiter and the breaker does not count) to the end of its body.
+// the gate, the limiter and the breaker does not count) to the end of its body. Where it
+// passes on a connection that has served before, the request is made once more over another,
+// with as much time again.
 // The default is 10 s: a status endpoint that takes longer is in trouble, and
 // the wait is better off asking again.
 func WithTimeout(d time.Duration) Option {

@@ -43,9 +43,8 @@ type TraceInfo struct {
 	StatusCode int           // Answered: of the answer; 0: there was none
 	Latency    time.Duration // Answered: from sending to the end of the body
 	// Wire counts how often the request was written to the network, for
-	// Answered. It is above 1 when net/http repeated it by itself on a new
-	// connection because the one it had was found dead, or followed a
-	// redirect, and 0 when no connection could be had. A call of the function
+	// Answered. It is above 1 when it was made again over another connection
+	// because the one it had failed, or when a redirect was followed, and 0 when no connection could be had. A call of the function
 	// given to WithFetch counts as one.
 	Wire  int
 	Delay time.Duration // Scheduled: time until the next request

@@ -83,7 +83,7 @@ func (t *trouble) resume(from, next int64, tolerance, rare time.Duration) {
 	}
 	long := next == never || next-from >= int64(tolerance)
 	if t.tries == 1 {
-		t.rare = long
+		t.rare = long && rare > 0
 	}
 	if t.from, t.to = from, next; long && t.rare || next == never {
 		t.to = from + int64(rare)
@@ -124,10 +124,13 @@ const stoppedFor = time.Second
 // until then; never: not before the next exchange.
 func (p *poll) outageEnd(b *bounds) int64 {
 	t := p.trouble
-	if t == nil || t.since == 0 || p.missing != nil || t.faults == 0 && t.tries < 2 {
+	if t == nil || t.since == 0 || p.missing != nil {
 		return never
 	}
 	all := b.bears(t)
+	if t.faults == 0 && t.tries < 2 && !(b.early && all > 0) {
+		return never // one refusal alone ends nothing, unless no job has ever been answered
+	}
 	left := all - t.asked
 	if t.faults >= ownFaults {
 		left = min(left, all-t.own)

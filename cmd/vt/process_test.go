@@ -242,7 +242,7 @@ func TestProcessCompletedAndFailed(t *testing.T) {
 	good := start(t, "vt wait", "wait", "-url", url, "good")
 	good.wantExit(exitOK, "1 job in ", ": 1 completed")
 	missingCLI := start(t, "vt wait", "wait", "-url", url, "missing")
-	missingCLI.wantExit(exitError, "missing: error, 1 request: request 1: 404 Not Found")
+	missingCLI.wantExit(exitError, "missing: error, 1 request: request 1: GET ", "/status/{id}: 404 Not Found")
 
 	server.signal(syscall.SIGTERM)
 	server.wantExit(exitOK, "GET /status/good: 200", "stopped after ")

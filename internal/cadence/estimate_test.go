@@ -98,7 +98,7 @@ func TestEstimateIsTheMeanOfTheWidths(t *testing.T) {
 			if i > 20 {
 				d *= 60
 			}
-			m.Learn(sampleOf(d*0.9, d, []float64{1, 1, failedWeight}[i%3]))
+			m.Learn(sampleOf(d*0.9, d, []float64{1, 1, doubtful}[i%3]))
 		}
 		if m.since == 0 || m.since == len(m.samples) {
 			t.Fatalf("%d of %d samples are since the change: choose others", m.since, len(m.samples))

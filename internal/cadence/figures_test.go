@@ -183,6 +183,50 @@ func TestFiguresGivenUp(t *testing.T) {
 	measure(t, "own list, a third of the waits given up", yardstick.Own(), givenUp, bound{1.55, 1.12, 1.07, 1.05})
 }
 
+// courses is ratios for a sequence of jobs whose distribution changes, against the optimum of
+// each job's own.
+func courses(g yardstick.Course, c float64, e effort) [][]float64 {
+	out := make([][]float64, e.replicas)
+	for k := range out {
+		r := rand.New(rand.NewPCG(uint64(k), 7))
+		p := newPlayer(c, uint64(k))
+		job := 0
+		for w := 0; w+1 < len(windows) && windows[w] < e.jobs; w++ {
+			excess, best := 0.0, 0.0
+			for ; job < min(e.jobs, windows[w+1]); job++ {
+				d := g.At(job)
+				opt, x := yardstick.Solve(d, c), d.Draw(r)
+				p.hold = g.Batch > 0 && job%g.Batch < g.Batch-1
+				excess += p.run(x, polled, r) - opt.Of(x, c)
+				best += opt.Cost
+			}
+			out[k] = append(out[k], 1+excess/best)
+		}
+	}
+	return out
+}
+
+// Distributions that were drawn at random when the code was finished. The seed may be any.
+func TestFiguresDrawn(t *testing.T) {
+	noRace(t)
+	e, most := effort{max(figures, 2), 200}, bound{1.8, 1.3, 1.2}
+	if figures > 0 {
+		e.jobs, most = 800, bound{1.6, 1.2, 1.12, 1.1}
+	}
+	table := &table{}
+	for _, g := range yardstick.Drawn(2026) {
+		for _, c := range costs {
+			table.add(fmt.Sprintf("%s, c=%v", g.Name, c), courses(g, c, e))
+		}
+	}
+	table.log(t, "drawn list")
+	for w := range table.each[0] {
+		if m, _ := table.mean(w); m > most[w] {
+			t.Errorf("jobs %d to %d: %.3f times the optimum, more than %.3f", windows[w], windows[w+1], m, most[w])
+		}
+	}
+}
+
 // regime returns, for each replica, the figures of jobs 0-50, 50-150 and 150-300 after a
 // change from a to b that happens after 300 jobs, against b's optimum.
 func regime(a, b yardstick.Dist, c float64, replicas int) [][]float64 {

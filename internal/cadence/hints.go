@@ -9,8 +9,7 @@ const (
 	hintsCease  = 1. / 300
 	hintsReturn = 1. / 50
 	hintsStray  = 0.02
-	// hintsCap bounds what is counted where much is merged. It is so large that
-	// Merge gives the same in any order.
+	// hintsCap bounds what a text may have as counts.
 	hintsCap = 1e9
 	// hintsMost bounds how far hints are relied upon: however well they come,
 	// a request is worth a hundred times as much as without them at most.
@@ -70,11 +69,12 @@ func (h *Hints) reliability() float64 {
 	return min((h.Hinted+0.7)/(h.Hinted+h.Polled+1), hintsMost)
 }
 
-// merge returns what both have counted. The order makes no difference.
+// merge returns the larger of each count: the sum would count twice what both have from
+// an earlier merge.
 func (h Hints) merge(o Hints) Hints {
 	return Hints{
-		Hinted: min(h.Hinted+o.Hinted, hintsCap),
-		Polled: min(h.Polled+o.Polled, hintsCap),
+		Hinted: min(max(h.Hinted, o.Hinted), hintsCap),
+		Polled: min(max(h.Polled, o.Polled), hintsCap),
 		Silent: max(h.Silent, o.Silent),
 		Live:   h.Live || o.Live,
 	}

@@ -22,7 +22,7 @@ func TestWhatAJobTeaches(t *testing.T) {
 		{"an exact duration, seen pending later", Job{Pending: 4, Done: 3, Exact: true}, 1, sampleOf(2.997, 3, 1)},
 		{"seen pending when it was over", Job{Pending: 3, Done: 3}, 1, sampleOf(3, 3, 1)},
 		{"given up", Job{Pending: 2, Done: inf}, 1, sampleOf(2, inf, 1)},
-		{"failed", Job{Pending: 2, Done: 3, Failed: true}, 1, sampleOf(2, 3, failedWeight)},
+		{"failed", Job{Pending: 2, Done: 3, Failed: true}, 1, sampleOf(2, 3, doubtful)},
 		{"an estimate in wrong units", Job{Pending: 2, Done: 3600}, 1e-9, sampleOf(2e9, inf, 1)},
 		{"one that is wronger still", Job{Pending: 20, Done: 3600}, 1e-9, sampleOf(maxAge, inf, 1)},
 	} {

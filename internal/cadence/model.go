@@ -13,7 +13,7 @@ const (
 
 	changeProb = 1. / 300 // of a change before a sample
 	accept     = 0.99     // certainty at which a change is taken for granted
-	doubtful   = 0.02     // probability of a change from which estimates follow the candidate's pace
+	inDoubt    = 0.02     // probability of a change from which estimates follow the candidate's pace
 	doubtFades = 0.8      // what is left of a doubt one sample later
 	surprising = 0.02     // a sample less probable than this is learnt at once
 	tiny       = 1e-9     // a probability that stands for zero
@@ -30,6 +30,7 @@ type Sample struct {
 	Weight float64 // what it counts, up to 1; a sample of less weight is no evidence of a change
 	Start  float64 // Unix time of the job's start in seconds; 0: unknown
 	Turn   int     // rises by one with each sample; samples of merged sequences share turns
+	ID     uint64  // by which merges know it; 0: it is like no other
 }
 
 // A Model is an estimate of the distribution of durations. It has two pools: one
@@ -72,6 +73,9 @@ func NewModel(kind Kind) *Model {
 // keeps their turns.
 func RestoreModel(kind Kind, samples []Sample) *Model {
 	m := NewModel(kind)
+	if len(samples) == 0 {
+		return m
+	}
 	for _, s := range samples {
 		m.Learn(s)
 		m.samples[len(m.samples)-1].Turn = s.Turn
@@ -112,7 +116,7 @@ func (m *Model) Learn(s Sample) bool {
 		m.used, m.since = min(m.used, keep), min(m.since, keep)
 	}
 	behind := m.used
-	if m.change > doubtful {
+	if m.change > inDoubt {
 		behind = m.since
 	}
 	if !changed && p >= min(surprising, 2*prior) && m.fresh <= behind/32 {
@@ -149,6 +153,14 @@ func (m *Model) mass(j int) float64 {
 func (m *Model) below(age float64) float64 {
 	a := locate(m.ages, age)
 	return (1-m.change)*m.pools[0].below(a) + m.change*m.pools[1].below(a)
+}
+
+// Surely returns the age before which hardly any job ends; 0 while little is known.
+func (m *Model) Surely() float64 {
+	if m.used < 10 {
+		return 0
+	}
+	return m.ages[last(m.pools[0].cum, 0.02)]
 }
 
 // Discount returns the share of its cost that a request counts for while little is

@@ -79,7 +79,7 @@ func TestChangesAreFoundByBayesRule(t *testing.T) {
 		d := median * math.Exp(0.2*r.NormFloat64())
 		s := sampleOf(d*0.9, d*1.02, 1)
 		if i%11 == 0 {
-			s.Weight = failedWeight
+			s.Weight = doubtful
 		}
 		since, used := m.since+1, m.used+1
 		before := *m

@@ -14,7 +14,7 @@ const (
 	exploreTicks = 0.75 // of the earlier polls where it is not known when after a tick jobs end
 
 	jitterSpan = 0.15
-	jitterTol  = 0.01
+	jitterTol  = 0.02
 )
 
 // A Schedule is the best schedule of polls for one estimate of the durations,
@@ -148,7 +148,7 @@ func (s *Schedule) best(i int, pend float64) float64 {
 // pend. chance draws from 0 to 1.
 //
 // It is the best age, shifted at random by up to jitterSpan of the gap, or by
-// less where that costs more than about a hundredth of a request. That keeps
+// less where that costs more than about a fiftieth of a request. That keeps
 // replicas out of step, and cuts the durations at ever different points.
 //
 // A poll that always comes late always finds the job done, and cannot show that

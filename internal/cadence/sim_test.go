@@ -12,6 +12,8 @@ import (
 type player struct {
 	learner  Learner
 	c        float64
+	hold     bool              // learn from the next jobs later
+	held     []Job             // until then
 	begun    float64           // Unix time of the present job's start; 0: not known
 	schedule map[int]*Schedule // by phase
 	explored atomic.Uint32
@@ -25,6 +27,17 @@ func newPlayer(c float64, seed uint64) *player {
 }
 
 func (p *player) learn(j Job) {
+	p.held = append(p.held, j)
+	if p.hold {
+		return
+	}
+	for _, j := range p.held {
+		p.learnNow(j)
+	}
+	p.held = p.held[:0]
+}
+
+func (p *player) learnNow(j Job) {
 	priced := !math.IsInf(j.Done, 1) && p.learner.CountHint(j.Hinted)
 	if changed := p.learner.Learn(j); changed[Plain] || priced {
 		clear(p.schedule)
@@ -37,7 +50,7 @@ func (p *player) next(pend float64) float64 {
 	phase, later := Phase(p.begun, m.Clock)
 	s := p.schedule[phase]
 	if s == nil {
-		s = m.Schedule(p.c*p.learner.Worth()*m.Discount(0), phase)
+		s = m.Schedule(p.c*p.learner.Worth()*m.Discount(m.used+len(p.held)), phase)
 		p.schedule[phase] = s
 	}
 	return s.Next(max(pend+later, 0), &p.explored, p.r.Float64) - later

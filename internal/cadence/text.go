@@ -31,8 +31,8 @@ func (st State) Clone() State {
 	return st
 }
 
-// Merge returns what both states hold. The order in which states are merged makes no
-// difference.
+// Merge returns what both states hold. It is a union of sets: neither the order in which
+// states are merged nor how often makes a difference.
 func (st State) Merge(o State) State {
 	for k, samples := range o.Samples {
 		st.Samples[k] = mergeSamples(st.Samples[k], samples)
@@ -41,10 +41,11 @@ func (st State) Merge(o State) State {
 	return st
 }
 
-// mergeSamples aligns the ends of two sequences and keeps the newest maxSamples. The last
-// turn of what it returns is 0. Samples of one turn are in the order of their values.
+// mergeSamples aligns the ends of two sequences and keeps the newest maxSamples. Of those with
+// one ID it keeps the last. The last turn of what it returns is 0. Samples of one turn are in
+// the order of their values.
 func mergeSamples(a, b []Sample) []Sample {
-	var r []Sample
+	r := make([]Sample, 0, len(a)+len(b))
 	for _, list := range [][]Sample{a, b} {
 		for _, s := range list {
 			s.Turn -= list[len(list)-1].Turn
@@ -52,23 +53,32 @@ func mergeSamples(a, b []Sample) []Sample {
 		}
 	}
 	slices.SortFunc(r, func(x, y Sample) int {
-		return cmp.Or(cmp.Compare(x.Turn, y.Turn), cmp.Compare(x.Lo, y.Lo), cmp.Compare(x.Hi, y.Hi), cmp.Compare(x.Weight, y.Weight))
+		return cmp.Or(cmp.Compare(y.Turn, x.Turn), cmp.Compare(y.Lo, x.Lo), cmp.Compare(y.Hi, x.Hi),
+			cmp.Compare(y.Weight, x.Weight), cmp.Compare(y.ID, x.ID))
 	})
-	return r[max(0, len(r)-maxSamples):]
+	seen := make(map[uint64]bool, len(r))
+	r = slices.DeleteFunc(r, func(s Sample) bool {
+		twice := s.ID != 0 && seen[s.ID]
+		seen[s.ID] = true
+		return twice
+	})
+	r = r[:min(len(r), maxSamples)]
+	slices.Reverse(r)
+	return r
 }
 
 // Text returns the text form of a state, a line for hints and one for each sample:
 //
 //	vtclient-adaptive 1
 //	hints <hinted> <polled>
-//	p <lo> <hi> [<weight>]
-//	r <lo> <hi> [<weight>]
+//	p <lo> <hi> [<weight>] [#<id>]
+//	r <lo> <hi> [<weight>] [#<id>]
 //
 // p is a job without an estimate, in seconds, and r one with an estimate, in
 // units of it. P and R are the same, in the turn of the line before. The hi of a wait
-// that was given up is "-".
+// that was given up is "-". The id is in base 36.
 func (st State) Text() []byte {
-	b := make([]byte, 0, 64+24*(len(st.Samples[Plain])+len(st.Samples[Ratio])))
+	b := make([]byte, 0, 64+40*(len(st.Samples[Plain])+len(st.Samples[Ratio])))
 	num := func(v float64) {
 		b = append(b, ' ')
 		if math.IsInf(v, 1) {
@@ -92,6 +102,9 @@ func (st State) Text() []byte {
 			num(s.Hi)
 			if s.Weight != 1 {
 				num(s.Weight)
+			}
+			if s.ID != 0 {
+				b = strconv.AppendUint(append(b, " #"...), s.ID, 36)
 			}
 			b = append(b, '\n')
 		}
@@ -142,6 +155,14 @@ var errStateLine = errors.New("not a line of a state")
 
 func (st *State) parseLine(line []byte) error {
 	f := bytes.Fields(line)
+	var id uint64
+	if last := len(f) - 1; last > 0 && f[last][0] == '#' {
+		var err error
+		if id, err = strconv.ParseUint(string(f[last][1:]), 36, 64); err != nil {
+			return errors.New("not an id")
+		}
+		f = f[:last]
+	}
 	if len(f) < 3 || len(f) > 4 {
 		return errStateLine
 	}
@@ -159,13 +180,13 @@ func (st *State) parseLine(line []byte) error {
 	}
 	kind := strings.Index("prPR", string(f[0]))
 	switch {
-	case string(f[0]) == "hints" && len(f) == 3 && !math.IsInf(v[1], 1):
+	case string(f[0]) == "hints" && len(f) == 3 && id == 0 && !math.IsInf(v[1], 1):
 		st.Hints = Hints{}.merge(Hints{Hinted: v[0], Polled: v[1], Live: v[1] > 0})
 		return nil
 	case len(f[0]) != 1 || kind < 0:
 		return errStateLine
 	}
-	s := Sample{Lo: v[0], Hi: v[1], Weight: v[2]}
+	s := Sample{Lo: v[0], Hi: v[1], Weight: v[2], ID: id}
 	switch {
 	case s.Lo > s.Hi || s.Hi == 0:
 		return errors.New("not an interval")

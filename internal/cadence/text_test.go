@@ -13,11 +13,11 @@ import (
 // Everything that a state can hold comes back, to nine digits.
 func TestStateComesBack(t *testing.T) {
 	st := State{
-		Samples: [2][]Sample{Plain: {{Lo: 0, Hi: 61.5, Weight: 1, Turn: 7}, {Lo: 55, Hi: math.Inf(1), Weight: 1, Turn: 8}, {Lo: 1.0 / 3, Hi: 2.0 / 3, Weight: 0.25, Turn: 8}, {Lo: 1e-9, Hi: 1e10, Weight: 1, Turn: 9}, {Lo: 5, Hi: 5, Weight: 1, Turn: 10}},
-			Ratio: {{Lo: 0.123456789, Hi: 0.2, Weight: 1, Turn: 3}, {Lo: 1, Hi: math.Inf(1), Weight: 0.99, Turn: 3}}},
+		Samples: [2][]Sample{Plain: {{Lo: 0, Hi: 61.5, Weight: 1, Turn: 7, ID: 0}, {Lo: 55, Hi: math.Inf(1), Weight: 1, Turn: 8, ID: 36}, {Lo: 1.0 / 3, Hi: 2.0 / 3, Weight: 0.25, Turn: 8, ID: 0}, {Lo: 1e-9, Hi: 1e10, Weight: 1, Turn: 9, ID: 0}, {Lo: 5, Hi: 5, Weight: 1, Turn: 10, ID: 0}},
+			Ratio: {{Lo: 0.123456789, Hi: 0.2, Weight: 1, Turn: 3, ID: math.MaxUint64}, {Lo: 1, Hi: math.Inf(1), Weight: 0.99, Turn: 3, ID: 1}}},
 		Hints: Hints{Hinted: 3.25, Polled: 0.125},
 	}
-	want := "vtclient-adaptive 1\nhints 3.25 0.125\np 0 61.5\np 55 -\nP 0.333333333 0.666666667 0.25\np 1e-09 1e+10\np 5 5\nr 0.123456789 0.2\nR 1 - 0.99\n"
+	want := "vtclient-adaptive 1\nhints 3.25 0.125\np 0 61.5\np 55 - #10\nP 0.333333333 0.666666667 0.25\np 1e-09 1e+10\np 5 5\nr 0.123456789 0.2 #3w5e11264sgsf\nR 1 - 0.99 #1\n"
 	if got := string(st.Text()); got != want {
 		t.Errorf("text\n%s\nwant\n%s", got, want)
 	}
@@ -62,24 +62,31 @@ func TestWhatIsNoState(t *testing.T) {
 func TestLinesAreLeftOut(t *testing.T) {
 	const head = stateHeader + "\nhints 5 1\np 1 2\n"
 	for line, want := range map[string]string{
-		"":            "not a line of a state",
-		"p 1":         "not a line of a state",
-		"p 1 2 3 4":   "not a line of a state",
-		"x 1 2":       "not a line of a state",
-		"hints 5 5 1": "not a line of a state",
-		"hints 5 -":   "not a line of a state",
-		"hints NaN 0": "not a number from 0 to 1e+10",
-		"p 1 1.1e10":  "not a number from 0 to 1e+10",
-		"p -1 1":      "not a number from 0 to 1e+10",
-		"p NaN 1":     "not a number from 0 to 1e+10",
-		"p 1 Inf":     "not a number from 0 to 1e+10",
-		"p - -":       "not a number from 0 to 1e+10",
-		"p 1 - -":     "not a number from 0 to 1e+10",
-		"p 1 2x":      "not a number from 0 to 1e+10",
-		"p 2 1":       "not an interval",
-		"p 0 0":       "not an interval",
-		"p 1 2 1.1":   "the weight is not above 0 and up to 1",
-		"p 1 2 0":     "the weight is not above 0 and up to 1",
+		"":                     "not a line of a state",
+		"p 1":                  "not a line of a state",
+		"p 1 2 3 4":            "not a line of a state",
+		"x 1 2":                "not a line of a state",
+		"hints 5 5 1":          "not a line of a state",
+		"hints 5 -":            "not a line of a state",
+		"hints NaN 0":          "not a number from 0 to 1e+10",
+		"p 1 1.1e10":           "not a number from 0 to 1e+10",
+		"p -1 1":               "not a number from 0 to 1e+10",
+		"p NaN 1":              "not a number from 0 to 1e+10",
+		"p 1 Inf":              "not a number from 0 to 1e+10",
+		"p - -":                "not a number from 0 to 1e+10",
+		"p 1 - -":              "not a number from 0 to 1e+10",
+		"p 1 2x":               "not a number from 0 to 1e+10",
+		"p 2 1":                "not an interval",
+		"p 0 0":                "not an interval",
+		"p 1 2 1.1":            "the weight is not above 0 and up to 1",
+		"p 1 2 0":              "the weight is not above 0 and up to 1",
+		"p 1 2 #":              "not an id",
+		"p 1 2 #-1":            "not an id",
+		"p 1 #1 2":             "not a number from 0 to 1e+10",
+		"p 1 #1":               "not a line of a state",
+		"#1":                   "not a line of a state",
+		"hints 1 1 #1":         "not a line of a state",
+		"p 1 2 #3w5e11264sgsg": "not an id",
 	} {
 		st, err := ParseState([]byte(head + line + "\nr 1 2\n" + line + "\n"))
 		var skipped *SkippedError

@@ -15,7 +15,7 @@ import (
 func TestStagesPointOneWay(t *testing.T) {
 	above := []string{
 		"vtclient.go", "check.go", "wait.go", "waitall.go", "submit.go", "poller.go", "poll.go", "engine.go",
-		"callers.go", "trip.go", "step.go", "trouble.go", "agenda.go", "pacing.go", "registry.go", "inbox.go", "subscription.go",
+		"callers.go", "trip.go", "step.go", "trouble.go", "limits.go", "agenda.go", "pacing.go", "registry.go", "inbox.go", "subscription.go",
 		"deadlines.go", "completions.go", "batch.go", "together.go", "sharing.go",
 	}
 	declared := map[string]string{} // the file of each name
@@ -27,7 +27,7 @@ func TestStagesPointOneWay(t *testing.T) {
 		}
 	}
 	for _, file := range []string{
-		"exchange.go", "admission.go", "http.go", "connection.go", "body.go", "header.go", "classify.go", "fetch.go", "transport.go", "direct.go", "lazy.go",
+		"exchange.go", "admission.go", "contact.go", "http.go", "connection.go", "body.go", "header.go", "classify.go", "fetch.go", "transport.go", "direct.go", "lazy.go",
 		"retryafter.go", "latency.go", "clock.go", "plain.go", "endpoint.go", "breaker.go", "breaker_era.go", "cache.go", "recall.go",
 		"status.go", "errors.go", "wrap.go", "trace.go", "backoff.go",
 	} {

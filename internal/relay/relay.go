@@ -6,6 +6,7 @@
 package relay
 
 import (
+	"cmp"
 	"net"
 	"sync"
 	"testing"
@@ -25,13 +26,16 @@ type Relay struct {
 }
 
 // A Fate is what becomes of a new connection.
-type Fate struct{ answer string }
+type Fate struct{ answer, server string }
 
 // Pass connects it with the server.
 func Pass() Fate { return Fate{} }
 
 // Answer sends a text as soon as the client has sent something, and closes.
-func Answer(text string) Fate { return Fate{text} }
+func Answer(text string) Fate { return Fate{answer: text} }
+
+// To connects it with another server.
+func To(server string) Fate { return Fate{server: server} }
 
 // Alert answers with a fatal TLS alert, as a server does that refuses a handshake.
 func Alert() Fate { return Answer("\x15\x03\x01\x00\x02\x02\x28") }
@@ -129,7 +133,7 @@ func (r *Relay) serve(client net.Conn) {
 		}
 		return
 	}
-	server, err := net.Dial("tcp", r.server)
+	server, err := net.Dial("tcp", cmp.Or(fate.server, r.server))
 	if err != nil || !l.connect(server) {
 		return
 	}

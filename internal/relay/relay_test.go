@@ -71,7 +71,7 @@ func TestWhatBecomesOfConnections(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("reset: %v", err)
 	}
-	r.Next(Answer("no TLS here"), Pass())
+	r.Next(Answer("no TLS here"), To(echo(t)))
 	if got, _ := say(dial(t, r), "some longer hello"); got != "no TLS here" {
 		t.Errorf("answered: %q", got)
 	}

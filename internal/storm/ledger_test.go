@@ -15,7 +15,7 @@ type kill struct{ from, to time.Time }
 
 // Names for what became of a request on the wire, beside what the client reports.
 const (
-	repeated = "repeated silently" // by net/http, on another connection
+	repeated = "repeated silently" // by net/http or by the client, on another connection
 	mortally = "cut off by a kill" // the server was killed before it knew, or before its answer was out
 )
 
@@ -49,9 +49,8 @@ func (l *ledger) count(did, became string) {
 	l.counts[did][became]++
 }
 
-// breaks holds the faults that a client sees as a connection that broke. net/http
-// repeats a request over which that happened, if the connection had served before and no
-// byte of an answer had come.
+// breaks holds the faults that a client sees as a connection that broke. A request over
+// which that happened is repeated if the connection had served before.
 var breaks = map[string]bool{"drop": true, "reset": true, "cut": true, "blackout": true}
 
 // balance matches each request that reached a server with the exchange that it was made
@@ -90,7 +89,7 @@ func balance(exchanges []*exchange, wires []*wire, kills []kill, timeout time.Du
 			switch {
 			case i < len(mine)-1:
 				became = repeated
-				fits = breaks[did] || killed
+				fits = breaks[did] || did == "silence" || did == left || did == "drip" || killed
 			case killed && (x.outcome == broken || x.outcome == unreachable):
 				became = mortally
 				fits = true

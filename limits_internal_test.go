@@ -26,6 +26,8 @@ func TestHowMuchTroubleAWaitBears(t *testing.T) {
 		{"before it, half a minute", bounds{tolerance: 8 * m, early: true}, trouble{}, 30 * time.Second, 15 * time.Second},
 		{"or a shorter tolerance", bounds{tolerance: 10 * time.Second, early: true}, trouble{}, 10 * time.Second, 5 * time.Second},
 		{"or none", bounds{early: true}, trouble{}, 0, 0},
+		{"a breaker's long gaps count wholly before it", bounds{tolerance: 8 * m, early: true}, trouble{refusal: errRefusal}, 30 * time.Second, 0},
+		{"and are rare after it", bounds{tolerance: 8 * m}, trouble{refusal: errRefusal}, 8 * m, 30 * time.Second},
 		{"the limiter's refusals are not the backend's", bounds{tolerance: 8 * m, early: true}, trouble{limited: true}, 8 * m, 4 * m},
 	} {
 		if bears, gap := tt.b.bears(&tt.t), tt.b.rare(&tt.t); bears != tt.bears || gap != tt.gap {
@@ -49,6 +51,7 @@ func TestTroubleBeforeTheFirstAnswer(t *testing.T) {
 		{"up to its timeout", poll{}, suffer(time.Hour), nil,
 			set(trouble{since: now, from: now, to: now, outage: 7, asked: earlyBounds.timeout, own: earlyBounds.timeout, tries: 1, faults: 1})},
 		{"a gap ends after half a minute", in(waiting, trouble{since: 1, faults: 1, asked: 10 * time.Second, from: now, to: 9 * now}), ends, now + 20*testSecond, nil},
+		{"so does one after a single refusal", in(waiting, trouble{since: 1, tries: 1, from: now, to: 9 * now}), ends, now + 30*testSecond, nil},
 		{"so does an exchange", in(asking, trouble{since: 1, faults: 1, asked: 10 * time.Second}), ends, now + 20*testSecond, nil},
 
 		{"which faults have", in(waiting, trouble{since: 1, asked: 10 * time.Second, from: now}), gives, 20 * time.Second, nil},
