@@ -45,13 +45,6 @@ type Learner interface {
 	Learn(Completion)
 }
 
-// A dated Learner learns, beside the ages, at which times of day jobs end. *Adaptive is one;
-// other types may embed it.
-type dated interface {
-	nextFrom(at Attempt, start time.Time) (delay time.Duration, ok bool)
-	learnFrom(c Completion, start time.Time)
-}
-
 // A Forecast is what an [Adaptive] expects of one job; see [Adaptive.Explain].
 type Forecast struct {
 	// Polls are the ages at which the next few polls are due if each of them
@@ -82,7 +75,7 @@ type Forecast struct {
 // within some jobs: to notice that jobs became faster, it polls about one job
 // in 25 once more, earlier. Where jobs end on multiples of a period, as with a
 // worker that looks every 5 s, it polls just behind the ticks; and where they end at full
-// minutes of the time of day, too, as far as they are waited for by clients.
+// minutes of the time of day, too, if it is the cadence of a client itself and not part of another.
 //
 // Jobs that carry an estimate (Attempt.Expected, Completion.Expected) are
 // learnt apart from those that do not: of them it learns the ratio of the
@@ -96,12 +89,11 @@ type Forecast struct {
 //
 // An Adaptive is safe for concurrent use by many waits and clients. Its zero
 // value is ready to use, with requests worth one second. It starts no
-// goroutine, holds KBPLAIN once it has learnt from jobs without an estimate, the same again
-// from jobs with one, up to KBMORE more for schedules of different estimates and shared
-// requests, and must not be copied after first use. Next is a table lookup, in less than
-// 100 ns; the first one after a lesson computes the table, in some tens of
-// microseconds. A Learn takes LEARNMANY on average from the hundredth job on, and LEARNFEW
-// before.
+// goroutine, holds about 100 kB once it has learnt from jobs without an estimate, as much
+// again from jobs with one, up to 250 kB more for the schedules of different estimates and
+// of shared requests, and must not be copied after first use. Next is a table lookup, in
+// about 100 ns; the first one after a lesson computes the table, in some tens of
+// microseconds. A Learn takes 20 µs on average from the hundredth job on, and 75 µs before.
 //
 // docs/cadence.md has the mathematics and the figures.
 type Adaptive struct {

@@ -228,7 +228,7 @@ func (w caller) teach(limit int) (more bool) {
 		if l, ok := e.learner.(interface{ hintsCome() }); ok && c.Hinted {
 			l.hintsCome()
 		}
-		if l, ok := e.learner.(dated); ok {
+		if l, ok := e.learner.(*Adaptive); ok {
 			l.learnFrom(c.Completion, e.c.wall().at(c.began))
 		} else {
 			e.learner.Learn(c.Completion)

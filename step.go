@@ -131,8 +131,8 @@ func (t *trip) backoff(s *step) bool {
 	s.delay = s.d.delay
 	for ok := false; s.d.asks && !ok; {
 		if s.d.polling {
-			if p, dates := e.c.polling.(dated); dates {
-				s.delay, ok = p.nextFrom(s.d.attempt, e.c.wall().at(s.began))
+			if a, is := e.c.polling.(*Adaptive); is {
+				s.delay, ok = a.nextFrom(s.d.attempt, e.c.wall().at(s.began))
 			} else {
 				s.delay, ok = e.c.polling.Next(s.d.attempt)
 			}

@@ -141,8 +141,8 @@ func (c *Client) firstDue(job *Job) int64 {
 	}
 	at := Attempt{Expected: job.Expect, Shared: c.engine.shared()}
 	delay := time.Duration(0)
-	if p, ok := c.polling.(dated); ok {
-		delay, _ = p.nextFrom(at, job.StartedAt)
+	if a, ok := c.polling.(*Adaptive); ok {
+		delay, _ = a.nextFrom(at, job.StartedAt)
 	} else {
 		delay, _ = c.polling.Next(at)
 	}

@@ -6,11 +6,11 @@ const (
 	minLogAge = -6.907755 // ln of 1 ms; for ratios, of a thousandth of the estimate
 	maxLogAge = 16.118096 // ln of 10⁷ s, 116 days
 
-	maxCells  = 300
-	maxCell   = 0.15
+	maxCells  = 400
+	maxCell   = 0.2
 	minCell   = 2e-5
 	massCells = 100 // cells shared out by mass
-	rootCells = 75  // cells shared out by the square root of mass
+	rootCells = 175 // cells shared out by the square root of mass
 )
 
 // A grid has the bounds of cells in log age, from minLogAge to maxLogAge.

@@ -119,7 +119,7 @@ func (m *Model) Learn(s Sample) bool {
 	if m.change > inDoubt {
 		behind = m.since
 	}
-	if !changed && p >= min(surprising, 2*prior) && m.fresh <= behind/32 {
+	if !changed && p >= min(surprising, 2*prior) && m.fresh <= behind/24 {
 		return false
 	}
 	m.estimate()

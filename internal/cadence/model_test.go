@@ -144,7 +144,7 @@ func TestSamplesAreForgotten(t *testing.T) {
 	}
 }
 
-// Estimates become rarer as there is more behind them, by a thirty-second of the
+// Estimates become rarer as there is more behind them, by a twenty-fourth of the
 // samples, or of those of a candidate that is in doubt; a surprise is learnt at once.
 func TestEstimatesBecomeRarer(t *testing.T) {
 	m := NewModel(Plain)
@@ -164,7 +164,7 @@ func TestEstimatesBecomeRarer(t *testing.T) {
 			t.Fatal("a change was found where there was none")
 		}
 		fresh++
-		due, doubt := fresh > m.used/32, m.change > 0.02 && fresh > m.since/32
+		due, doubt := fresh > m.used/24, m.change > 0.02 && fresh > m.since/24
 		if got != (due || doubt || surprise) {
 			t.Fatalf("sample %d: new estimate %v, want %v, %v or %v", i, got, due, doubt, surprise)
 		}
@@ -183,7 +183,7 @@ func TestEstimatesBecomeRarer(t *testing.T) {
 			doubts++
 		}
 	}
-	if regular < 20 || surprises < 4 || doubts < 2 {
+	if regular < 20 || surprises < 4 || doubts < 1 {
 		t.Errorf("%d regular estimates, %d of surprises and %d in doubt", regular, surprises, doubts)
 	}
 	// The interval of a hint is improbable because it is narrow, which is no surprise.
