@@ -118,10 +118,7 @@ func (c *Client) ask(ctx context.Context, asked inquiry, t *tries, out *outcome)
 				return out.err
 			}
 			t.refusals++
-		case fault:
-			if out.lasting {
-				return out.err
-			}
+		case fault: // is retried, or ends the call
 		default:
 			return out.err
 		}
@@ -133,6 +130,9 @@ func (c *Client) ask(ctx context.Context, asked inquiry, t *tries, out *outcome)
 
 // retryLater plans the try after a fault, or returns the error that ends the call.
 func (c *Client) retryLater(ctx context.Context, asked inquiry, t *tries, out *outcome) error {
+	if out.lasting {
+		return out.err
+	}
 	if t.made++; t.made == 1 {
 		t.first = time.Now().Add(-out.took) // not before the try: most need no clock
 		t.begin(t.first)
