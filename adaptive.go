@@ -61,7 +61,8 @@ type Learner interface {
 // last few hundred jobs and follows a backend that becomes slower or faster
 // within some jobs: to notice that jobs became faster, it polls about one job
 // in 25 once more, earlier. Where jobs end on multiples of a period, as with a
-// worker that looks every 5 s, it polls just behind the ticks.
+// worker that looks every 5 s, it polls just behind the ticks; and where they end at full
+// minutes of the time of day, too, if it is the cadence of a client itself and not part of another.
 //
 // Jobs that carry an estimate (Attempt.Expected, Completion.Expected) are
 // learnt apart from those that do not: of them it learns the ratio of the
@@ -75,21 +76,22 @@ type Learner interface {
 //
 // An Adaptive is safe for concurrent use by many waits and clients. Its zero
 // value is ready to use, with requests worth one second. It starts no
-// goroutine, holds about 90 kB once it has learnt from jobs without an estimate,
-// up to 30 kB more for each order of magnitude of the number of jobs that share
-// a request, and up to 330 kB more from jobs with an estimate, if those span
-// minutes to days, and must not be copied after first use. Next is a table lookup, in about
-// 110 ns; the first one after a lesson computes the table, in some tens of
-// microseconds. A Learn takes as long on average once there are hundreds of jobs, and
-// 220 µs while there are few.
+// goroutine, holds about 100 kB once it has learnt from jobs without an estimate, as much
+// again from jobs with one, up to 250 kB more for the schedules of different estimates and
+// of shared requests, and must not be copied after first use. Next is a table lookup, in
+// about 100 ns; the first one after a lesson computes the table, in some tens of
+// microseconds. A Learn takes 20 µs on average from the hundredth job on, and 75 µs before.
 //
 // docs/cadence.md has the mathematics and the figures.
 type Adaptive struct {
 	cost float64 // seconds; 0: one second
 
-	now     atomic.Pointer[table]
-	explore atomic.Uint32  // what is left of the last exploration; see [cadence.Schedule.Next]
-	chance  func() float64 // where the random shifts come from; nil: rand.Float64
+	made    [16]atomic.Pointer[made] // by kind; two kinds may contend for a place
+	lessons [2]atomic.Uint32         // rises when the schedules of a cadence.Kind are out of date
+	clock   atomic.Uint64            // the bits of the plain model's Clock
+	begun   atomic.Int64             // jobs that were polled, see [cadence.Model.Discount]
+	explore atomic.Uint32            // what is left of the last exploration; see [cadence.Schedule.Next]
+	chance  func() float64           // where the random shifts come from; nil: rand.Float64
 
 	mu      sync.Mutex // guards what follows; never held while waiting for anything
 	learner cadence.Learner
@@ -98,8 +100,6 @@ type Adaptive struct {
 const (
 	// minDelay stands for "now": a poll that is overdue.
 	minDelay = time.Millisecond
-	// maxTables bounds the schedules kept for different estimates.
-	maxTables = 12
 	// maxShare is the highest share class.
 	maxShare = 4
 )
@@ -145,6 +145,11 @@ func (a *Adaptive) hintsCome() {
 // are random by a little, where that costs next to nothing, so that waits that
 // start together do not stay together.
 func (a *Adaptive) Next(at Attempt) (delay time.Duration, ok bool) {
+	return a.nextFrom(at, time.Time{})
+}
+
+// nextFrom is Next for a job whose start is known; zero: it is not.
+func (a *Adaptive) nextFrom(at Attempt, start time.Time) (delay time.Duration, ok bool) {
 	now := max(at.Elapsed, 0)
 	pend := min(max(at.PendingAt, 0), now)
 	if pend == 0 && at.Number > 0 {
@@ -152,13 +157,24 @@ func (a *Adaptive) Next(at Attempt) (delay time.Duration, ok bool) {
 		// not fire at once, for ever.
 		pend = now
 	}
-	s, unit := a.schedule(at)
+	if at.Number == 1 {
+		a.begin()
+	}
+	s, unit, later := a.schedule(at, start)
 	chance := a.chance
 	if chance == nil {
 		chance = rand.Float64
 	}
-	t := unit * s.Next(pend.Seconds()/unit, &a.explore, chance)
+	t := unit*s.Next(max(pend.Seconds()+later, 0)/unit, &a.explore, chance) - later
 	return toDuration(t-now.Seconds(), minDelay, math.MaxInt64/2), true
+}
+
+// begin counts a job. Many that begin at once renew the schedules, as those for few jobs
+// are for polls that teach something.
+func (a *Adaptive) begin() {
+	if n := a.begun.Add(1); n <= 64 && n&(n-1) == 0 {
+		a.renew([2]bool{true, true})
+	}
 }
 
 // toDuration converts seconds, clamped to lo..hi; NaN gives lo.
@@ -175,10 +191,14 @@ func toDuration(s float64, lo, hi time.Duration) time.Duration {
 
 // Learn implements [Learner]: it takes one completion into account. A
 // completion that contradicts itself or is empty is ignored.
-func (a *Adaptive) Learn(c Completion) {
+func (a *Adaptive) Learn(c Completion) { a.learnFrom(c, time.Time{}) }
+
+// learnFrom is Learn for a job whose start is known; zero: it is not.
+func (a *Adaptive) learnFrom(c Completion, start time.Time) {
 	j := cadence.Job{
 		Pending: max(c.PendingAt, 0).Seconds(), Done: c.DoneBy.Seconds(),
 		Expected: c.Expected.Seconds(), Hinted: c.Hinted, Exact: c.Exact, Failed: c.Failed, ID: rand.Uint64(),
+		Start: unixSeconds(start),
 	}
 	switch {
 	case c.DoneBy == 0 && c.PendingAt > 0:
@@ -191,19 +211,26 @@ func (a *Adaptive) Learn(c Completion) {
 	if c.DoneBy > 0 && a.learner.CountHint(c.Hinted) {
 		a.renew([2]bool{true, true})
 	}
-	a.renew(a.learner.Learn(j))
+	a.learnt(a.learner.Learn(j))
 }
 
-// A table holds schedules, which are made when they are asked for. It is never
-// changed, only replaced.
-type table struct {
-	gen     [2]int // of what was learnt, for each Kind
-	entries []tableEntry
+// learnt publishes what has changed. Callers hold a.mu.
+func (a *Adaptive) learnt(changed [2]bool) {
+	if changed[cadence.Plain] {
+		a.clock.Store(math.Float64bits(a.learner.Model(cadence.Plain).Clock))
+	}
+	a.renew(changed)
 }
 
-type tableEntry struct {
+// unixSeconds returns the seconds since 1970; 0 before.
+func unixSeconds(t time.Time) float64 {
+	return max(float64(t.Unix())+float64(t.Nanosecond())/1e9, 0)
+}
+
+// A made is a schedule, made when it was asked for. It is never changed, only replaced.
+type made struct {
 	kind
-	gen      int
+	lessons  uint32 // when it was made
 	schedule *cadence.Schedule
 }
 
@@ -213,34 +240,17 @@ type kind struct {
 	of    cadence.Kind
 	size  int // of the estimate: half octaves of a second
 	share int // class
-}
-
-func (t *table) find(k kind) *tableEntry {
-	for i := range t.entries {
-		if t.entries[i].kind == k {
-			return &t.entries[i]
-		}
-	}
-	return nil
+	phase int // see cadence.Phase
 }
 
 // renew makes the schedules of some kinds out of date. The next wait that needs one
-// renews it. Callers hold a.mu.
+// renews it.
 func (a *Adaptive) renew(changed [2]bool) {
-	t := *a.table()
 	for k, c := range changed {
 		if c {
-			t.gen[k]++
+			a.lessons[k].Add(1)
 		}
 	}
-	a.now.Store(&t)
-}
-
-func (a *Adaptive) table() *table {
-	if t := a.now.Load(); t != nil {
-		return t
-	}
-	return &table{}
 }
 
 // shareClass sorts requests by the number n of jobs that they ask for: class k is
@@ -259,47 +269,36 @@ func shareClass(n int) int {
 // it costs as much as 1/√n, and among three more.
 func sharePrice(class int) float64 { return math.Exp2(-float64(class)) }
 
-// schedule returns the schedule for a job and the unit of its ages in seconds.
-func (a *Adaptive) schedule(at Attempt) (*cadence.Schedule, float64) {
-	k, unit := kind{share: shareClass(at.Shared)}, 1.0
-	if at.Expected > 0 {
+// schedule returns the schedule for a job, the unit of its ages in seconds, and how
+// much later than the job's its ages are.
+func (a *Adaptive) schedule(at Attempt, start time.Time) (s *cadence.Schedule, unit, later float64) {
+	k := kind{share: shareClass(at.Shared)}
+	if unit = 1; at.Expected > 0 {
 		unit = at.Expected.Seconds()
 		k.of, k.size = cadence.Ratio, int(math.Round(2*math.Log2(unit)))
+	} else if clock := a.clock.Load(); clock != 0 && !start.IsZero() {
+		k.phase, later = cadence.Phase(unixSeconds(start), math.Float64frombits(clock))
 	}
-	t := a.table()
-	e := t.find(k)
+	place := &a.made[uint(5*int(k.of)+k.size+7*k.share+k.phase)%uint(len(a.made))]
+	e := place.Load()
 	switch {
-	case e == nil:
+	case e == nil || e.kind != k:
 		a.mu.Lock()
-	case e.gen == t.gen[k.of]:
-		return e.schedule, unit
+	case e.lessons == a.lessons[k.of].Load():
+		return e.schedule, unit, later
 	case !a.mu.TryLock(): // another caller renews it, or a job is learnt
-		return e.schedule, unit
+		return e.schedule, unit, later
 	}
 	defer a.mu.Unlock()
-	return a.made(k), unit
-}
-
-// made returns the schedule of a kind, and makes it if it is out of date. Callers
-// hold a.mu.
-func (a *Adaptive) made(k kind) *cadence.Schedule {
-	t := a.table()
-	if e := t.find(k); e != nil && e.gen == t.gen[k.of] {
-		return e.schedule // another caller was faster
+	lessons := a.lessons[k.of].Load()
+	if e := place.Load(); e != nil && e.kind == k && e.lessons == lessons {
+		return e.schedule, unit, later // another caller was faster
 	}
-	m, price := a.learner.Model(k.of), a.price()*sharePrice(k.share)/math.Exp2(float64(k.size)/2)
-	if k.share == 0 { // many jobs at once teach enough
-		price *= m.Discount()
-	}
-	s := m.Schedule(price)
-	n := &table{gen: t.gen, entries: []tableEntry{{k, t.gen[k.of], s}}}
-	for _, e := range t.entries { // the latest first, the oldest out
-		if e.kind != k && len(n.entries) < maxTables {
-			n.entries = append(n.entries, e)
-		}
-	}
-	a.now.Store(n)
-	return s
+	m := a.learner.Model(k.of)
+	price := a.price() * m.Discount(int(a.begun.Load()-1)) * sharePrice(k.share) / math.Exp2(float64(k.size)/2)
+	s = m.Schedule(price, k.phase)
+	place.Store(&made{k, lessons, s})
+	return s, unit, later
 }
 
 // Explain returns what is expected of a job and when it will be polled, given the
@@ -307,7 +306,7 @@ func (a *Adaptive) made(k kind) *cadence.Schedule {
 func (a *Adaptive) Explain(at Attempt) Forecast {
 	now := max(at.Elapsed, 0)
 	pend := min(max(at.PendingAt, 0), now)
-	s, unit := a.schedule(at)
+	s, unit, _ := a.schedule(at, time.Time{})
 	from, p := now.Seconds()/unit, pend.Seconds()/unit
 	f := Forecast{
 		Median: toDuration((s.Quantile(p, 0.5)-from)*unit, 0, math.MaxInt64/2),
@@ -383,5 +382,6 @@ func (a *Adaptive) state() cadence.State {
 // restore replaces what a has learnt. Callers hold a.mu.
 func (a *Adaptive) restore(st cadence.State) {
 	a.learner.Restore(st)
+	a.clock.Store(0) // the text has no starts
 	a.renew([2]bool{true, true})
 }

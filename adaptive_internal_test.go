@@ -46,11 +46,8 @@ func TestSchedulesFollowThePrice(t *testing.T) {
 		t.Helper()
 		p := a.price()
 		for _, at := range []Attempt{{}, {Shared: 16}, {Expected: 4 * time.Second}, {Expected: 4 * time.Second, Shared: 16}} {
-			s, unit := a.schedule(at)
-			taught := 1.0 // the share of the price that a request does not earn back by what it teaches
-			if at.Shared == 0 {
-				taught = 1 - 0.6/(1+float64(s.Jobs)/3)
-			}
+			s, unit, _ := a.schedule(at, time.Time{})
+			taught := 1 - 0.6/(1+float64(s.Jobs)/3) // the share of the price that a request does not earn back by what it teaches
 			if q := s.Cost / taught * unit * math.Exp2(float64(shareClass(at.Shared))) / p; q > 1.2001 || q < 1/1.2001 {
 				t.Errorf("%+v: the schedule is for a request worth %v times the present price", at, q)
 			}
@@ -92,58 +89,99 @@ func TestSchedulesFollowThePrice(t *testing.T) {
 	}
 }
 
-// The schedules for estimates are kept for the latest sizes, and none is made twice.
-func TestTablesKeepTheLatest(t *testing.T) {
+// The schedules for estimates are kept for eight octaves, and none is made twice.
+func TestSchedulesAreKept(t *testing.T) {
 	a := NewAdaptive(time.Second)
 	size := func(i int) Attempt { return Attempt{Expected: time.Second << i} }
 	made := make(map[int]*cadence.Schedule)
-	for i := range maxTables + 3 {
-		made[i], _ = a.schedule(size(i))
+	for i := range 8 {
+		made[i], _, _ = a.schedule(size(i), time.Time{})
 	}
-	tab := a.table().entries
-	if len(tab) != maxTables {
-		t.Fatalf("%d schedules, want %d", len(tab), maxTables)
-	}
-	for i, e := range tab {
-		if want := 2 * (maxTables + 2 - i); e.size != want || e.share != 0 {
-			t.Errorf("place %d has size %d of share %d, want size %d of share 0", i, e.size, e.share, want)
+	for i := range 8 {
+		if s, unit, _ := a.schedule(size(i), time.Time{}); s != made[i] || unit != float64(int(1)<<i) {
+			t.Errorf("the schedule of size %d was made anew, or its unit is %v", i, unit)
 		}
 	}
-	for i := range maxTables {
-		if s, unit := a.schedule(size(i + 3)); s != made[i+3] || unit != float64(int(1)<<(i+3)) {
-			t.Errorf("the schedule of size %d was made anew, or its unit is %v", i+3, unit)
+	// Others that are asked for take their places.
+	for i := 8; i < 12; i++ {
+		if s, _, _ := a.schedule(size(i), time.Time{}); s == made[i-8] {
+			t.Errorf("the schedule of size %d is that of %d", i, i-8)
 		}
 	}
-	// Another caller may have made it meanwhile.
-	if s := a.made(kind{of: cadence.Ratio, size: 10}); s != made[5] {
-		t.Error("a schedule was made anew though there is one")
+	for i := 4; i < 8; i++ {
+		if s, _, _ := a.schedule(size(i), time.Time{}); s != made[i] {
+			t.Errorf("the schedule of size %d was made anew", i)
+		}
 	}
-	// What is asked for again once it is out of date is renewed in the first place.
+	a.renew([2]bool{cadence.Plain: true})
+	if s, _, _ := a.schedule(size(7), time.Time{}); s != made[7] {
+		t.Error("a schedule was made anew that is up to date")
+	}
 	a.renew([2]bool{cadence.Ratio: true})
-	if s, _ := a.schedule(size(7)); s == made[7] {
+	if s, _, _ := a.schedule(size(7), time.Time{}); s == made[7] {
 		t.Error("a schedule is out of date")
-	}
-	tab = a.table().entries
-	if len(tab) != maxTables || tab[0].size != 14 || tab[1].size != 2*(maxTables+2) {
-		t.Errorf("%d schedules, those of the sizes %d and %d first", len(tab), tab[0].size, tab[1].size)
-	}
-	for i := range tab {
-		if i > 0 && tab[i].size == 14 {
-			t.Error("a size is there twice")
-		}
 	}
 	// Half octaves of the estimate: 1.19 times a size and less is the same.
 	for _, tt := range []struct {
 		expected time.Duration
-		size     int
-	}{{1180 * time.Millisecond, 0}, {1200 * time.Millisecond, 1}, {850 * time.Millisecond, 0}, {1680 * time.Millisecond, 1}, {1690 * time.Millisecond, 2}} {
+		same     bool // as of one second
+	}{{1180 * time.Millisecond, true}, {1200 * time.Millisecond, false}, {850 * time.Millisecond, true}, {840 * time.Millisecond, false}} {
 		b := NewAdaptive(time.Second)
-		if _, unit := b.schedule(Attempt{Expected: tt.expected, Shared: 4}); unit != tt.expected.Seconds() {
-			t.Errorf("%v: the unit is %v", tt.expected, unit)
+		one, _, _ := b.schedule(Attempt{Expected: time.Second, Shared: 4}, time.Time{})
+		s, unit, _ := b.schedule(Attempt{Expected: tt.expected, Shared: 4}, time.Time{})
+		if unit != tt.expected.Seconds() || (s == one) != tt.same {
+			t.Errorf("%v: the unit is %v, the schedule that of one second: %v", tt.expected, unit, s == one)
 		}
-		if e := b.table().entries[0]; e.size != tt.size || e.share != 1 {
-			t.Errorf("%v: size %d, share %d; want %d, 1", tt.expected, e.size, e.share, tt.size)
+	}
+}
+
+// Many jobs that begin at once are not polled more for what that teaches: it would come too
+// late for them.
+func TestManyAtOnceArePolledAtFullPrice(t *testing.T) {
+	for n, want := range map[int]float64{0: 0.4, 1: 0.4, 2: 1 - 0.6*3/4, 32: 1 - 0.6*3/34, 1000: 1 - 0.6*3/66} {
+		a := NewAdaptive(time.Second)
+		for range n {
+			a.Next(Attempt{Number: 1, Elapsed: time.Millisecond, PendingAt: time.Millisecond})
 		}
+		s, _, _ := a.schedule(Attempt{}, time.Time{})
+		near(t, "what a request counts", s.Cost, want, 1e-9)
+	}
+}
+
+// Where jobs end at full minutes of the time of day, polls come just behind them, and
+// where the start is not known they come as ever.
+func TestPollsFollowTheTimeOfDay(t *testing.T) {
+	a := NewAdaptive(time.Second)
+	a.Seed(1)
+	r := rand.New(rand.NewPCG(1, 1))
+	day := time.Date(2030, 5, 6, 7, 0, 0, 0, time.UTC)
+	for range 80 {
+		start := day.Add(time.Duration(r.Float64() * float64(24*time.Hour)))
+		end := start.Add(time.Duration(180e9 * math.Exp(.3*r.NormFloat64()))).Truncate(time.Minute).Add(time.Minute + 100*time.Millisecond)
+		x := end.Sub(start)
+		for at := (Attempt{}); ; at.Number++ {
+			d, _ := a.nextFrom(at, start)
+			if at.Elapsed += d; at.Elapsed >= x {
+				a.learnFrom(Completion{PendingAt: at.PendingAt, DoneBy: at.Elapsed}, start)
+				break
+			}
+			at.PendingAt = at.Elapsed
+		}
+	}
+	near := 0
+	for range 100 {
+		start := day.Add(time.Duration(r.Float64() * float64(24*time.Hour)))
+		d, _ := a.nextFrom(Attempt{Elapsed: 2 * time.Minute, PendingAt: 2 * time.Minute, Number: 3}, start)
+		end := start.Add(2*time.Minute + d)
+		if past := end.Sub(end.Truncate(time.Minute)); past > 100*time.Millisecond && past < 3*time.Second {
+			near++
+		}
+	}
+	if near < 85 { // some are polled earlier, to see changes
+		t.Errorf("%d of 100 jobs are polled just after a full minute", near)
+	}
+	if _, _, later := a.schedule(Attempt{}, time.Time{}); later != 0 {
+		t.Errorf("ages of a job without a start are later by %v", later)
 	}
 }
 
@@ -151,15 +189,15 @@ func TestTablesKeepTheLatest(t *testing.T) {
 func TestNextDoesNotWaitForARenewal(t *testing.T) {
 	a := NewAdaptive(time.Second)
 	for _, at := range []Attempt{{}, {Shared: 16}, {Expected: time.Minute}} {
-		before, _ := a.schedule(at)
+		before, _, _ := a.schedule(at, time.Time{})
 		a.mu.Lock()
 		a.renew([2]bool{true, true})
-		during, _ := a.schedule(at)
+		during, _, _ := a.schedule(at, time.Time{})
 		a.mu.Unlock()
 		if during != before {
 			t.Errorf("%+v: another schedule", at)
 		}
-		if after, _ := a.schedule(at); after == before {
+		if after, _, _ := a.schedule(at, time.Time{}); after == before {
 			t.Errorf("%+v: the schedule was not renewed", at)
 		}
 	}
@@ -173,12 +211,12 @@ func TestLessonsReachAllSchedules(t *testing.T) {
 		a.Learn(ended(d-time.Second, d, false))
 		a.Learn(Completion{PendingAt: d - time.Second, DoneBy: d, Expected: time.Minute})
 		for _, at := range []Attempt{{}, {Shared: 16}} {
-			if s, _ := a.schedule(at); s.Jobs != 2*i+2 {
-				t.Errorf("%+v: a schedule of %d jobs after %d", at, s.Jobs, 2*i+2)
+			if s, _, _ := a.schedule(at, time.Time{}); s.Jobs != i+1 {
+				t.Errorf("%+v: a schedule of %d jobs after %d", at, s.Jobs, i+1)
 			}
 		}
 		for _, at := range []Attempt{{Expected: time.Minute}, {Expected: time.Hour, Shared: 16}} {
-			if s, _ := a.schedule(at); s.Jobs != i+1 {
+			if s, _, _ := a.schedule(at, time.Time{}); s.Jobs != i+1 {
 				t.Errorf("%+v: a schedule of %d jobs after %d with an estimate", at, s.Jobs, i+1)
 			}
 		}
@@ -270,7 +308,7 @@ func TestExplainIsWhatNextDoes(t *testing.T) {
 		{}, {Elapsed: 3 * time.Minute, PendingAt: 2 * time.Minute}, {Elapsed: time.Hour, PendingAt: 0}, {Elapsed: 4000 * time.Hour, PendingAt: 4000 * time.Hour},
 		{Expected: 40 * time.Second}, {Expected: 40 * time.Second, Elapsed: time.Minute, PendingAt: time.Minute}, {Shared: 20},
 	} {
-		s, unit := a.schedule(at)
+		s, unit, _ := a.schedule(at, time.Time{})
 		a.explore.Store(0)
 		f := a.Explain(at)
 		if len(f.Polls) != 5 || f.Jobs != s.Jobs {

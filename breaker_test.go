@@ -1093,7 +1093,7 @@ func FuzzCircuitBreaker(f *testing.F) {
 					told = append(told, fmt.Sprintf("%v to %v", from, to))
 				},
 			}
-			b, m := vtclient.NewCircuitBreaker(cfg), &breakerModel{cfg: cfg, begun: time.Now()}
+			b, m := vtclient.NewCircuitBreaker(cfg), &breakerModel{cfg: cfg, state: "closed", begun: time.Now()}
 			if err := b.Validate(); err != nil {
 				t.Fatal(err)
 			}

@@ -156,6 +156,17 @@ func (k *call) processed(out *outcome) bool {
 	return true
 }
 
+// subject is what an error is about.
+func subject(action, jobID string) string {
+	switch {
+	case action == "":
+		return "job " + quoteID(jobID)
+	case jobID == "":
+		return action
+	}
+	return action + " job " + quoteID(jobID)
+}
+
 // A submitRoute is a Submit bound to a base URL.
 type submitRoute struct {
 	target target

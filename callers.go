@@ -260,7 +260,11 @@ func (w caller) teach(limit int) (more bool) {
 		if l, ok := e.learner.(interface{ hintsCome() }); ok && c.Hinted {
 			l.hintsCome()
 		}
-		e.learner.Learn(c)
+		if l, ok := e.learner.(*Adaptive); ok {
+			l.learnFrom(c.Completion, e.c.wall().at(c.began))
+		} else {
+			e.learner.Learn(c.Completion)
+		}
 	}
 	return true
 }

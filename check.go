@@ -113,12 +113,13 @@ func (c *Client) ask(ctx context.Context, asked inquiry, t *tries, out *outcome)
 			}
 			continue
 		case refused:
-			out.hint = out.err.(*RefusedError).RetryAfter()
-			if asked.call == nil || out.hint == 0 || out.hint > c.maxRetryAfter {
+			if asked.call == nil || !c.outlasts(t, out) {
 				return out.err
 			}
-			t.refusals++
-		case fault: // is retried, or ends the call
+		case fault:
+			if out.lasting {
+				return out.err
+			}
 		default:
 			return out.err
 		}
@@ -128,11 +129,15 @@ func (c *Client) ask(ctx context.Context, asked inquiry, t *tries, out *outcome)
 	}
 }
 
+// outlasts reports whether a call outlasts a refusal of the breaker.
+func (c *Client) outlasts(t *tries, out *outcome) bool {
+	out.hint = out.err.(*RefusedError).RetryAfter()
+	t.refusals++
+	return out.hint > 0 && out.hint <= c.maxRetryAfter
+}
+
 // retryLater plans the try after a fault, or returns the error that ends the call.
 func (c *Client) retryLater(ctx context.Context, asked inquiry, t *tries, out *outcome) error {
-	if out.lasting {
-		return out.err
-	}
 	if t.made++; t.made == 1 {
 		t.first = time.Now().Add(-out.took) // not before the try: most need no clock
 		t.begin(t.first)

@@ -16,7 +16,7 @@ type completions struct {
 	first   uint32               // the number before that of order[0]
 	held    int                  // how many in order are over
 	longest time.Duration        // that any job was waited for to its end
-	ready   [][]Completion       // to be delivered, in parts: to copy a million at once would take 40 ms
+	ready   [][]lesson           // to be delivered, in parts: to copy a million at once would take 40 ms
 	panic   any                  // of a delivery in the background
 	over    map[uint32]*overSeen // by number: jobs that are over, and whose results are awaited
 }
@@ -25,7 +25,13 @@ type completions struct {
 type ticket struct {
 	p     *poll // nil: over
 	since int64
-	c     *Completion // nil: there is none
+	c     *lesson // nil: there is none
+}
+
+// A lesson is a completion and when its job began.
+type lesson struct {
+	Completion
+	began int64
 }
 
 const (
@@ -41,7 +47,7 @@ func (o *completions) begin(p *poll, now int64) (number uint32) {
 
 // end records the end of the poll with that number. c is nil where nothing is to be
 // learnt from it, and done is true if the job was seen pending and then seen to end.
-func (o *completions) end(number uint32, c *Completion, done bool, now int64) {
+func (o *completions) end(number uint32, c *lesson, done bool, now int64) {
 	if i := number - o.first - 1; i < uint32(len(o.order)) {
 		if done {
 			o.longest = max(o.longest, time.Duration(now-o.order[i].since))
@@ -65,7 +71,7 @@ func (o *completions) release(now int64) {
 		case o.held < maxHeld && (o.longest == 0 || time.Duration(now-t.since)/overdue <= o.longest):
 			return
 		case t.p.seen:
-			o.deliver(Completion{PendingAt: t.p.pendingAt, Expected: t.p.expected})
+			o.deliver(lesson{Completion{PendingAt: t.p.pendingAt, Expected: t.p.expected}, t.p.began})
 		}
 		if t.p == nil {
 			o.held--
@@ -81,7 +87,7 @@ func (o *completions) release(now int64) {
 const readyPart = 256
 
 // deliver makes a completion ready.
-func (o *completions) deliver(c Completion) {
+func (o *completions) deliver(c lesson) {
 	last := len(o.ready) - 1
 	if last < 0 || cap(o.ready[last]) >= readyPart && len(o.ready[last]) == cap(o.ready[last]) {
 		o.ready = append(o.ready, nil)
@@ -91,7 +97,7 @@ func (o *completions) deliver(c Completion) {
 }
 
 // next takes out the completion to be delivered next.
-func (o *completions) next() (c Completion, ok bool) {
+func (o *completions) next() (c lesson, ok bool) {
 	if len(o.ready) == 0 {
 		return c, false
 	}
@@ -119,20 +125,20 @@ type overSeen struct {
 // completion returns what the end of a wait teaches, or nil. over is nil for a job that
 // was not seen to be over. Nothing is learnt from one that was over at the first look
 // with no start known: that is no measure of how long it took.
-func completion(p *poll, over *overSeen, last *Status) *Completion {
+func completion(p *poll, over *overSeen, last *Status) *lesson {
 	if over == nil {
 		if !p.seen {
 			return nil
 		}
-		return &Completion{PendingAt: p.pendingAt, Expected: p.expected}
+		return &lesson{Completion{PendingAt: p.pendingAt, Expected: p.expected}, p.began}
 	}
 	if !over.seen && p.start == ofWait {
 		return nil
 	}
-	c := &Completion{
+	c := &lesson{Completion{
 		PendingAt: time.Duration(over.pendingAt - p.began), DoneBy: time.Duration(over.at - p.began),
 		Expected: p.expected, Hinted: over.hinted, Failed: over.failed,
-	}
+	}, p.began}
 	if last != nil && p.start == ofBackend && !last.EndedAt.IsZero() {
 		if d := last.EndedAt.Sub(last.StartedAt); d > 0 && d <= c.DoneBy+startSlack {
 			c.DoneBy, c.Exact = d, true

@@ -12,23 +12,23 @@ func TestAJobHoldsUpABoundedNumberOfCompletions(t *testing.T) {
 	for _, tt := range []struct {
 		rule string
 		seen bool
-		ends *Completion  // the holder's, in the end; nil: there is none
-		want []Completion // before those held up
-		last []Completion // and after them
+		ends *lesson  // the holder's, in the end; nil: there is none
+		want []lesson // before those held up
+		last []lesson // and after them
 	}{
-		{"seen, and ends after all", true, &Completion{PendingAt: time.Minute, Expected: time.Second, DoneBy: time.Hour},
-			[]Completion{{PendingAt: time.Minute, Expected: time.Second}}, []Completion{{PendingAt: time.Minute, Expected: time.Second, DoneBy: time.Hour}}},
+		{"seen, and ends after all", true, &lesson{Completion: Completion{PendingAt: time.Minute, Expected: time.Second, DoneBy: time.Hour}},
+			[]lesson{{Completion: Completion{PendingAt: time.Minute, Expected: time.Second}}}, []lesson{{Completion: Completion{PendingAt: time.Minute, Expected: time.Second, DoneBy: time.Hour}}}},
 		{"never seen, and given up", false, nil, nil, nil},
 	} {
 		var o completions
 		for range 2 { // the count starts anew
 			holder := o.begin(&poll{seen: tt.seen, pendingAt: time.Minute, expected: time.Second}, 0)
-			var want []Completion
+			var want []lesson
 			for i := range maxHeld {
 				if len(o.ready) != 0 || o.held != i {
 					t.Fatalf("%s: %d completions are ready and %d held after %d jobs", tt.rule, len(o.ready), o.held, i)
 				}
-				c := Completion{DoneBy: time.Duration(i + 1)}
+				c := lesson{Completion: Completion{DoneBy: time.Duration(i + 1)}}
 				o.end(o.begin(&poll{seen: true}, 0), &c, true, 0)
 				want = append(want, c)
 			}
@@ -50,7 +50,7 @@ func TestCompletionsWaitInSmallParts(t *testing.T) {
 	var o completions
 	const n = 10 * readyPart
 	for i := range n {
-		o.deliver(Completion{DoneBy: time.Duration(i)})
+		o.deliver(lesson{Completion: Completion{DoneBy: time.Duration(i)}})
 	}
 	for _, part := range o.ready {
 		if cap(part) >= 2*readyPart {
@@ -70,11 +70,11 @@ func TestCompletionsWaitInSmallParts(t *testing.T) {
 // Completions are ready in the order in which the jobs began to be waited for.
 func TestTheOrderOfCompletions(t *testing.T) {
 	const s = testSecond
-	lesson := func(n int) *Completion { return &Completion{DoneBy: time.Duration(n)} }
+	done := func(n int) *lesson { return &lesson{Completion: Completion{DoneBy: time.Duration(n)}} }
 	type end struct {
 		job  int
 		at   int64
-		c    *Completion
+		c    *lesson
 		done bool
 	}
 	for _, tt := range []struct {
@@ -83,15 +83,15 @@ func TestTheOrderOfCompletions(t *testing.T) {
 		want []time.Duration // of jobs 0, 1, 2, which begin at 0, 1 s and 2 s
 		left int
 	}{
-		{"in their order", []end{{0, 3 * s, lesson(1), true}, {1, 4 * s, lesson(2), true}}, []time.Duration{1, 2}, 1},
-		{"one that is still waited for holds up the others", []end{{1, 3 * s, lesson(2), true}, {2, 4 * s, lesson(3), true}}, nil, 3},
-		{"until it ends", []end{{1, 3 * s, lesson(2), true}, {0, 4 * s, lesson(1), true}}, []time.Duration{1, 2}, 1},
-		{"one that teaches nothing holds up none", []end{{1, 3 * s, lesson(2), true}, {0, 4 * s, nil, false}}, []time.Duration{2}, 1},
-		{"waited for four times as long as any, it holds up", []end{{1, 3 * s, lesson(2), true}, {2, 8 * s, lesson(3), false}}, nil, 3},
-		{"longer, it does not", []end{{1, 3 * s, lesson(2), true}, {2, 8*s + 4, lesson(3), false}}, []time.Duration{0, 2, 3}, 0},
-		{"given up is no measure of how long a job takes", []end{{1, 3 * s, lesson(2), false}, {2, 100 * s, lesson(3), false}}, nil, 3},
-		{"learnt as given up, it is learnt once more", []end{{1, 3 * s, lesson(2), true}, {2, 9 * s, lesson(3), false}, {0, 20 * s, lesson(1), true}}, []time.Duration{0, 2, 3, 1}, 0},
-		{"or not, where nothing is to be learnt", []end{{1, 3 * s, lesson(2), true}, {2, 9 * s, lesson(3), false}, {0, 20 * s, nil, false}}, []time.Duration{0, 2, 3}, 0},
+		{"in their order", []end{{0, 3 * s, done(1), true}, {1, 4 * s, done(2), true}}, []time.Duration{1, 2}, 1},
+		{"one that is still waited for holds up the others", []end{{1, 3 * s, done(2), true}, {2, 4 * s, done(3), true}}, nil, 3},
+		{"until it ends", []end{{1, 3 * s, done(2), true}, {0, 4 * s, done(1), true}}, []time.Duration{1, 2}, 1},
+		{"one that teaches nothing holds up none", []end{{1, 3 * s, done(2), true}, {0, 4 * s, nil, false}}, []time.Duration{2}, 1},
+		{"waited for four times as long as any, it holds up", []end{{1, 3 * s, done(2), true}, {2, 8 * s, done(3), false}}, nil, 3},
+		{"longer, it does not", []end{{1, 3 * s, done(2), true}, {2, 8*s + 4, done(3), false}}, []time.Duration{0, 2, 3}, 0},
+		{"given up is no measure of how long a job takes", []end{{1, 3 * s, done(2), false}, {2, 100 * s, done(3), false}}, nil, 3},
+		{"learnt as given up, it is learnt once more", []end{{1, 3 * s, done(2), true}, {2, 9 * s, done(3), false}, {0, 20 * s, done(1), true}}, []time.Duration{0, 2, 3, 1}, 0},
+		{"or not, where nothing is to be learnt", []end{{1, 3 * s, done(2), true}, {2, 9 * s, done(3), false}, {0, 20 * s, nil, false}}, []time.Duration{0, 2, 3}, 0},
 	} {
 		var o completions
 		o.first = 1<<32 - 2 // numbers begin anew

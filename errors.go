@@ -119,17 +119,6 @@ func (d *Details) text(what string) string {
 	return b.String()
 }
 
-// subject is what an error is about.
-func subject(action, jobID string) string {
-	switch {
-	case action == "":
-		return "job " + quoteID(jobID)
-	case jobID == "":
-		return action
-	}
-	return action + " job " + quoteID(jobID)
-}
-
 // quoteID quotes a job id, or another word from outside, so that it cannot
 // break out of a log line, and bounds it.
 func quoteID(id string) string {

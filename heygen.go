@@ -124,7 +124,7 @@ func (r HeyGenRequest) MarshalJSON() ([]byte, error) {
 	case (r.VideoURL == "") == (r.AssetID == ""):
 		return nil, errors.New("one of VideoURL and AssetID has to be set, and not both")
 	case len(r.Languages) == 0:
-		return nil, errors.New("Languages is empty")
+		return nil, errors.New("the field Languages is empty")
 	}
 	return json.Marshal(struct {
 		Video       video    `json:"video"`

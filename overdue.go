@@ -18,6 +18,20 @@ type Forecast struct {
 	Jobs int
 }
 
+// OnOverdue sets a function that is called once for each job that takes longer than 99 of
+// 100 jobs like it, by what the polling Backoff has learnt ([Adaptive]): the job may
+// hang. While nothing is learnt, it is called when the job takes three times as long as
+// [Expect] gives, and without Expect only after most of a day. A Backoff that does not
+// learn has no other measure than Expect.
+//
+// The Status is the last answer, a pending one: what has not been seen is not overdue. The
+// Forecast is what is expected of the job at its age now, that of [Adaptive.Explain]; it
+// is empty with a Backoff that has none. The wait goes on. The function is called like
+// OnProgress, at the time and not at the next poll.
+func OnOverdue(f func(Status, Forecast)) WaitOption {
+	return func(wc *waitConfig) { wc.onOverdue = f }
+}
+
 // overdueFactor is how many times the caller's estimate a job takes before it is overdue,
 // while nothing is learnt. Of jobs whose durations spread by the half around their
 // estimate, one in a hundred takes longer.

@@ -10,6 +10,7 @@ type step struct {
 	goesOn   bool
 	wanted   bool          // a subscriber still waits
 	youngest *subscription // when that was found out
+	began    int64         // the job, for a decision to poll
 	delay    time.Duration
 	next     time.Duration // until the next exchange
 	traced   bool
@@ -116,6 +117,7 @@ func (t *trip) observe(s *step) bool {
 	}
 	if s.d.polling {
 		s.d.attempt.Number -= int(en.subs.joinedAt)
+		s.began = en.began
 	}
 	if s.d.end != goesOn {
 		e.finish(en, s.d.end, out, 0)
@@ -131,7 +133,11 @@ func (t *trip) backoff(s *step) bool {
 	s.delay = s.d.delay
 	for ok := false; s.d.asks && !ok; {
 		if s.d.polling {
-			s.delay, ok = e.c.polling.Next(s.d.attempt)
+			if a, is := e.c.polling.(*Adaptive); is {
+				s.delay, ok = a.nextFrom(s.d.attempt, e.c.wall().at(s.began))
+			} else {
+				s.delay, ok = e.c.polling.Next(s.d.attempt)
+			}
 			if !ok && !t.stop(s) {
 				return false
 			}

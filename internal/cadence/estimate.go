@@ -1,14 +1,13 @@
 package cadence
 
-import (
-	"math"
-)
+import "math"
 
 const (
 	memory     = 400.0 // samples after which one counts 1/e
 	priorCount = 0.2   // samples that the prior is worth, for the widths above priorWidth
 	priorWidth = 0.35
-	emRounds   = 2 // per estimate; the next estimate goes on from this one
+	emRounds   = 2     // per estimate; the next estimate goes on from this one
+	backflow   = 0.002 // see judge
 )
 
 // The kernels are widest, and each a third as wide as the one before.
@@ -50,6 +49,7 @@ func (m *Model) estimate() {
 	if m.used > 0 {
 		m.layGrid()
 	}
+	m.ages, m.expected = m.grid.ages(), m.prior.masses(m.grid)
 	n := m.grid.cells()
 	decay := make([]float64, numWidths*n) // how far each kernel falls over half of each cell
 	for j := range n {
@@ -64,22 +64,17 @@ func (m *Model) estimate() {
 	fade, weight := math.Exp(-1/memory), 1.0
 	for i := len(spans) - 1; i >= 0; i-- {
 		s := samples[i]
-		spans[i] = span{m.grid.locate(s.Lo), m.grid.locate(s.Hi), s.Weight * weight}
+		spans[i] = span{locate(m.ages, s.Lo), locate(m.ages, s.Hi), s.Weight * weight}
 		weight *= fade
 	}
-	prior := m.prior.masses(m.grid)
-	m.pools[0].fit(spans, prior, decay)
-	m.pools[1].fit(spans[len(spans)-m.since:], prior, decay)
-	m.fresh = 0
+	m.pools[0].fit(spans, m.expected, decay)
+	m.pools[1].fit(spans[len(spans)-m.since:], m.expected, decay)
+	m.fresh, m.Clock = 0, m.dayClock()
 }
 
 // layGrid lays out the grid for the present estimate and carries that over.
 func (m *Model) layGrid() {
-	mass := make([]float64, m.grid.cells())
-	for j := range mass {
-		mass[j] = m.weight[0]*m.pools[0].mass[j] + m.weight[1]*m.pools[1].mass[j]
-	}
-	to := m.grid.refine(mass)
+	to := m.grid.refine(m.mass)
 	for k := range m.pools {
 		m.pools[k].mass = m.grid.carryOver(m.pools[k].mass, to)
 		m.pools[k].normalize()
@@ -138,6 +133,30 @@ func (c *pool) normalize() {
 
 // below returns the mass below a place.
 func (c *pool) below(a place) float64 { return c.cum[a.cell] + a.share*c.mass[a.cell] }
+
+// judge returns the probability that the pool gave to what lies between two places,
+// and gives more weight to the widths that gave it more. A little of the weight
+// flows back to all widths in proportion to the surprise, so that none is lost.
+func (c *pool) judge(lo, hi place) (p float64) {
+	var q [numWidths]float64
+	for l, cdf := range c.cdf {
+		q[l] = max(lo.in(cdf, hi), tiny)
+		p += c.mix[l] * q[l]
+	}
+	back := backflow * max(0, 1-p)
+	for l := range q {
+		c.mix[l] = (1-back)*c.mix[l]*q[l]/p + back*widthPrior[l]
+	}
+	return p
+}
+
+// in returns the mass from a to b.
+func (a place) in(cdf []float32, b place) float64 {
+	at := func(p place) float64 {
+		return float64(cdf[p.cell]) + p.share*float64(cdf[p.cell+1]-cdf[p.cell])
+	}
+	return at(b) - at(a)
+}
 
 // spread returns the spans' weight in each cell: that of each is where the
 // estimate has it within the span. It returns the total, too.

@@ -58,7 +58,7 @@ func TestSpreadIsInProportionToTheEstimate(t *testing.T) {
 			case 1:
 				hi = math.Inf(1)
 			}
-			spans = append(spans, span{g.locate(lo), g.locate(hi), w})
+			spans = append(spans, span{locate(g.ages(), lo), locate(g.ages(), hi), w})
 			part, sum := make([]float64, n), 0.0
 			for j := range part {
 				part[j] = mass[j] * (shareBelow(g, j, hi) - shareBelow(g, j, lo))
@@ -80,9 +80,10 @@ func TestSpreadIsInProportionToTheEstimate(t *testing.T) {
 	}
 }
 
-// shareBelow returns how much of a cell lies below an age, in log age.
+// shareBelow returns how much of a cell lies below an age.
 func shareBelow(g grid, j int, age float64) float64 {
-	return min(1, max(0, (math.Log(age)-g[j])/(g[j+1]-g[j])))
+	t := g.ages()
+	return min(1, max(0, (age-t[j])/(t[j+1]-t[j])))
 }
 
 // An estimate is, for each pool, two rounds of this: the mass of the samples, spread
@@ -97,7 +98,7 @@ func TestEstimateIsTheMeanOfTheWidths(t *testing.T) {
 			if i > 20 {
 				d *= 60
 			}
-			m.Learn(sampleOf(d*0.9, d, []float64{1, 1, sharedWeight}[i%3]))
+			m.Learn(sampleOf(d*0.9, d, []float64{1, 1, doubtful}[i%3]))
 		}
 		if m.since == 0 || m.since == len(m.samples) {
 			t.Fatalf("%d of %d samples are since the change: choose others", m.since, len(m.samples))

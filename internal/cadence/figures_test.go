@@ -183,6 +183,50 @@ func TestFiguresGivenUp(t *testing.T) {
 	measure(t, "own list, a third of the waits given up", yardstick.Own(), givenUp, bound{1.55, 1.12, 1.07, 1.05})
 }
 
+// courses is ratios for a sequence of jobs whose distribution changes, against the optimum of
+// each job's own.
+func courses(g yardstick.Course, c float64, e effort) [][]float64 {
+	out := make([][]float64, e.replicas)
+	for k := range out {
+		r := rand.New(rand.NewPCG(uint64(k), 7))
+		p := newPlayer(c, uint64(k))
+		job := 0
+		for w := 0; w+1 < len(windows) && windows[w] < e.jobs; w++ {
+			excess, best := 0.0, 0.0
+			for ; job < min(e.jobs, windows[w+1]); job++ {
+				d := g.At(job)
+				opt, x := yardstick.Solve(d, c), d.Draw(r)
+				p.hold = g.Batch > 0 && job%g.Batch < g.Batch-1
+				excess += p.run(x, polled, r) - opt.Of(x, c)
+				best += opt.Cost
+			}
+			out[k] = append(out[k], 1+excess/best)
+		}
+	}
+	return out
+}
+
+// Distributions that were drawn at random when the code was finished. The seed may be any.
+func TestFiguresDrawn(t *testing.T) {
+	noRace(t)
+	e, most := effort{max(figures, 2), 200}, bound{1.8, 1.3, 1.2}
+	if figures > 0 {
+		e.jobs, most = 800, bound{1.6, 1.2, 1.12, 1.1}
+	}
+	table := &table{}
+	for _, g := range yardstick.Drawn(2026) {
+		for _, c := range costs {
+			table.add(fmt.Sprintf("%s, c=%v", g.Name, c), courses(g, c, e))
+		}
+	}
+	table.log(t, "drawn list")
+	for w := range table.each[0] {
+		if m, _ := table.mean(w); m > most[w] {
+			t.Errorf("jobs %d to %d: %.3f times the optimum, more than %.3f", windows[w], windows[w+1], m, most[w])
+		}
+	}
+}
+
 // regime returns, for each replica, the figures of jobs 0-50, 50-150 and 150-300 after a
 // change from a to b that happens after 300 jobs, against b's optimum.
 func regime(a, b yardstick.Dist, c float64, replicas int) [][]float64 {
@@ -233,6 +277,66 @@ func TestFiguresChange(t *testing.T) {
 				}
 			}
 			t.Logf("%-20s -> %-16s c=%-4v jobs 0-50, 50-150, 150-300: %s", g.from.Name, g.to.Name, c, row)
+		}
+	}
+}
+
+// timeOfDay is ratios for a table of states that is refreshed every period seconds of
+// the time of day, jobs beginning at any of twelve times within a period. Without the starts
+// the learner sees no more than ages.
+func timeOfDay(d yardstick.Dist, period, late, c float64, e effort, starts bool) [][]float64 {
+	const times = 12
+	var ds [times]yardstick.Dist
+	for i := range ds {
+		ds[i] = yardstick.Ticks(fmt.Sprintf("%s, every %v s, %d", d.Name, period, i), period, period*(float64(i)+.3)/times, late, d)
+	}
+	out := make([][]float64, e.replicas)
+	for k := range out {
+		r := rand.New(rand.NewPCG(uint64(k), 7))
+		p := newPlayer(c, uint64(k))
+		for w := 0; w+1 < len(windows) && windows[w] < e.jobs; w++ {
+			excess, best := 0.0, 0.0
+			for range windows[w+1] - windows[w] {
+				i := r.IntN(times)
+				if starts {
+					p.begun = 1e9 - math.Mod(1e9, period) + period*float64(r.IntN(1000)) + period*(float64(i)+.3)/times
+				}
+				opt := yardstick.Solve(ds[i], c)
+				x := ds[i].Draw(r)
+				excess += p.run(x, polled, r) - opt.Of(x, c)
+				best += opt.Cost
+			}
+			out[k] = append(out[k], 1+excess/best)
+		}
+	}
+	return out
+}
+
+// Where jobs end at full minutes of the time of day, polls come just behind them.
+func TestFiguresTimeOfDay(t *testing.T) {
+	noRace(t)
+	e := effort{max(figures, 2), 200}
+	if figures > 0 {
+		e.jobs = 800
+	}
+	for _, starts := range []bool{false, true} {
+		table := &table{}
+		for _, c := range costs {
+			for _, g := range []struct {
+				d            yardstick.Dist
+				period, late float64
+			}{
+				{yardstick.LogNormal("log-normal 3 min .3", 180, .3), 60, .5},
+				{yardstick.LogNormal("log-normal 5 min .5", 300, .5), 60, 1},
+				{yardstick.Weibull("exponential 10 min", 1, 600), 30, .2},
+				{yardstick.LogNormal("log-normal 1 min .5", 60, .5), 10, .1},
+			} {
+				table.add(fmt.Sprintf("%s, every %v s, c=%v", g.d.Name, g.period, c), timeOfDay(g.d, g.period, g.late, c, e, starts))
+			}
+		}
+		table.log(t, fmt.Sprintf("ends by the time of day, starts known: %v", starts))
+		if m, _ := table.mean(2); starts && m > 1.3 {
+			t.Errorf("jobs 50 to 200: %.3f times the optimum", m)
 		}
 	}
 }

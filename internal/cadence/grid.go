@@ -1,20 +1,16 @@
 package cadence
 
-import (
-	"math"
-	"sort"
-)
+import "math"
 
 const (
 	minLogAge = -6.907755 // ln of 1 ms; for ratios, of a thousandth of the estimate
 	maxLogAge = 16.118096 // ln of 10⁷ s, 116 days
 
-	maxCells  = 600
-	maxCell   = 0.15
+	maxCells  = 400
+	maxCell   = 0.2
 	minCell   = 2e-5
-	massCells = 200 // cells shared out by mass
-	rootCells = 150 // cells shared out by the square root of mass
-	grading   = 0.3 // how fast the size of cells may change
+	massCells = 100 // cells shared out by mass
+	rootCells = 175 // cells shared out by the square root of mass
 )
 
 // A grid has the bounds of cells in log age, from minLogAge to maxLogAge.
@@ -30,61 +26,71 @@ func evenGrid() grid {
 	return g
 }
 
+// ages returns the bounds as ages.
+func (g grid) ages() []float64 {
+	t := make([]float64, len(g))
+	for j, x := range g {
+		t[j] = math.Exp(x)
+	}
+	return t
+}
+
 // A place is a point of a grid: a cell, and the share of it that lies below.
 type place struct {
 	cell  int
 	share float64
 }
 
-// locate returns the place of an age.
-func (g grid) locate(age float64) place {
-	n, x := g.cells(), math.Log(age)
+// locate returns the place of an age in a grid with the bounds ages.
+func locate(ages []float64, age float64) place {
+	n := len(ages) - 1
 	switch {
-	case !(x > g[0]):
+	case !(age > ages[0]):
 		return place{0, 0}
-	case x >= g[n]:
+	case age >= ages[n]:
 		return place{n - 1, 1}
 	}
-	j := sort.Search(n, func(i int) bool { return g[i+1] > x })
-	return place{j, (x - g[j]) / (g[j+1] - g[j])}
+	j := last(ages, age)
+	return place{j, (age - ages[j]) / (ages[j+1] - ages[j])}
+}
+
+// last returns the last i with list[i] <= x, at least 0. The list rises.
+func last(list []float64, x float64) (i int) {
+	for n := len(list); n > 1; {
+		half := n / 2
+		if list[i+half] <= x {
+			i += half
+		}
+		n -= half
+	}
+	return i
 }
 
 // refine returns a grid for the masses of g's cells: cells of equal mass, plus
 // cells of equal square root of mass (by which polls are spaced), none larger than
-// maxCell, neighbours of similar size.
-func (g grid) refine(mass []float64) grid {
-	n := g.cells()
-	density := make([]float64, n) // cells per unit of log age
-	roots := 0.0
-	for j, p := range mass {
-		roots += math.Sqrt(p * (g[j+1] - g[j]))
+// maxCell.
+func (g grid) refine(mass func(cell int) float64) grid {
+	parts := make([]float64, g.cells()) // of each cell: how many new ones it becomes
+	roots, total := 0.0, 0.0
+	for j := range parts {
+		parts[j] = math.Sqrt(mass(j) * (g[j+1] - g[j]))
+		roots += parts[j]
 	}
-	for j, p := range mass {
-		f := p / (g[j+1] - g[j])
-		density[j] = min(1/maxCell+massCells*f+rootCells*math.Sqrt(f)/roots, 1/minCell)
-	}
-	for j := 1; j < n; j++ {
-		density[j] = max(density[j], 1/(1/density[j-1]+grading*(g[j+1]-g[j-1])/2))
-	}
-	for j := n - 2; j >= 0; j-- {
-		density[j] = max(density[j], 1/(1/density[j+1]+grading*(g[j+2]-g[j])/2))
-	}
-	total := 0.0
-	for j, d := range density {
-		total += d * (g[j+1] - g[j])
+	for j, root := range parts {
+		width := g[j+1] - g[j]
+		parts[j] = min(width/maxCell+massCells*mass(j)+rootCells*root/roots, width/minCell)
+		total += parts[j]
 	}
 	size := int(min(total, maxCells))
-	step := total / float64(size)
 	x := append(make(grid, 0, size+1), g[0])
-	sum := 0.0 // new cells below g[j], before they are stretched to step
-	for j, d := range density {
-		c := d * (g[j+1] - g[j])
-		for len(x) < size && float64(len(x))*step <= sum+c {
-			x = append(x, g[j]+(g[j+1]-g[j])*(float64(len(x))*step-sum)/c)
+	sum := 0.0
+	for j, n := range parts {
+		for next := total / float64(size) * float64(len(x)); len(x) < size && next <= sum+n; next = total / float64(size) * float64(len(x)) {
+			x = append(x, g[j]+(g[j+1]-g[j])*(next-sum)/n)
 		}
-		sum += c
+		sum += n
 	}
-	return append(x, g[n])
+	return append(x, g[g.cells()])
 }
 
 // carryOver returns the masses of the cells of to, given those of g's.

@@ -3,6 +3,7 @@ package cadence
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/vtclient/vtclient/internal/yardstick"
@@ -32,7 +33,7 @@ func TestLatticesAreFound(t *testing.T) {
 				p, r := taught(d, c, 150, k), rand.New(rand.NewPCG(k, 4))
 				if !sees {
 					p.learner.models[Plain].lattices = nil
-					p.schedule = nil
+					clear(p.schedule)
 				}
 				for range jobs {
 					x := d.Draw(r)
@@ -52,9 +53,16 @@ func TestLatticesAreFound(t *testing.T) {
 }
 
 func TestNoLatticeIsFoundWhereThereIsNone(t *testing.T) {
-	for _, d := range []yardstick.Dist{yardstick.LogNormal("", 180, .3), yardstick.Weibull("", 1, 600), yardstick.Uniform("", 5, 30)} {
-		for _, l := range taught(d, .5, 300, 2).learner.models[Plain].lattices.likely() {
-			t.Errorf("multiples of %v s have the probability %.3f", l.period, l.weight)
+	for _, d := range []yardstick.Dist{yardstick.LogNormal("log-normal", 180, .3), yardstick.Weibull("exponential", 1, 600), yardstick.Uniform("uniform", 5, 30)} {
+		total := 0.0
+		const replicas = 4
+		for k := range uint64(replicas) {
+			for _, l := range taught(d, .5, 300, k).learner.models[Plain].lattices {
+				total += l.weight / replicas
+			}
+		}
+		if total > 2*latticePrior {
+			t.Errorf("%s: lattices have the probability %.3f", d.Name, total)
 		}
 	}
 }
@@ -76,7 +84,8 @@ func TestLatticesAreGivenUp(t *testing.T) {
 // as much as it had nearer to that tick than to others.
 func TestTicksHaveTheMassAroundThem(t *testing.T) {
 	cdf := func(age float64) float64 { return 1 - math.Exp(-age/40) }
-	at := func(age float64) float64 { return tickAt(10, age, cdf).cdf(.5) }
+	l := lattice{period: 10, late: .5, weight: .75}
+	at := func(age float64) float64 { return l.tick(age, cdf).cdf(.5) }
 	for _, tt := range []struct {
 		rule      string
 		age, want float64
@@ -91,7 +100,7 @@ func TestTicksHaveTheMassAroundThem(t *testing.T) {
 	} {
 		near(t, tt.rule, at(tt.age), tt.want, 1e-12)
 	}
-	ages, p := withLattices([]lattice{{10, .5, .75}}, []float64{0, 1, 7, 100, 2000}, cdf)
+	ages, p := withLattices([]lattice{l}, []float64{0, 1, 7, 100, 2000}, cdf)
 	sum := 0.0
 	for j, v := range p {
 		sum += v
@@ -102,27 +111,32 @@ func TestTicksHaveTheMassAroundThem(t *testing.T) {
 // The weights are those of Bayes' rule, a little flowing back.
 func TestLatticesAreWeighedByBayesRule(t *testing.T) {
 	cdf := func(age float64) float64 { return 1 - math.Exp(-age/40) }
-	l, r := newLattices(), rand.New(rand.NewPCG(5, 5))
+	ls, r := lattices(), rand.New(rand.NewPCG(5, 5))
 	for range 30 {
 		s := sampleOf(40*r.Float64(), 0, 1)
 		s.Hi = s.Lo + 20*r.Float64()
-		before, total, none := *l, 0.0, 1.0
-		var want lattices
-		for i, period := range periods {
-			for j, late := range lates {
-				late = 0.02 + late*period
-				given := tickAt(period, s.Hi, cdf).cdf(late) - tickAt(period, s.Lo, cdf).cdf(late)
-				want[i][j] = before[i][j] * (.99*given + .01*(cdf(s.Hi)-cdf(s.Lo)))
-				total += want[i][j]
-				none -= before[i][j]
-			}
+		if r.IntN(4) > 0 {
+			s.Start = 1e9 + 3600*r.Float64()
 		}
-		total += none * (cdf(s.Hi) - cdf(s.Lo))
-		l.judge(s, cdf)
-		for i := range want {
-			for j := range want[i] {
-				near(t, "a weight", l[i][j], .999*want[i][j]/total+.001*.1/float64(numLattices), 1e-12)
+		before, total, none := slices.Clone(ls), 0.0, 1.0
+		smooth := cdf(s.Hi) - cdf(s.Lo)
+		want := make([]float64, len(ls))
+		for i, l := range before {
+			if l.daily {
+				l.phase = math.Mod(s.Start, l.period)
 			}
+			given := .99*(l.tick(s.Hi, cdf).cdf(l.late)-l.tick(s.Lo, cdf).cdf(l.late)) + .01*smooth
+			if l.daily && s.Start == 0 {
+				given = smooth // no evidence
+			}
+			want[i] = l.weight * given
+			total += want[i]
+			none -= l.weight
+		}
+		total += none * smooth
+		judgeLattices(ls, s, smooth, cdf)
+		for i := range want {
+			near(t, "a weight", ls[i].weight, .999*want[i]/total+.001*flatLattice, 1e-12)
 		}
 	}
 }

@@ -3,11 +3,6 @@ package cadence
 import "math"
 
 const (
-	// sharedUntil is how many jobs without an estimate it takes until those
-	// with one no longer teach the plain distribution; sharedWeight is what
-	// they count until then.
-	sharedUntil  = 20
-	sharedWeight = 0.25
 	// doubtful is what a sample counts that is no evidence of a change: that of a failed
 	// job, for failures in a row do not show that jobs have become shorter, and one whose
 	// ratio to its estimate is off by more than absurd, as of an estimate in wrong units.
@@ -31,12 +26,13 @@ type Job struct {
 	Hinted        bool    // Done is close to the truth
 	Exact         bool    // Done is the duration itself
 	Failed        bool
-	ID            uint64 // random; 0: none
+	ID            uint64  // random; 0: none
+	Start         float64 // Unix time in seconds; 0: unknown
 }
 
 // sample returns what a job teaches, its ages being in units of unit seconds.
 func (j Job) sample(unit float64) Sample {
-	s := Sample{Lo: j.Pending, Hi: j.Done, Weight: 1, ID: j.ID}
+	s := Sample{Lo: j.Pending, Hi: j.Done, Weight: 1, ID: j.ID, Start: j.Start}
 	switch {
 	case math.IsInf(j.Done, 1):
 	case j.Exact: // it may have been seen pending after its end
@@ -77,7 +73,6 @@ type Learner struct {
 	models   [2]*Model   // nil: not needed so far
 	restored [2][]Sample // for the models that have not been needed since
 	hints    Hints
-	own      int     // jobs without an estimate, up to sharedUntil
 	priced   float64 // Worth when CountHint last reported a change
 }
 
@@ -117,22 +112,12 @@ func (l *Learner) Learn(j Job) (changed [2]bool) {
 	if j.Failed && (j.Pending == 0 || j.Done < instant*l.surely(j.Expected)) {
 		return changed
 	}
-	s := j.sample(1)
 	if j.Expected <= 0 {
-		l.own = min(l.own+1, sharedUntil)
-		changed[Plain] = l.Model(Plain).Learn(s)
+		changed[Plain] = l.Model(Plain).Learn(j.sample(1))
 		return changed
 	}
-	// Until there are enough jobs without an estimate, those with one are the
-	// best there is to learn from about durations as such.
-	if l.own < sharedUntil {
-		s.Weight = sharedWeight
-		if lo := min(l.surely(j.Expected), maxAge); lo < s.Hi {
-			s.Lo = max(s.Lo, lo)
-		}
-		changed[Plain] = l.Model(Plain).Learn(s)
-	}
-	if s = j.sample(j.Expected); s.Hi < 1/absurd || s.Lo > absurd {
+	s := j.sample(j.Expected)
+	if s.Hi < 1/absurd || s.Lo > absurd {
 		s.Weight = doubtful
 	}
 	changed[Ratio] = l.Model(Ratio).Learn(s)
@@ -163,9 +148,4 @@ func (l *Learner) State() State {
 func (l *Learner) Restore(st State) {
 	*l = Learner{hints: st.Hints, restored: st.Samples}
 	l.priced = l.Worth()
-	for _, s := range st.Samples[Plain] {
-		if s.Weight > sharedWeight && l.own < sharedUntil {
-			l.own++
-		}
-	}
 }

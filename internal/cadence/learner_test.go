@@ -33,54 +33,27 @@ func TestWhatAJobTeaches(t *testing.T) {
 	}
 }
 
-// The first twenty jobs without an estimate share the plain distribution with those
-// that have one, which count a fourth, and which are not shorter than nearly all
-// jobs are in proportion to their estimates.
-func TestJobsWithAnEstimateHelpOutAtFirst(t *testing.T) {
+// Jobs with an estimate and jobs without are learnt apart.
+func TestEstimatesAreLearntApart(t *testing.T) {
 	var l Learner
-	with := Job{Pending: 9, Done: 10, Expected: 5}
-	l.Learn(with)
-	if got := l.models[Plain].samples[0]; got != sampleOf(9, 10, sharedWeight) {
-		t.Errorf("plain %v", got)
+	for _, tt := range []struct {
+		job     Job
+		changed [2]bool
+		samples [2]int
+	}{
+		{Job{Pending: 9, Done: 10, Expected: 5}, [2]bool{Ratio: true}, [2]int{Ratio: 1}},
+		{Job{Pending: 9, Done: 10}, [2]bool{Plain: true}, [2]int{1, 1}},
+	} {
+		if got := l.Learn(tt.job); got != tt.changed {
+			t.Errorf("%+v: changed %v", tt.job, got)
+		}
+		st := l.State()
+		if n := [2]int{len(st.Samples[Plain]), len(st.Samples[Ratio])}; n != tt.samples {
+			t.Errorf("%+v: %v samples, want %v", tt.job, n, tt.samples)
+		}
 	}
 	if got := l.models[Ratio].samples[0]; got != sampleOf(1.8, 2, 1) {
-		t.Errorf("ratio %v", got)
-	}
-	for i := range sharedUntil + 3 {
-		if n := len(l.models[Plain].samples); n != min(2*i+1, i+sharedUntil) {
-			t.Fatalf("%d plain samples before job %d", n, i)
-		}
-		l.Learn(Job{Pending: 1, Done: 2})
-		l.Learn(with)
-	}
-	if n := len(l.models[Ratio].samples); n != sharedUntil+4 {
-		t.Errorf("%d samples of ratios in the end", n)
-	}
-	var restored Learner
-	if restored.Restore(l.State()); restored.own != sharedUntil {
-		t.Errorf("%d own jobs after a restart", restored.own)
-	}
-
-	// Such a job was not seen pending, but hardly any job is over before the time
-	// that 2 % of the ratios lie below.
-	var b Learner
-	for range 12 {
-		b.Learn(with)
-	}
-	lo := 5 * b.models[Ratio].Surely()
-	if lo < 8 || lo > 9.5 {
-		t.Errorf("hardly any job ends before %v s", lo)
-	}
-	newest := func() Sample { return b.models[Plain].samples[len(b.models[Plain].samples)-1] }
-	b.Learn(Job{Done: 10, Expected: 5})
-	near(t, "the beginning of the interval", newest().Lo, lo, 1e-12)
-	b.Learn(Job{Done: 6, Expected: 5}) // nearly none, but this one
-	if got := newest(); got.Lo != 0 {
-		t.Errorf("learnt %v of a job that was faster than all others", got)
-	}
-	b.Learn(Job{Pending: lo + 1, Done: math.Inf(1), Expected: 5})
-	if got := newest(); got.Lo != lo+1 {
-		t.Errorf("learnt %v of a job that was pending later than that", got)
+		t.Errorf("a ratio %v", got)
 	}
 }
 
@@ -91,7 +64,7 @@ func TestInstantFailuresDoNotTeachThatJobsAreShort(t *testing.T) {
 	for range 200 {
 		p.run(180*math.Exp(.3*p.r.NormFloat64()), polled, p.r)
 	}
-	median, used := p.learner.models[Plain].Schedule(1).Quantile(0, .5), p.learner.models[Plain].used
+	median, used := p.learner.models[Plain].Schedule(1, 0).Quantile(0, .5), p.learner.models[Plain].used
 	for range 10 {
 		p.learn(Job{Done: .05, Failed: true})
 	}
@@ -104,7 +77,7 @@ func TestInstantFailuresDoNotTeachThatJobsAreShort(t *testing.T) {
 	if p.learner.models[Plain].used != used+5 {
 		t.Errorf("%d samples used, %d before five failures soon after", p.learner.models[Plain].used, used)
 	}
-	if after := p.learner.models[Plain].Schedule(1).Quantile(0, .5); math.Abs(after/median-1) > .05 {
+	if after := p.learner.models[Plain].Schedule(1, 0).Quantile(0, .5); math.Abs(after/median-1) > .05 {
 		t.Errorf("the median is %.1f s, and was %.1f s", after, median)
 	}
 }
@@ -121,7 +94,7 @@ func TestOneAbsurdEstimateLosesNothing(t *testing.T) {
 			d := 100 * (1 + .2*math.Sin(float64(i)))
 			l.Learn(Job{Pending: d - 3, Done: d, Expected: 100})
 		}
-		s := l.Model(Ratio).Schedule(.01)
+		s := l.Model(Ratio).Schedule(.01, 0)
 		if s.Jobs != 101 {
 			t.Errorf("%v: %d jobs used", absurd, s.Jobs)
 		}

@@ -7,6 +7,15 @@ import (
 	"testing"
 )
 
+// judge returns what the pools of a copy of m, and the prior, gave to a sample. It changes how
+// the copy's widths are trusted.
+func (m *Model) judge(s Sample) (p [2]float64, prior float64) {
+	for k := range m.pools {
+		p[k] = m.pools[k].judge(locate(m.ages, s.Lo), locate(m.ages, s.Hi))
+	}
+	return p, max(m.prior.below(math.Log(s.Hi))-m.prior.below(math.Log(s.Lo)), tiny)
+}
+
 // What the widths are trusted is the product of what they gave to the samples, a
 // little of the trust that they began with flowing back.
 func TestJudgeIsBayesRule(t *testing.T) {
@@ -17,15 +26,12 @@ func TestJudgeIsBayesRule(t *testing.T) {
 		if s.Hi = s.Lo * (1.01 + r.Float64()); i%7 == 0 {
 			s.Hi = math.Inf(1)
 		}
-		if i%5 == 0 {
-			s.Weight = sharedWeight
-		}
 		old := m.pools
 		p, prior := m.judge(s)
 		below := func(cdf []float32, age float64) float64 {
 			for j := range m.grid.cells() {
-				if x := math.Log(age); x < m.grid[j+1] {
-					return float64(cdf[j]) + max(0, (x-m.grid[j])/(m.grid[j+1]-m.grid[j]))*float64(cdf[j+1]-cdf[j])
+				if t := m.grid.ages(); age < t[j+1] {
+					return float64(cdf[j]) + max(0, (age-t[j])/(t[j+1]-t[j]))*float64(cdf[j+1]-cdf[j])
 				}
 			}
 			return float64(cdf[m.grid.cells()])
@@ -34,7 +40,7 @@ func TestJudgeIsBayesRule(t *testing.T) {
 			var q, trust [numWidths]float64
 			sum := 0.0
 			for l := range q {
-				q[l] = math.Pow(max(below(old[k].cdf[l], s.Hi)-below(old[k].cdf[l], s.Lo), tiny), s.Weight)
+				q[l] = max(below(old[k].cdf[l], s.Hi)-below(old[k].cdf[l], s.Lo), tiny)
 				sum += old[k].mix[l] * q[l]
 			}
 			near(t, "the probability", p[k], sum, 1e-9)
@@ -73,15 +79,16 @@ func TestChangesAreFoundByBayesRule(t *testing.T) {
 		d := median * math.Exp(0.2*r.NormFloat64())
 		s := sampleOf(d*0.9, d*1.02, 1)
 		if i%11 == 0 {
-			s.Weight = sharedWeight
+			s.Weight = doubtful
 		}
-		since, weight, used := m.since+1, m.weight, m.used+1
+		since, used := m.since+1, m.used+1
 		before := *m
 		p, prior := before.judge(s) // of a copy: it changes the trust in the widths
 
-		w0, w1, mix := weight[0], weight[1], before.pools[1].mix
+		w1, mix, doubt := m.change, before.pools[1].mix, m.doubt
 		if s.Weight == 1 {
-			w0, w1 = w0*p[0], w1*p[1]
+			w0 := (1 - w1) * p[0]
+			w1 *= p[1]
 			if born := prior / 300; used > 1 && born > w1 {
 				w1, since = born, 1
 				bornAgain++
@@ -89,19 +96,20 @@ func TestChangesAreFoundByBayesRule(t *testing.T) {
 					mix[l] = (before.pools[0].mix[l] + widthPrior[l]) / 2
 				}
 			}
-			w0, w1 = w0/(w0+w1), w1/(w0+w1)
+			w1 /= w0 + w1
+			doubt = max(w1, 0.8*doubt)
 		}
 		first := before.pools[0].mix
 		if w1 > 0.99 && since >= 3 {
 			accepted++
-			w0, w1 = 1, 0
+			w1, doubt = 0, 0
 			used, since = since, 0
 			first = mix
 		}
 
 		m.Learn(s)
-		near(t, fmt.Sprintf("sample %d: what all samples are trusted", i), m.weight[0], w0, 1e-9)
-		near(t, fmt.Sprintf("sample %d: what the latest are trusted", i), m.weight[1], w1, 1e-9)
+		near(t, fmt.Sprintf("sample %d: what the latest are trusted", i), m.change, w1, 1e-9)
+		near(t, fmt.Sprintf("sample %d: the doubt", i), m.doubt, doubt, 1e-9)
 		if m.since != since || m.used != used || len(m.samples) != i+1 {
 			t.Errorf("sample %d: %d used, %d since the change, of %d; want %d, %d", i, m.used, m.since, len(m.samples), used, since)
 		}
@@ -121,7 +129,6 @@ func TestChangesAreFoundByBayesRule(t *testing.T) {
 // The memory is bounded, and what is forgotten is the oldest. Turns go on rising.
 func TestSamplesAreForgotten(t *testing.T) {
 	m := NewModel(Plain)
-	m.coarse = true // few estimates: this is about samples
 	for i := range 1200 {
 		s := sampleOf(float64(100+i%7), float64(110+i%7), 1)
 		was := len(m.samples)
@@ -137,55 +144,50 @@ func TestSamplesAreForgotten(t *testing.T) {
 	}
 }
 
-// Estimates become rarer as there is more behind them, by a thirty-second of the
-// samples, or an eighth when a state is restored; a surprise is learnt at once.
+// Estimates become rarer as there is more behind them, by a twenty-fourth of the
+// samples, or of those of a candidate that is in doubt; a surprise is learnt at once.
 func TestEstimatesBecomeRarer(t *testing.T) {
-	for _, coarse := range []bool{false, true} {
-		m := NewModel(Plain)
-		r := rand.New(rand.NewPCG(4, 4))
-		fresh, regular, surprises := 0, 0, 0
-		for i := range 400 {
-			m.coarse = coarse
-			d := 180 * math.Exp(0.3*r.NormFloat64())
-			if i%50 == 49 {
-				d *= 20
-			}
-			s := sampleOf(d*0.7, d, 1)
-			copied := *m
-			p, prior := copied.judge(s)
-			part := 32
-			if coarse {
-				part = 8
-			}
-			fresh++
-			due := fresh > (i+1)/part
-			surprise := !coarse && p[0] < min(0.02, 2*prior)
-			got := m.Learn(s)
-			if len(m.samples) != i+1 {
-				t.Fatal("a change was found where there was none")
-			}
-			if got != (due || surprise) {
-				t.Fatalf("coarse %v, sample %d: new estimate %v, want %v or %v", coarse, i, got, due, surprise)
-			}
-			if got {
-				if m.fresh != 0 {
-					t.Fatalf("%d samples are not in the estimate", m.fresh)
-				}
-				fresh = 0
-			}
-			if due {
-				regular++
-			} else if surprise {
-				surprises++
-			}
+	m := NewModel(Plain)
+	r := rand.New(rand.NewPCG(4, 4))
+	fresh, regular, doubts, surprises := 0, 0, 0, 0
+	for i := range 400 {
+		d := 180 * math.Exp(0.3*r.NormFloat64())
+		if i%50 == 49 {
+			d *= 20
 		}
-		if regular < 20 || !coarse && surprises < 4 {
-			t.Errorf("coarse %v: %d regular estimates and %d of surprises", coarse, regular, surprises)
+		s := sampleOf(d*0.7, d, 1)
+		copied := *m
+		p, prior := copied.judge(s)
+		surprise := p[0] < min(0.02, 2*prior)
+		got := m.Learn(s)
+		if len(m.samples) != i+1 {
+			t.Fatal("a change was found where there was none")
+		}
+		fresh++
+		due, doubt := fresh > m.used/24, m.change > 0.02 && fresh > m.since/24
+		if got != (due || doubt || surprise) {
+			t.Fatalf("sample %d: new estimate %v, want %v, %v or %v", i, got, due, doubt, surprise)
+		}
+		if got {
+			if m.fresh != 0 {
+				t.Fatalf("%d samples are not in the estimate", m.fresh)
+			}
+			fresh = 0
+		}
+		switch {
+		case due:
+			regular++
+		case surprise:
+			surprises++
+		case doubt:
+			doubts++
 		}
 	}
+	if regular < 20 || surprises < 4 || doubts < 1 {
+		t.Errorf("%d regular estimates, %d of surprises and %d in doubt", regular, surprises, doubts)
+	}
 	// The interval of a hint is improbable because it is narrow, which is no surprise.
-	m := NewModel(Plain)
-	r := rand.New(rand.NewPCG(5, 5))
+	m, r = NewModel(Plain), rand.New(rand.NewPCG(5, 5))
 	estimates := 0
 	for range 300 {
 		d := 180 * math.Exp(0.3*r.NormFloat64())
@@ -208,8 +210,8 @@ func TestRestoredModelLearnsOn(t *testing.T) {
 			samples = append(samples, sampleOf(d*0.95, d, 1))
 		}
 		m := RestoreModel(Ratio, samples)
-		if len(m.prior) != len(priors[Ratio]) || m.coarse || m.fresh != 0 || m.used != n || len(m.samples) != n {
-			t.Errorf("%d samples: coarse %v, %d fresh, %d used of %d restored", n, m.coarse, m.fresh, m.used, len(m.samples))
+		if len(m.prior) != len(priors[Ratio]) || m.fresh != 0 || m.used != n || len(m.samples) != n {
+			t.Errorf("%d samples: %d fresh, %d used of %d restored", n, m.fresh, m.used, len(m.samples))
 		}
 	}
 }
@@ -219,8 +221,8 @@ func TestFirstEstimateIsThePrior(t *testing.T) {
 	for _, kind := range []Kind{Plain, Ratio} {
 		m := NewModel(kind)
 		n := m.grid.cells()
-		if n != maxCells || m.weight != [2]float64{1, 0} {
-			t.Errorf("%d cells, weight %v", n, m.weight)
+		if n != maxCells || m.change != 0 {
+			t.Errorf("%d cells, a change is likely by %v", n, m.change)
 		}
 		for j := range n {
 			near(t, "a bound", m.grid[j], minLogAge+(maxLogAge-minLogAge)*float64(j)/maxCells, 1e-12)
@@ -260,13 +262,14 @@ func TestScheduleOfAModel(t *testing.T) {
 	m := NewModel(Plain)
 	r := rand.New(rand.NewPCG(8, 8))
 	for n := range 30 {
-		near(t, fmt.Sprintf("the worth of a request after %d jobs", n), m.Discount(), 1-0.6/(1+float64(n)/3), 1e-9)
+		near(t, fmt.Sprintf("the worth of a request after %d jobs", n), m.Discount(n-1), 1-0.6/(1+float64(n)/3), 1e-9)
+		near(t, "the same while others have begun", m.Discount(n+9), 1-0.6/(4+float64(n)/3), 1e-9)
 		d := 100 * math.Exp(0.3*r.NormFloat64())
 		m.Learn(sampleOf(d*0.9, d, 1))
 	}
 	for _, w := range []float64{0, 0.004, 0.5, 1} {
-		m.weight = [2]float64{1 - w, w}
-		s := m.Schedule(3)
+		m.change, m.doubt = w, w/2
+		s := m.Schedule(3, 0)
 		n := m.grid.cells()
 		if s.Cost != 3 || s.Jobs != 30 || len(s.t) != n+2 || s.t[0] != 0 || s.f[0] != 0 {
 			t.Fatalf("%d jobs, %d ages from %v", s.Jobs, len(s.t), s.t[0])
@@ -279,25 +282,6 @@ func TestScheduleOfAModel(t *testing.T) {
 		}
 		near(t, "the last age", s.t[n+1], math.Exp(m.grid[n]), 1e-9)
 		near(t, "F at the end", s.f[n+1], 1, 1e-9)
-		near(t, "exploring", s.explore, 0.04+2*w, 1e-9)
-	}
-}
-
-func TestSurely(t *testing.T) {
-	m := &Model{grid: grid{0, 1, 2, 3}}
-	for _, tt := range []struct {
-		rule string
-		used int
-		mass []float64
-		want float64
-	}{
-		{"of nine jobs", 9, []float64{0.019, 0.002, 0.979}, 0},
-		{"where 2 % lie below", 10, []float64{0.019, 0.002, 0.979}, math.E},
-		{"in the first cell", 10, []float64{0.021, 0.979, 0}, 1},
-	} {
-		m.used = tt.used
-		m.pools[0].mass = tt.mass
-		m.pools[0].normalize()
-		near(t, tt.rule, m.Surely(), tt.want, 1e-12)
+		near(t, "exploring", s.explore, 0.04+w, 1e-9)
 	}
 }

@@ -2,7 +2,6 @@ package cadence
 
 import (
 	"math"
-	"sort"
 	"sync/atomic"
 )
 
@@ -10,11 +9,12 @@ const (
 	exploreShare = 0.04 // of the gaps that end in success; see [Schedule.Next]
 	exploreDoubt = 2.0  // more of it per unit of probability of a change
 	exploreMost  = 0.5  // of the gaps
-	exploreNear  = 0.03 // how far before the end of the gap, in gaps
-	exploreFar   = 0.5
+	exploreNear  = 0.04 // how far before the end of the gap, in gaps
+	exploreFar   = 0.15
+	exploreTicks = 0.75 // of the earlier polls where it is not known when after a tick jobs end
 
 	jitterSpan = 0.15
-	jitterTol  = 0.01
+	jitterTol  = 0.02
 )
 
 // A Schedule is the best schedule of polls for one estimate of the durations,
@@ -33,6 +33,8 @@ type Schedule struct {
 	Jobs int     // samples behind it
 
 	explore float64   // how many of the gaps that end in success get an earlier poll
+	ticks   bool      // jobs end on ticks, probably
+	spread  float64   // how far it is from known when after a tick they end, seconds
 	t       []float64 // ages, rising, from 0
 	f       []float64 // F(t)
 	b       []float64 // B(t)
@@ -110,17 +112,7 @@ func (s *Schedule) within(i int, p, x float64) (cost, gap float64) {
 }
 
 // find returns the last i with t[i] <= age.
-func (s *Schedule) find(age float64) int {
-	lo, hi := 0, len(s.t)
-	for hi-lo > 1 {
-		if h := int(uint(lo+hi) >> 1); s.t[h] <= age {
-			lo = h
-		} else {
-			hi = h
-		}
-	}
-	return lo
-}
+func (s *Schedule) find(age float64) int { return last(s.t, age) }
 
 // at interpolates v at an age in cell i.
 func (s *Schedule) at(v []float64, i int, age float64) float64 {
@@ -144,7 +136,7 @@ func (s *Schedule) best(i int, pend float64) float64 {
 	switch {
 	case to0 < t1: // several polls in this cell
 		return pend + (to0 - t0)
-	case to1-to0 <= 0.5*(to0-t0)+2*(t1-t0): // it moves on with the age
+	case !s.ticks && to1-to0 <= 0.5*(to0-t0)+2*(t1-t0): // it moves on with the age
 		return to0 + (to1-to0)*(pend-t0)/(t1-t0)
 	case to0 > t1: // it jumps, over a time in which hardly any job ends
 		return to0
@@ -156,13 +148,14 @@ func (s *Schedule) best(i int, pend float64) float64 {
 // pend. chance draws from 0 to 1.
 //
 // It is the best age, shifted at random by up to jitterSpan of the gap, or by
-// less where that costs more than about a hundredth of a request. That keeps
+// less where that costs more than about a fiftieth of a request. That keeps
 // replicas out of step, and cuts the durations at ever different points.
 //
 // A poll that always comes late always finds the job done, and cannot show that
 // jobs have become faster. So now and then a gap that nearly always ends in
 // success gets an earlier poll, at a distance before its end that is random on a
-// log scale. explored counts shares of these explorations, of which 2³² make a
+// log scale. Where jobs end on one of several ticks, most of these polls come between a
+// tick and the latest end after it, which nothing else would show. explored counts shares of these explorations, of which 2³² make a
 // whole one, so that the time to notice is bounded.
 func (s *Schedule) Next(pend float64, explored *atomic.Uint32, chance func() float64) float64 {
 	i := s.find(pend)
@@ -181,6 +174,9 @@ func (s *Schedule) Next(pend float64, explored *atomic.Uint32, chance func() flo
 	hit := (s.at(s.f, j, t) - f) / left // the chance that the gap ends in success
 	share := min(s.explore*hit*math.Sqrt(s.v[i]/s.Cost), exploreMost)
 	if step := uint32(share * (1 << 32)); step > 0 && explored.Add(step) < step {
+		if s.spread > 0 && hit < 0.5 && chance() < exploreTicks {
+			return max(t-s.spread*chance(), pend)
+		}
 		return t - gap*exploreNear*math.Pow(exploreFar/exploreNear, chance())
 	}
 	worst := s.at(s.b, j, t) - t*f + jitterTol*s.Cost*left
@@ -205,7 +201,7 @@ func (s *Schedule) Quantile(pend, p float64) float64 {
 	if want >= s.f[n] {
 		return s.t[n] * max(1, (1-s.f[n])/max(1-want, tiny))
 	}
-	j := i + sort.Search(n-i, func(k int) bool { return s.f[i+k+1] > want })
+	j := last(s.f, want)
 	t := s.t[j] + (s.t[j+1]-s.t[j])*(want-s.f[j])/max(s.f[j+1]-s.f[j], tiny)
 	return max(t, pend)
 }

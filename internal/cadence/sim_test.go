@@ -12,31 +12,48 @@ import (
 type player struct {
 	learner  Learner
 	c        float64
-	schedule *Schedule
+	hold     bool              // learn from the next jobs later
+	held     []Job             // until then
+	begun    float64           // Unix time of the present job's start; 0: not known
+	schedule map[int]*Schedule // by phase
 	explored atomic.Uint32
 	r        *rand.Rand
 }
 
 func newPlayer(c float64, seed uint64) *player {
-	p := &player{c: c, r: rand.New(rand.NewPCG(seed, 0))}
+	p := &player{c: c, r: rand.New(rand.NewPCG(seed, 0)), schedule: make(map[int]*Schedule)}
 	p.explored.Store(p.r.Uint32())
 	return p
 }
 
 func (p *player) learn(j Job) {
+	p.held = append(p.held, j)
+	if p.hold {
+		return
+	}
+	for _, j := range p.held {
+		p.learnNow(j)
+	}
+	p.held = p.held[:0]
+}
+
+func (p *player) learnNow(j Job) {
 	priced := !math.IsInf(j.Done, 1) && p.learner.CountHint(j.Hinted)
 	if changed := p.learner.Learn(j); changed[Plain] || priced {
-		p.schedule = nil
+		clear(p.schedule)
 	}
 }
 
 // next returns the age of the next poll.
 func (p *player) next(pend float64) float64 {
-	if p.schedule == nil {
-		m := p.learner.Model(Plain)
-		p.schedule = m.Schedule(p.c * p.learner.Worth() * m.Discount())
+	m := p.learner.Model(Plain)
+	phase, later := Phase(p.begun, m.Clock)
+	s := p.schedule[phase]
+	if s == nil {
+		s = m.Schedule(p.c*p.learner.Worth()*m.Discount(m.used+len(p.held)), phase)
+		p.schedule[phase] = s
 	}
-	return p.schedule.Next(pend, &p.explored, p.r.Float64)
+	return s.Next(max(pend+later, 0), &p.explored, p.r.Float64) - later
 }
 
 // A lesson is how the end of a job becomes known to the learner.
@@ -69,7 +86,7 @@ func (p *player) run(x float64, how lesson, r *rand.Rand) float64 {
 	}
 	switch how {
 	case polled, givenUp:
-		p.learn(Job{Pending: pend, Done: at})
+		p.learn(Job{Pending: pend, Done: at, Start: p.begun})
 	case exact:
 		p.learn(Job{Pending: pend, Done: x, Exact: true})
 	case hinted:

@@ -13,8 +13,8 @@ import (
 // Everything that a state can hold comes back, to nine digits.
 func TestStateComesBack(t *testing.T) {
 	st := State{
-		Samples: [2][]Sample{Plain: {{0, 61.5, 1, 7, 0}, {55, math.Inf(1), 1, 8, 36}, {1.0 / 3, 2.0 / 3, 0.25, 8, 0}, {1e-9, 1e10, 1, 9, 0}, {5, 5, 1, 10, 0}},
-			Ratio: {{0.123456789, 0.2, 1, 3, math.MaxUint64}, {1, math.Inf(1), 0.99, 3, 1}}},
+		Samples: [2][]Sample{Plain: {{Lo: 0, Hi: 61.5, Weight: 1, Turn: 7, ID: 0}, {Lo: 55, Hi: math.Inf(1), Weight: 1, Turn: 8, ID: 36}, {Lo: 1.0 / 3, Hi: 2.0 / 3, Weight: 0.25, Turn: 8, ID: 0}, {Lo: 1e-9, Hi: 1e10, Weight: 1, Turn: 9, ID: 0}, {Lo: 5, Hi: 5, Weight: 1, Turn: 10, ID: 0}},
+			Ratio: {{Lo: 0.123456789, Hi: 0.2, Weight: 1, Turn: 3, ID: math.MaxUint64}, {Lo: 1, Hi: math.Inf(1), Weight: 0.99, Turn: 3, ID: 1}}},
 		Hints: Hints{Hinted: 3.25, Polled: 0.125},
 	}
 	want := "vtclient-adaptive 1\nhints 3.25 0.125\np 0 61.5\np 55 - #10\nP 0.333333333 0.666666667 0.25\np 1e-09 1e+10\np 5 5\nr 0.123456789 0.2 #3w5e11264sgsf\nR 1 - 0.99 #1\n"
@@ -197,7 +197,7 @@ func TestStatesStayInTheirDomain(t *testing.T) {
 			t.Errorf("state %d: requests are worth %v", i, w)
 		}
 		for _, pend := range []float64{0, 1, 100, 1e5, 1e9} {
-			if to := l.Model(Plain).Schedule(l.Worth()).Best(pend); !(to > pend && to < 2*pend+1e5) {
+			if to := l.Model(Plain).Schedule(l.Worth(), 0).Best(pend); !(to > pend && to < 2*pend+1e5) {
 				t.Errorf("state %d: after %v comes %v", i, pend, to)
 			}
 		}

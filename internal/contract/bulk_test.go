@@ -1281,11 +1281,7 @@ func TestAdaptiveSharedRequests(t *testing.T) {
 			for _, n := range []int{16, 256} { // a fourth of the price is half the gap
 				at.Shared = n
 				gap := mean(at)
-				most := 0.65
-				if learnt == 0 && n == 16 { // with no history a request for one job counts less too, as it teaches
-					most = 1.05
-				}
-				if gap > before*most || gap < before*0.35 {
+				if gap > before*0.65 || gap < before*0.35 {
 					t.Errorf("estimate %v, learnt %d: %v s between polls that %d share, %v s for a 16th of that", expected, learnt, gap, n, before)
 				}
 				before = gap

@@ -15,7 +15,7 @@ import (
 	"github.com/vtclient/vtclient"
 )
 
-// learnt returns an Adaptive that knows jobs of about three minutes, or of so many times
+// learnt returns an Adaptive that has learnt jobs of about three minutes, or of so many times
 // their estimate.
 func learnt(expected time.Duration) *vtclient.Adaptive {
 	r := rand.New(rand.NewPCG(1, 2))
@@ -121,11 +121,11 @@ func TestOverdueOfManyWaits(t *testing.T) {
 		began := time.Now()
 		var mu sync.Mutex
 		var called []string
-		note := func(who string) vtclient.WaitOption {
+		note := func(wait string) vtclient.WaitOption {
 			return vtclient.OnOverdue(func(st vtclient.Status, _ vtclient.Forecast) {
 				mu.Lock()
 				defer mu.Unlock()
-				called = append(called, fmt.Sprint(who, st.JobID, " ", time.Since(began)))
+				called = append(called, fmt.Sprint(wait, st.JobID, " ", time.Since(began)))
 			})
 		}
 		var wg sync.WaitGroup

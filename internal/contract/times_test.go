@@ -57,7 +57,7 @@ var datedAPI = vtclient.Endpoint{Path: "/{id}", Decode: func(a vtclient.Answer) 
 	return vtclient.Status{State: v.State, ResultMissing: v.Missing, StartedAt: v.Start, EndedAt: v.End, PollAfter: v.After}, err
 }}
 
-// learning notes what it is told.
+// learning notes what it gets.
 type learning struct {
 	vtclient.Backoff
 	got []vtclient.Completion
@@ -70,18 +70,20 @@ func (l *learning) Learn(c vtclient.Completion) { l.got = append(l.got, c) }
 func TestTheBackendsTimesAreLearnt(t *testing.T) {
 	const s = time.Second
 	for _, tt := range []struct {
-		name   string
-		api    dated
-		start  time.Duration // the caller's, before the wait
-		shown  time.Duration // StartedAt, before the wait; 0: none
-		want   vtclient.Completion
-		nobody bool // nothing is learnt
+		name    string
+		api     dated
+		start   time.Duration // the caller's, before the wait
+		shown   time.Duration // StartedAt, before the wait; 0: none
+		want    vtclient.Completion
+		nothing bool // nothing is learnt
 	}{
 		{"no times", dated{}, 0, 0, vtclient.Completion{PendingAt: 20 * s, DoneBy: 30 * s}, false},
 		{"a start", dated{start: -100}, 0, 100 * s, vtclient.Completion{PendingAt: 120 * s, DoneBy: 130 * s}, false},
 		{"a start and an end", dated{start: -100, end: 25.5}, 0, 100 * s, vtclient.Completion{PendingAt: 120 * s, DoneBy: 125500 * time.Millisecond, Exact: true}, false},
 		{"a start that is later than the caller's, in whole seconds", dated{start: -98.5, end: 25.5}, 100 * s, 98500 * time.Millisecond,
 			vtclient.Completion{PendingAt: 120 * s, DoneBy: 124 * s, Exact: true}, false},
+		{"a start that is earlier than the caller's, in whole seconds", dated{start: -101, end: 25.5}, 100 * s, 101 * s,
+			vtclient.Completion{PendingAt: 120 * s, DoneBy: 126500 * time.Millisecond, Exact: true}, false},
 		{"a start that the caller has much earlier", dated{start: -50, end: 25.5}, 100 * s, 50 * s, vtclient.Completion{PendingAt: 120 * s, DoneBy: 130 * s}, false},
 		{"a start much earlier than the caller's: the submission was a repetition", dated{start: -3600, end: 25.5}, 100 * s, time.Hour,
 			vtclient.Completion{PendingAt: time.Hour + 20*s, DoneBy: time.Hour + 25500*time.Millisecond, Exact: true}, false},
@@ -128,7 +130,7 @@ func TestTheBackendsTimesAreLearnt(t *testing.T) {
 					t.Errorf("StartedAt is %v before the wait, want %v", shown, tt.shown)
 				}
 				want := []vtclient.Completion{tt.want}
-				if tt.nobody {
+				if tt.nothing {
 					want = nil
 				}
 				if !slices.Equal(l.got, want) {

@@ -97,20 +97,25 @@ func Mixture(name string, w []float64, ds ...Dist) Dist {
 
 // Lattice rounds the durations of d up to multiples of period and adds a uniform
 // time of up to late.
-func Lattice(name string, period, late float64, d Dist) Dist {
+func Lattice(name string, period, late float64, d Dist) Dist { return Ticks(name, period, 0, late, d) }
+
+// Ticks is Lattice for jobs that begin phase after a tick.
+func Ticks(name string, period, phase, late float64, d Dist) Dist {
 	return Dist{name,
 		func(x float64) float64 {
-			k := math.Floor(x / period)
-			before, at := d.CDF((k-1)*period), d.CDF(k*period)
+			k := math.Floor((x + phase) / period)
+			before, at := 0.0, d.CDF(k*period-phase)
 			if k < 1 {
 				return 0
 			}
-			if k < 2 {
-				before = 0
+			if k > 1 {
+				before = d.CDF((k-1)*period - phase)
 			}
-			return before + (at-before)*min(1, (x-k*period)/late)
+			return before + (at-before)*min(1, (x+phase-k*period)/late)
 		},
-		func(r *rand.Rand) float64 { return period*math.Ceil(d.Draw(r)/period) + late*r.Float64() }}
+		func(r *rand.Rand) float64 {
+			return period*math.Ceil((d.Draw(r)+phase)/period) - phase + late*r.Float64()
+		}}
 }
 
 // Quantile returns the duration below which the share p lies.
