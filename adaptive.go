@@ -45,19 +45,6 @@ type Learner interface {
 	Learn(Completion)
 }
 
-// A Forecast is what an [Adaptive] expects of one job; see [Adaptive.Explain].
-type Forecast struct {
-	// Polls are the ages at which the next few polls are due if each of them
-	// finds the job pending, before the small random shifts.
-	Polls []time.Duration
-	// Median and P90 are the times from now until which half, and nine tenths,
-	// of such jobs are over. Zero means that this time has passed.
-	Median, P90 time.Duration
-	// Jobs is the number of remembered completions behind it; zero means that
-	// everything here is a guess.
-	Jobs int
-}
-
 // An Adaptive is a polling cadence that learns how long jobs take. It polls
 // when a poll is worth its price: rarely where a job seldom ends, closely
 // where it probably does, and not at all before the first moment that makes
@@ -324,6 +311,7 @@ func (a *Adaptive) Explain(at Attempt) Forecast {
 	f := Forecast{
 		Median: toDuration((s.Quantile(p, 0.5)-from)*unit, 0, math.MaxInt64/2),
 		P90:    toDuration((s.Quantile(p, 0.9)-from)*unit, 0, math.MaxInt64/2),
+		P99:    toDuration((s.Quantile(p, 0.99)-from)*unit, 0, math.MaxInt64/2),
 		Jobs:   s.Jobs,
 	}
 	for range 5 {

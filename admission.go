@@ -7,6 +7,15 @@ import (
 	"time"
 )
 
+// A Limiter bounds the rate of requests. *rate.Limiter of golang.org/x/time is
+// one as it is. Wait blocks until the next request may be made or ctx is done.
+// An error while ctx is not done, such as that the time would not suffice, is a
+// fault of the attempt, and nothing is sent. It must be safe for concurrent
+// use.
+type Limiter interface {
+	Wait(ctx context.Context) error
+}
+
 // An admission decides when a request may be sent: it bounds the requests in flight and
 // their rate, and sends none while a 429 holds the client or the breaker refuses.
 type admission struct {

@@ -31,30 +31,12 @@ type Breaker interface {
 	Allow() (done func(error), err error)
 }
 
-// A BreakerState is one of the three states of a [CircuitBreaker].
-type BreakerState int
-
+// The states of a CircuitBreaker.
 const (
-	// BreakerClosed lets every request through and counts failures.
-	BreakerClosed BreakerState = iota
-	// BreakerOpen refuses every request until its period is over.
-	BreakerOpen
-	// BreakerHalfOpen lets a few probes through to see if the backend is well.
-	BreakerHalfOpen
+	breakerClosed   = "closed"    // lets every request through and counts failures
+	breakerOpen     = "open"      // refuses every request until its period is over
+	breakerHalfOpen = "half-open" // lets a few probes through to see if the backend is well
 )
-
-// String returns "closed", "open" or "half-open".
-func (s BreakerState) String() string {
-	switch s {
-	case BreakerClosed:
-		return "closed"
-	case BreakerOpen:
-		return "open"
-	case BreakerHalfOpen:
-		return "half-open"
-	}
-	return fmt.Sprintf("BreakerState(%d)", int(s))
-}
 
 // ErrBreakerOpen matches every refusal of a [CircuitBreaker], in the open and
 // in the half-open state, under [errors.Is]. The refusal also has a method
@@ -65,13 +47,13 @@ var ErrBreakerOpen = errors.New("vtclient: circuit breaker is open")
 
 // A breakerRefusal is a refusal of a CircuitBreaker. Many callers may share one value.
 type breakerRefusal struct {
-	state  BreakerState // half-open: all probes are taken
-	until  time.Time    // open: the end of the period
-	reason string       // what brought the breaker into this state
+	state  string    // half-open: all probes are taken
+	until  time.Time // open: the end of the period
+	reason string    // what brought the breaker into this state
 }
 
 func (e *breakerRefusal) RetryAfter() time.Duration {
-	if e.state == BreakerHalfOpen {
+	if e.state == breakerHalfOpen {
 		return time.Second
 	}
 	return max(0, time.Until(e.until))
@@ -141,7 +123,8 @@ type BreakerConfig struct {
 	// one that is already running it, under no lock: it may use the breaker. It
 	// should be quick, since that goroutine's request waits for it and keeps its
 	// place in flight meanwhile.
-	OnStateChange func(from, to BreakerState)
+	// The states are "closed", "open" and "half-open".
+	OnStateChange func(from, to string)
 }
 
 // A CircuitBreaker is a [Breaker] with three states. Closed, it lets every
@@ -166,7 +149,7 @@ type CircuitBreaker struct {
 
 	mu        sync.Mutex
 	period    time.Duration // the open period without jitter; 0: closed since
-	changes   [][2]BreakerState
+	changes   [][2]string
 	reporting bool // a goroutine is in report
 }
 
@@ -189,7 +172,7 @@ func NewCircuitBreaker(cfg BreakerConfig) *CircuitBreaker {
 	fill(b, "HalfOpenSuccesses", &c.HalfOpenSuccesses, 2, c.HalfOpenSuccesses > 0, "at least 1; 0: 2")
 	fill(b, "ProbeTimeout", &c.ProbeTimeout, time.Minute, c.ProbeTimeout > 0, "above 0; 0: 1m0s")
 	b.step = max(1, c.Window/windowBuckets)
-	b.enter(BreakerClosed, "")
+	b.enter(breakerClosed, "")
 	return b
 }
 
@@ -218,10 +201,10 @@ func (b *CircuitBreaker) validate() error {
 // counts429 reports whether a 429 counts as a failure.
 func (b *CircuitBreaker) counts429() bool { return b.cfg.Count429 }
 
-// State returns the state that b is in. It changes nothing: an open breaker
+// State returns the state that b is in: "closed", "open" or "half-open". It changes nothing: an open breaker
 // whose period is over is open until the next Allow makes it half-open, so that
 // State and OnStateChange always agree.
-func (b *CircuitBreaker) State() BreakerState { return b.era.Load().state }
+func (b *CircuitBreaker) State() string { return b.era.Load().state }
 
 // Allow returns a permit for one request or, with an error that matches [ErrBreakerOpen], a
 // refusal. The caller of a permitted request must call done once, when the
@@ -230,7 +213,7 @@ func (b *CircuitBreaker) State() BreakerState { return b.era.Load().state }
 // change of state.
 func (b *CircuitBreaker) Allow() (done func(error), err error) {
 	e := b.era.Load()
-	if e.state == BreakerClosed || e.state == BreakerOpen && time.Until(e.until) > 0 {
+	if e.state == breakerClosed || e.state == breakerOpen && time.Until(e.until) > 0 {
 		return e.done, e.err
 	}
 	return b.allowProbe()
@@ -242,10 +225,10 @@ func (b *CircuitBreaker) allowProbe() (func(error), error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e, now := b.era.Load(), time.Now()
-	if e.state == BreakerOpen && !now.Before(e.until) {
-		e = b.enter(BreakerHalfOpen, "probes are under way")
+	if e.state == breakerOpen && !now.Before(e.until) {
+		e = b.enter(breakerHalfOpen, "probes are under way")
 	}
-	if e.state != BreakerHalfOpen { // changed by another goroutine since Allow looked
+	if e.state != breakerHalfOpen { // changed by another goroutine since Allow looked
 		return e.done, e.err
 	}
 	if len(e.probes) >= b.cfg.HalfOpenProbes {

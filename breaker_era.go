@@ -17,7 +17,7 @@ const windowBuckets = 10
 // counted in an era, so that results from before a change are lost with theirs.
 type era struct {
 	b     *CircuitBreaker
-	state BreakerState
+	state string
 	start time.Time
 	until time.Time   // open: the end of the period
 	done  func(error) // closed: shared by all permits, so that none allocates
@@ -57,10 +57,10 @@ func (e *era) endProbe(p *probe, err error) {
 	switch {
 	case neutral:
 	case err != nil:
-		b.enter(BreakerOpen, "a probe failed")
+		b.enter(breakerOpen, "a probe failed")
 	default:
 		if e.successes++; e.successes >= b.cfg.HalfOpenSuccesses {
-			b.enter(BreakerClosed, "")
+			b.enter(breakerClosed, "")
 		}
 	}
 }
@@ -113,7 +113,7 @@ func (e *era) trip(reason string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.era.Load() == e {
-		b.enter(BreakerOpen, reason)
+		b.enter(breakerOpen, reason)
 	}
 }
 
@@ -142,14 +142,14 @@ func (e *era) bucket(tenth int64) *bucket {
 }
 
 // enter begins a new era. The caller holds b.mu.
-func (b *CircuitBreaker) enter(to BreakerState, reason string) *era {
+func (b *CircuitBreaker) enter(to string, reason string) *era {
 	c, from := &b.cfg, b.era.Load()
 	e := &era{b: b, state: to, start: time.Now()}
 	switch to {
-	case BreakerClosed:
+	case breakerClosed:
 		e.done = e.endCall
 		b.period = 0
-	case BreakerOpen:
+	case breakerOpen:
 		if longer := float64(b.period) * c.OpenGrowth; b.period == 0 {
 			b.period = c.OpenPeriod
 		} else if longer < float64(c.MaxOpenPeriod) {
@@ -160,12 +160,12 @@ func (b *CircuitBreaker) enter(to BreakerState, reason string) *era {
 		less := max(0, c.Jitter) * rand.Float64() * float64(b.period)
 		e.until = e.start.Add(b.period - time.Duration(less))
 		e.err = &breakerRefusal{state: to, reason: reason, until: e.until}
-	case BreakerHalfOpen:
+	case breakerHalfOpen:
 		e.err = &breakerRefusal{state: to, reason: reason}
 	}
 	b.era.Store(e)
 	if from != nil && c.OnStateChange != nil {
-		b.changes = append(b.changes, [2]BreakerState{from.state, to})
+		b.changes = append(b.changes, [2]string{from.state, to})
 	}
 	return e
 }

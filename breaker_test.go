@@ -47,7 +47,7 @@ type refusal interface {
 }
 
 // inState checks the state of b.
-func inState(t *testing.T, b *vtclient.CircuitBreaker, want vtclient.BreakerState) {
+func inState(t *testing.T, b *vtclient.CircuitBreaker, want string) {
 	t.Helper()
 	if got := b.State(); got != want {
 		t.Fatalf("State() = %v, want %v", got, want)
@@ -67,14 +67,14 @@ func newOpen(t *testing.T, cfg vtclient.BreakerConfig) *vtclient.CircuitBreaker 
 	}
 	b := vtclient.NewCircuitBreaker(cfg)
 	allow(t, b)(errDown)
-	inState(t, b, vtclient.BreakerOpen)
+	inState(t, b, "open")
 	return b
 }
 
 func TestBreakerTrips(t *testing.T) {
 	const (
-		closed = vtclient.BreakerClosed
-		open   = vtclient.BreakerOpen
+		closed = "closed"
+		open   = "open"
 	)
 	times := strings.Repeat
 	rate := vtclient.BreakerConfig{ConsecutiveFailures: -1}
@@ -84,7 +84,7 @@ func TestBreakerTrips(t *testing.T) {
 		rule   string
 		cfg    vtclient.BreakerConfig
 		script string // s: success, f: failure, d: timeout, n, w: the caller left, '.': a second passes
-		want   vtclient.BreakerState
+		want   string
 	}{
 		{"four failures in a row do not open it", row, "ffff", closed},
 		{"five failures in a row open it", row, "fffff", open},
@@ -165,7 +165,7 @@ func TestBreakerOpenPeriodIsExact(t *testing.T) {
 			time.Sleep(time.Nanosecond)
 		}
 		allow(t, b)
-		inState(t, b, vtclient.BreakerHalfOpen)
+		inState(t, b, "half-open")
 	})
 }
 
@@ -173,9 +173,9 @@ func TestBreakerStateChangesOnlyWithAllow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newOpen(t, vtclient.BreakerConfig{})
 		time.Sleep(time.Hour)
-		inState(t, b, vtclient.BreakerOpen)
+		inState(t, b, "open")
 		allow(t, b)
-		inState(t, b, vtclient.BreakerHalfOpen)
+		inState(t, b, "half-open")
 	})
 }
 
@@ -187,7 +187,7 @@ func openPeriods(t *testing.T, b *vtclient.CircuitBreaker, n int) (periods []tim
 		periods = append(periods, wait)
 		time.Sleep(wait)
 		allow(t, b)(errDown)
-		inState(t, b, vtclient.BreakerOpen)
+		inState(t, b, "open")
 	}
 	return periods
 }
@@ -224,7 +224,7 @@ func TestBreakerClosingResetsTheOpenPeriod(t *testing.T) {
 		openPeriods(t, b, 3)
 		time.Sleep(refuse(t, b).RetryAfter())
 		allow(t, b)(nil)
-		inState(t, b, vtclient.BreakerClosed)
+		inState(t, b, "closed")
 		allow(t, b)(errDown)
 		if got := refuse(t, b).RetryAfter(); got != time.Second {
 			t.Errorf("open for %v after closing, want %v", got, time.Second)
@@ -330,15 +330,15 @@ func TestBreakerRefusalsChangeNothing(t *testing.T) { // property 31
 		for range 1000 {
 			refuse(t, b)
 		}
-		inState(t, b, vtclient.BreakerHalfOpen)
+		inState(t, b, "half-open")
 		probe(nil)
 		allow(t, b)(nil)
-		inState(t, b, vtclient.BreakerClosed)
+		inState(t, b, "closed")
 	})
 }
 
 func TestBreakerAllocatesNothing(t *testing.T) {
-	check := func(rule string, b *vtclient.CircuitBreaker, result error, want vtclient.BreakerState) {
+	check := func(rule string, b *vtclient.CircuitBreaker, result error, want string) {
 		t.Helper()
 		if got := testing.AllocsPerRun(1000, func() {
 			if done, err := b.Allow(); err == nil {
@@ -351,14 +351,14 @@ func TestBreakerAllocatesNothing(t *testing.T) {
 	}
 	off := vtclient.BreakerConfig{ConsecutiveFailures: -1, FailureRate: 1}
 	b := vtclient.NewCircuitBreaker(off)
-	check("a success while closed", b, nil, vtclient.BreakerClosed)
-	check("a failure while closed", b, errDown, vtclient.BreakerClosed)
-	check("a neutral result while closed", b, context.Canceled, vtclient.BreakerClosed)
-	check("a refusal while open", newOpen(t, vtclient.BreakerConfig{OpenPeriod: time.Hour}), nil, vtclient.BreakerOpen)
+	check("a success while closed", b, nil, "closed")
+	check("a failure while closed", b, errDown, "closed")
+	check("a neutral result while closed", b, context.Canceled, "closed")
+	check("a refusal while open", newOpen(t, vtclient.BreakerConfig{OpenPeriod: time.Hour}), nil, "open")
 	b = newOpen(t, vtclient.BreakerConfig{OpenPeriod: 1, MaxOpenPeriod: 1})
 	time.Sleep(time.Millisecond)
 	allow(t, b)
-	check("a refusal while half-open", b, nil, vtclient.BreakerHalfOpen)
+	check("a refusal while half-open", b, nil, "half-open")
 }
 
 func TestBreakerHalfOpenBoundsProbes(t *testing.T) { // property 29
@@ -419,10 +419,10 @@ func TestBreakerHalfOpenNeedsSuccesses(t *testing.T) {
 				}
 				for range want - 1 {
 					allow(t, b)(nil)
-					inState(t, b, vtclient.BreakerHalfOpen)
+					inState(t, b, "half-open")
 				}
 				allow(t, b)(nil)
-				inState(t, b, vtclient.BreakerClosed)
+				inState(t, b, "closed")
 			})
 		})
 	}
@@ -435,10 +435,10 @@ func TestBreakerHalfOpenFailureReopens(t *testing.T) {
 		first, second := allow(t, b), allow(t, b)
 		first(nil)
 		second(errDown)
-		inState(t, b, vtclient.BreakerOpen)
+		inState(t, b, "open")
 		time.Sleep(2 * time.Second)
 		allow(t, b)(nil) // the success before the failure is forgotten
-		inState(t, b, vtclient.BreakerHalfOpen)
+		inState(t, b, "half-open")
 	})
 }
 
@@ -450,10 +450,10 @@ func TestBreakerCancelledProbeGivesItsSlotBack(t *testing.T) { // property 26
 			probe := allow(t, b)
 			refuse(t, b)
 			probe(fmt.Errorf("get status: %w", context.Canceled))
-			inState(t, b, vtclient.BreakerHalfOpen)
+			inState(t, b, "half-open")
 		}
 		allow(t, b)(nil)
-		inState(t, b, vtclient.BreakerClosed)
+		inState(t, b, "closed")
 	})
 }
 
@@ -487,7 +487,7 @@ func TestBreakerLostProbeIsReclaimed(t *testing.T) { // property 27
 					time.Sleep(time.Nanosecond)
 				}
 				allow(t, b)(nil)
-				inState(t, b, vtclient.BreakerClosed)
+				inState(t, b, "closed")
 			})
 		})
 	}
@@ -504,7 +504,7 @@ func TestBreakerReclaimsOneProbePerPermit(t *testing.T) {
 		allow(t, b)                  // in place of the first
 		refuse(t, b)
 		second(nil)
-		inState(t, b, vtclient.BreakerClosed)
+		inState(t, b, "closed")
 	})
 }
 
@@ -518,10 +518,10 @@ func TestBreakerReplacedProbeCountsNoMore(t *testing.T) {
 				time.Sleep(time.Minute)
 				probe := allow(t, b)
 				late(result)
-				inState(t, b, vtclient.BreakerHalfOpen)
+				inState(t, b, "half-open")
 				refuse(t, b) // and it frees no slot
 				probe(nil)
-				inState(t, b, vtclient.BreakerClosed)
+				inState(t, b, "closed")
 			})
 		})
 	}
@@ -534,7 +534,7 @@ func TestBreakerSlowProbeCountsWhileNotReplaced(t *testing.T) {
 		slow := allow(t, b)
 		time.Sleep(time.Hour)
 		slow(nil)
-		inState(t, b, vtclient.BreakerClosed)
+		inState(t, b, "closed")
 	})
 }
 
@@ -547,15 +547,15 @@ func TestBreakerProbeDoneTwiceCountsOnce(t *testing.T) { // property 30
 			first(nil)
 		}
 		first(errDown)
-		inState(t, b, vtclient.BreakerHalfOpen)
+		inState(t, b, "half-open")
 		third := allow(t, b)
 		refuse(t, b) // ten calls freed one slot
 		second(nil)
-		inState(t, b, vtclient.BreakerHalfOpen)
+		inState(t, b, "half-open")
 		third(nil)
-		inState(t, b, vtclient.BreakerClosed)
+		inState(t, b, "closed")
 		third(errDown) // now in the next era
-		inState(t, b, vtclient.BreakerClosed)
+		inState(t, b, "closed")
 	})
 }
 
@@ -568,7 +568,7 @@ func TestBreakerIgnoresResultsOfAnEarlierEra(t *testing.T) { // property 28
 					HalfOpenProbes: 2, HalfOpenSuccesses: 1,
 				})
 				var late []func(error) // permits of every era so far
-				send := func(state vtclient.BreakerState) {
+				send := func(state string) {
 					t.Helper()
 					for _, done := range late {
 						done(result)
@@ -579,24 +579,24 @@ func TestBreakerIgnoresResultsOfAnEarlierEra(t *testing.T) { // property 28
 					late = append(late, allow(t, b))
 				}
 				allow(t, b)(errDown)
-				send(vtclient.BreakerOpen)
+				send("open")
 				if got := refuse(t, b).RetryAfter(); got != time.Second {
 					t.Errorf("open for %v after late results, want %v", got, time.Second)
 				}
 				time.Sleep(time.Second)
 				probe := allow(t, b)
-				send(vtclient.BreakerHalfOpen)
+				send("half-open")
 				late = append(late, allow(t, b))
 				refuse(t, b) // late results free no slot
 				probe(errDown)
-				send(vtclient.BreakerOpen)
+				send("open")
 				time.Sleep(time.Second)
 				probe = allow(t, b)
-				send(vtclient.BreakerHalfOpen)
+				send("half-open")
 				late = append(late, allow(t, b))
 				refuse(t, b)
 				probe(nil)
-				send(vtclient.BreakerClosed)
+				send("closed")
 				allow(t, b)(nil)
 			})
 		})
@@ -613,12 +613,12 @@ func TestBreakerForgetsCountsOfAnEarlierEra(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		allow(t, b)(nil)
-		inState(t, b, vtclient.BreakerClosed)
+		inState(t, b, "closed")
 		allow(t, b)(errDown)
 		allow(t, b)(errDown)
-		inState(t, b, vtclient.BreakerClosed)
+		inState(t, b, "closed")
 		allow(t, b)(errDown)
-		inState(t, b, vtclient.BreakerOpen)
+		inState(t, b, "open")
 	})
 }
 
@@ -628,7 +628,7 @@ type changes struct {
 	got []string
 }
 
-func (c *changes) add(from, to vtclient.BreakerState) {
+func (c *changes) add(from, to string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.got = append(c.got, fmt.Sprintf("%v to %v", from, to))
@@ -656,7 +656,7 @@ func TestBreakerCallbackMayUseTheBreaker(t *testing.T) { // property 30
 		running := false
 		b = vtclient.NewCircuitBreaker(vtclient.BreakerConfig{
 			ConsecutiveFailures: 1, OpenPeriod: time.Second, OpenGrowth: 1, Jitter: -1, HalfOpenSuccesses: 1,
-			OnStateChange: func(from, to vtclient.BreakerState) {
+			OnStateChange: func(from, to string) {
 				if running {
 					t.Error("called while it runs")
 				}
@@ -664,10 +664,10 @@ func TestBreakerCallbackMayUseTheBreaker(t *testing.T) { // property 30
 				defer func() { running = false }()
 				told = append(told, fmt.Sprintf("%v to %v", from, to))
 				if len(told) == 1 {
-					inState(t, b, vtclient.BreakerOpen)
+					inState(t, b, "open")
 					time.Sleep(time.Second)
 					allow(t, b)(nil) // two more changes from within
-					inState(t, b, vtclient.BreakerClosed)
+					inState(t, b, "closed")
 				}
 			},
 		})
@@ -684,7 +684,7 @@ func TestBreakerCallbackThatBlocksHoldsUpNobodyElse(t *testing.T) {
 		var told changes
 		release := make(chan struct{})
 		cfg := vtclient.BreakerConfig{ConsecutiveFailures: 1, OpenPeriod: time.Second, Jitter: -1, HalfOpenSuccesses: 1}
-		cfg.OnStateChange = func(from, to vtclient.BreakerState) {
+		cfg.OnStateChange = func(from, to string) {
 			<-release
 			told.add(from, to)
 		}
@@ -694,7 +694,7 @@ func TestBreakerCallbackThatBlocksHoldsUpNobodyElse(t *testing.T) {
 		refuse(t, b)
 		time.Sleep(time.Second)
 		allow(t, b)(nil)
-		inState(t, b, vtclient.BreakerClosed)
+		inState(t, b, "closed")
 		close(release)
 		synctest.Wait()
 		want := []string{"closed to open", "open to half-open", "half-open to closed"}
@@ -708,9 +708,9 @@ func TestBreakerCallbackThatPanicsIsCalledAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told changes
 		cfg := vtclient.BreakerConfig{ConsecutiveFailures: 1, OpenPeriod: time.Second, Jitter: -1, HalfOpenSuccesses: 1}
-		cfg.OnStateChange = func(from, to vtclient.BreakerState) {
+		cfg.OnStateChange = func(from, to string) {
 			told.add(from, to)
-			if to == vtclient.BreakerOpen {
+			if to == "open" {
 				panic("callback")
 			}
 		}
@@ -723,7 +723,7 @@ func TestBreakerCallbackThatPanicsIsCalledAgain(t *testing.T) {
 			}()
 			allow(t, b)(errDown)
 		}()
-		inState(t, b, vtclient.BreakerOpen)
+		inState(t, b, "open")
 		time.Sleep(time.Second)
 		allow(t, b)(nil)
 		want := []string{"closed to open", "open to half-open", "half-open to closed"}
@@ -736,11 +736,11 @@ func TestBreakerCallbackThatPanicsIsCalledAgain(t *testing.T) {
 func TestBreakerUnderConcurrentUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const bound = 3
-		state := vtclient.BreakerClosed // as told; unguarded: one call at a time
+		state := "closed" // as told; unguarded: one call at a time
 		told := 0
 		b := vtclient.NewCircuitBreaker(vtclient.BreakerConfig{
 			OpenPeriod: 10 * time.Millisecond, Window: 10 * time.Millisecond, HalfOpenProbes: bound,
-			OnStateChange: func(from, to vtclient.BreakerState) {
+			OnStateChange: func(from, to string) {
 				if from != state || from == to {
 					t.Errorf("told %v to %v in state %v", from, to, state)
 				}
@@ -786,7 +786,7 @@ func TestBreakerThatClosesMeanwhilePermits(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 4 { // fewer calls than probes: none may be refused
 			wg.Go(func() {
-				for b.State() != vtclient.BreakerClosed {
+				for b.State() != "closed" {
 					done, err := b.Allow()
 					if done == nil || err != nil {
 						t.Errorf("Allow() = done set %t, %v, want a permit", done != nil, err)
@@ -821,20 +821,10 @@ func TestBreakerCountsEveryConcurrentCall(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	inState(t, b, vtclient.BreakerClosed)
+	inState(t, b, "closed")
 	allow(t, b)(errDown) // the first call over MinCalls, if none was missed
 	if want := fmt.Sprintf("failed calls: %d of %d", n+1, 2*n+1); !strings.Contains(refuse(t, b).Error(), want) {
 		t.Errorf("%v, want %s", refuse(t, b), want)
-	}
-}
-
-func TestBreakerStateString(t *testing.T) {
-	for s, want := range map[vtclient.BreakerState]string{
-		vtclient.BreakerClosed: "closed", vtclient.BreakerOpen: "open", vtclient.BreakerHalfOpen: "half-open", 7: "BreakerState(7)",
-	} {
-		if got := s.String(); got != want {
-			t.Errorf("String() = %q, want %q", got, want)
-		}
 	}
 }
 
@@ -869,7 +859,7 @@ func TestBreakerConfigBadFieldIsReportedAndDefaulted(t *testing.T) {
 				}
 				// The defaults, all told by what they do.
 				for range 5 {
-					inState(t, b, vtclient.BreakerClosed)
+					inState(t, b, "closed")
 					allow(t, b)(errDown)
 				}
 				if got := refuse(t, b).RetryAfter(); got < 2500*time.Millisecond || got > 5*time.Second {
@@ -882,11 +872,11 @@ func TestBreakerConfigBadFieldIsReportedAndDefaulted(t *testing.T) {
 				allow(t, b)(nil)
 				allow(t, b)(nil)
 				for range 10 { // once more by the rate
-					inState(t, b, vtclient.BreakerClosed)
+					inState(t, b, "closed")
 					allow(t, b)(nil)
 					allow(t, b)(errDown)
 				}
-				inState(t, b, vtclient.BreakerOpen)
+				inState(t, b, "open")
 			})
 		})
 	}
@@ -963,7 +953,7 @@ func TestBreakerCounts429OnlyIfAsked(t *testing.T) {
 // every permit and every result for ever and counts anew whenever it is asked.
 type breakerModel struct {
 	cfg       vtclient.BreakerConfig // every field set
-	state     vtclient.BreakerState
+	state     string
 	era       int
 	begun     time.Time // the era
 	period    time.Duration
@@ -985,28 +975,28 @@ type modelResult struct {
 	ok  bool
 }
 
-func (m *breakerModel) enter(to vtclient.BreakerState) {
+func (m *breakerModel) enter(to string) {
 	m.changes = append(m.changes, fmt.Sprintf("%v to %v", m.state, to))
 	m.state, m.begun, m.successes = to, time.Now(), 0
 	m.era++
 	switch to {
-	case vtclient.BreakerClosed:
+	case "closed":
 		m.period = 0
-	case vtclient.BreakerOpen:
+	case "open":
 		m.period = min(m.cfg.MaxOpenPeriod, max(m.cfg.OpenPeriod, time.Duration(float64(m.period)*m.cfg.OpenGrowth)))
 	}
 }
 
 // allow returns a permit, or nil and how long to wait.
 func (m *breakerModel) allow() (*modelPermit, time.Duration) {
-	if m.state == vtclient.BreakerOpen {
+	if m.state == "open" {
 		if left := m.period - time.Since(m.begun); left > 0 {
 			return nil, left
 		}
-		m.enter(vtclient.BreakerHalfOpen)
+		m.enter("half-open")
 	}
 	p := &modelPermit{era: m.era, given: time.Now()}
-	if m.state == vtclient.BreakerHalfOpen {
+	if m.state == "half-open" {
 		var underway []*modelPermit
 		for _, q := range m.permits {
 			if q.era == m.era && !q.finished {
@@ -1033,15 +1023,15 @@ func (m *breakerModel) done(p *modelPermit, err error) {
 	switch {
 	case err == context.Canceled:
 	case p.probe && err != nil:
-		m.enter(vtclient.BreakerOpen)
+		m.enter("open")
 	case p.probe:
 		if m.successes++; m.successes == m.cfg.HalfOpenSuccesses {
-			m.enter(vtclient.BreakerClosed)
+			m.enter("closed")
 		}
 	default:
 		m.results = append(m.results, modelResult{m.era, time.Now(), err == nil})
 		if err != nil && (m.rowTrips() || m.rateTrips()) {
-			m.enter(vtclient.BreakerOpen)
+			m.enter("open")
 		}
 	}
 }
@@ -1099,11 +1089,11 @@ func FuzzCircuitBreaker(f *testing.F) {
 				HalfOpenProbes:      1 + int(ops[3]%3),
 				HalfOpenSuccesses:   1 + int(ops[3]/3%3),
 				ProbeTimeout:        4 * time.Second,
-				OnStateChange: func(from, to vtclient.BreakerState) {
+				OnStateChange: func(from, to string) {
 					told = append(told, fmt.Sprintf("%v to %v", from, to))
 				},
 			}
-			b, m := vtclient.NewCircuitBreaker(cfg), &breakerModel{cfg: cfg, begun: time.Now()}
+			b, m := vtclient.NewCircuitBreaker(cfg), &breakerModel{cfg: cfg, state: "closed", begun: time.Now()}
 			if err := b.Validate(); err != nil {
 				t.Fatal(err)
 			}
@@ -1155,7 +1145,7 @@ func ExampleNewCircuitBreaker() {
 		ConsecutiveFailures: 3,
 		OpenPeriod:          time.Minute,
 		Jitter:              -1, // none, so that the output below is always the same
-		OnStateChange: func(from, to vtclient.BreakerState) {
+		OnStateChange: func(from, to string) {
 			fmt.Printf("breaker: %v to %v\n", from, to)
 		},
 	})

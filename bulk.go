@@ -3,6 +3,7 @@ package vtclient
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 )
@@ -99,7 +100,7 @@ func newBulkRoute(base *url.URL, b Bulk) (*bulkRoute, error) {
 	} else {
 		var err error
 		r.target, err = parseTarget("Endpoint.Bulk.Path", base, b.Path)
-		r.asked = r.target.asked(base)
+		r.asked = r.target.asked(http.MethodGet, base)
 		errs = append(errs, err)
 	}
 	refuse(strings.ContainsFunc(r.separator, unescaped), "Separator", b.Separator, "a separator that may stand in a query")
@@ -147,7 +148,11 @@ func (r *bulkRoute) idParams() (names []string) {
 func (r *route) address(u *url.URL, asked inquiry) {
 	*u = *r.base
 	q := asked.many
-	if q == nil {
+	switch {
+	case asked.call != nil:
+		asked.call.target.address(u, asked.id)
+		return
+	case q == nil:
 		r.url(u, asked.id)
 		return
 	}

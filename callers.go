@@ -1,6 +1,7 @@
 package vtclient
 
 import (
+	"context"
 	"runtime"
 )
 
@@ -60,6 +61,22 @@ func (w caller) awaitRoom() bool {
 	}
 }
 
+// awaitFewer waits until fewer jobs than its bound are unfinished in an inbox, and
+// reports false if it is closed or its context done.
+func (w caller) awaitFewer() bool {
+	e, in := w.e, w.in
+	for !expired(in.ctx) {
+		e.mu.Lock()
+		open, fewer := !in.closed, in.waiting+in.underWay < in.atMost
+		e.mu.Unlock()
+		if fewer || !open {
+			return open
+		}
+		<-in.fewer // also when the context is done: the jobs are then given up one by one
+	}
+	return false
+}
+
 // announce notes that n more jobs are on their way to an inbox, and reports whether
 // it is open.
 func (w caller) announce(n int) bool {
@@ -67,6 +84,7 @@ func (w caller) announce(n int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	in.underWay += n
+	signal(in.fewer)
 	return !in.closed
 }
 
@@ -93,9 +111,9 @@ func (w caller) teachBefore() {
 	defer func() {
 		if !taught {
 			e.mu.Lock()
-			in.close()
+			dropped := in.close()
 			e.mu.Unlock()
-			go w.leaveRest()
+			go w.leaveRest(dropped)
 		}
 	}()
 	w.teach(lessonsAtOnce)
@@ -120,13 +138,17 @@ func (w caller) refill() {
 func (w caller) abandon() *event {
 	e, in := w.e, w.in
 	cause := contextCause(in.ctx) // asks the caller's error: not under the lock
+	cancelled := in.ctx.Err() == context.Canceled
 	e.mu.Lock()
 	ev := in.takeEnd()
 	if ev != nil {
 		w.refill()
 	} else if s := in.first; s != nil {
-		ev = e.event(s.entry, timeUp, nil, cause, 0)
 		now := e.c.now()
+		ev = s.entry.stamp(e.event(s.entry, timeUp, nil, cause, 0), now)
+		if cancelled {
+			s.entry.forget(&e.completions, now)
+		}
 		e.drop(s, now)
 		e.dispatch(now)
 	}
@@ -164,27 +186,31 @@ const (
 func (w caller) leave() {
 	e, in := w.e, w.in
 	e.mu.Lock()
-	in.close()
-	more := w.dropSome()
+	dropped := in.close()
+	more, left := w.dropSome()
 	e.mu.Unlock()
 	w.teach(lessonsAtOnce)
 	e.mu.Lock()
 	more = more || len(e.completions.ready) > 0
 	e.mu.Unlock()
 	if more {
-		go w.leaveRest()
+		go w.leaveRest(append(dropped, left...))
+		return
 	}
+	w.showLeft(append(dropped, left...))
 }
 
 // leaveRest does in the background what leave has left to be done.
-func (w caller) leaveRest() {
+func (w caller) leaveRest(left []*event) {
 	e := w.e
 	for more := true; more; {
+		w.showLeft(left)
 		e.mu.Lock()
-		more = w.dropSome()
+		more, left = w.dropSome()
 		e.mu.Unlock()
 		runtime.Gosched()
 	}
+	w.showLeft(left)
 	defer func() {
 		if r := recover(); r != nil { // belongs on a goroutine of the caller's
 			e.mu.Lock()
@@ -197,15 +223,21 @@ func (w caller) leaveRest() {
 	}
 }
 
-// dropSome ends some of an inbox's subscriptions, and reports whether there are more.
-func (w caller) dropSome() (more bool) {
+// dropSome ends some of an inbox's subscriptions, and reports whether there are more. It
+// returns the ends for the traces, if any has a use for them.
+func (w caller) dropSome() (more bool, left []*event) {
 	e, in := w.e, w.in
 	now := e.c.now()
 	for n := 0; n < dropsAtOnce && in.first != nil; n++ {
+		if en := in.first.entry; e.c.tracesWaits {
+			left = append(left, en.stamp(&event{status: en.last(e.c.wall()), err: errLoopLeft}, now))
+		}
 		e.drop(in.first, now)
 	}
 	e.dispatch(now)
-	return in.first != nil
+	// Jobs that have ended since the inbox was closed are in it.
+	left, in.events = append(left, in.events...), nil
+	return in.first != nil, left
 }
 
 // teach calls the Learner with at most limit completions, and reports whether

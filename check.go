@@ -60,63 +60,91 @@ func (c *Client) Status(ctx context.Context, jobID string) (Status, error) {
 // its leader: the next leader goes on from there.
 type tries struct {
 	made      int
+	refusals  int // of the breaker, among those made
 	number    int // of the last request: a 401 makes two of one try
 	first     time.Time
-	until     time.Time // no try begins later for the server's sake
+	patience  time.Duration // with pauses that the server asks for; 0: statusPatience
+	until     time.Time     // no try begins later for the server's sake
 	notBefore time.Time
 	fault     error
 }
 
-// check asks until there is an answer, or an error that is not worth another try.
+func (t *tries) requests() int { return t.made - t.refusals }
+
+// check asks how far a job is until there is an answer, or an error that is not worth
+// another try.
 func (c *Client) check(ctx context.Context, jobID string, t *tries) (Status, error) {
+	var out outcome
+	if err := c.ask(ctx, inquiry{id: jobID}, t, &out); err != nil {
+		return Status{}, err
+	}
+	c.remember(ctx, &out.status)
+	if out.status.settled() {
+		c.engine.jobEnded(&out.status)
+	}
+	return out.status, nil
+}
+
+// ask makes exchanges until there is an answer, or an error that is not worth another
+// try. A call also outlasts the refusals of a breaker that gives the time: there is no
+// schedule by which its caller would come back.
+func (c *Client) ask(ctx context.Context, asked inquiry, t *tries, out *outcome) error {
 	for {
-		if err := t.sleep(ctx, jobID); err != nil {
-			return Status{}, err
+		if err := t.sleep(ctx, asked.id); err != nil {
+			return err
 		}
-		out := c.exchange(ctx, inquiry{id: jobID}, t.number+1)
+		*out = c.exchange(ctx, asked, t.number+1)
 		t.number = out.number
 		switch out.verdict {
 		case answered:
-			c.remember(ctx, &out.status)
-			if out.status.settled() {
-				c.engine.jobEnded(&out.status)
-			}
-			return out.status, nil
+			return nil
 		case left:
 			// Marked, as ctx itself may be done only in a moment.
-			return Status{}, flight.LeaderError{Err: t.ended(ctx, jobID)}
+			return flight.LeaderError{Err: t.ended(ctx, asked.id)}
 		case held:
 			if out.hint > c.maxRetryAfter {
-				return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: errHeld(out.hint, c.maxRetryAfter), Fault: c.holdFault.Load()}
+				return &WaitError{JobID: asked.id, Requests: t.requests(), Cause: errHeld(out.hint, c.maxRetryAfter), Fault: c.holdFault.Load()}
 			}
 			if t.fault == nil {
 				t.fault = c.holdFault.Load()
 			}
 			if t.begin(time.Now()); !c.pause(ctx, t, out.hint) {
-				return Status{}, &WaitError{JobID: jobID, Requests: t.made, Cause: errHeld(out.hint, statusPatience), Fault: c.holdFault.Load()}
+				return &WaitError{JobID: asked.id, Requests: t.requests(), Cause: errHeld(out.hint, t.patient()), Fault: c.holdFault.Load()}
+			}
+			continue
+		case refused:
+			if asked.call == nil || !c.outlasts(t, out) {
+				return out.err
 			}
 		case fault:
 			if out.lasting {
-				return Status{}, out.err
-			}
-			if err := c.retryLater(ctx, jobID, t, &out); err != nil {
-				return Status{}, err
+				return out.err
 			}
 		default:
-			return Status{}, out.err
+			return out.err
+		}
+		if err := c.retryLater(ctx, asked, t, out); err != nil {
+			return err
 		}
 	}
 }
 
+// outlasts reports whether a call outlasts a refusal of the breaker.
+func (c *Client) outlasts(t *tries, out *outcome) bool {
+	out.hint = out.err.(*RefusedError).RetryAfter()
+	t.refusals++
+	return out.hint > 0 && out.hint <= c.maxRetryAfter
+}
+
 // retryLater plans the try after a fault, or returns the error that ends the call.
-func (c *Client) retryLater(ctx context.Context, jobID string, t *tries, out *outcome) error {
+func (c *Client) retryLater(ctx context.Context, asked inquiry, t *tries, out *outcome) error {
 	if t.made++; t.made == 1 {
 		t.first = time.Now().Add(-out.took) // not before the try: most need no clock
 		t.begin(t.first)
 	}
 	t.fault = out.err
 	if out.hint > c.maxRetryAfter {
-		return &WaitError{JobID: jobID, Requests: t.made, Cause: errTooLong(c.maxRetryAfter), Fault: out.err}
+		return &WaitError{JobID: asked.id, Requests: t.requests(), Cause: errTooLong(c.maxRetryAfter), Fault: out.err}
 	}
 	d := details(out.err)
 	delay, ok := c.retry.Next(Attempt{Number: t.made, Elapsed: time.Since(t.first)})
@@ -129,14 +157,16 @@ func (c *Client) retryLater(ctx context.Context, jobID string, t *tries, out *ou
 	} else if c.pause(ctx, t, out.hint) {
 		delay = time.Until(t.notBefore)
 	} else {
-		return &WaitError{JobID: jobID, Requests: t.made, Cause: errNoTime(), Fault: out.err}
+		return &WaitError{JobID: asked.id, Requests: t.requests(), Cause: errNoTime(t.patient()), Fault: out.err}
 	}
 	if deadline, ok := ctx.Deadline(); ok && !t.notBefore.Before(deadline) {
 		d.then = "no further request fits before the deadline"
 		return nil // sleep ends the call
 	}
 	d.Next = delay
-	c.emit(ctx, traceScheduled, TraceInfo{JobID: jobID, Attempt: t.number + 1, Delay: delay, Retry: true, Err: out.err, first: !out.shown})
+	info := asked.trace(t.number + 1)
+	info.Delay, info.Retry, info.Err, info.first = delay, true, out.err, !out.shown
+	c.emit(ctx, traceScheduled, info)
 	return nil
 }
 
@@ -144,15 +174,22 @@ func (c *Client) retryLater(ctx context.Context, jobID string, t *tries, out *ou
 // for: one look is over before a person gives up looking.
 const statusPatience = 10 * time.Second
 
-// errNoTime reports that the pauses which the server asks for outlast a Status.
-func errNoTime() error {
-	return fmt.Errorf("%w: a Status waits for %v at most", ErrRetryAfter, statusPatience)
+// errNoTime reports that the pauses which the server asks for outlast a call.
+func errNoTime(patience time.Duration) error {
+	return fmt.Errorf("%w: the call waits for %v at most", ErrRetryAfter, patience)
+}
+
+func (t *tries) patient() time.Duration {
+	if t.patience == 0 {
+		return statusPatience
+	}
+	return t.patience
 }
 
 // begin notes when the first try began, or was held.
 func (t *tries) begin(at time.Time) {
 	if t.until.IsZero() {
-		t.until = at.Add(statusPatience)
+		t.until = at.Add(t.patient())
 	}
 }
 
@@ -210,7 +247,7 @@ func (t *tries) sleep(ctx context.Context, jobID string) error {
 		return nil
 	}
 	if deadline, ok := ctx.Deadline(); ok && !t.notBefore.Before(deadline) {
-		return flight.LeaderError{Err: &WaitError{JobID: jobID, Requests: t.made, Fault: t.fault,
+		return flight.LeaderError{Err: &WaitError{JobID: jobID, Requests: t.requests(), Fault: t.fault,
 			Cause: fmt.Errorf("the next try in %v would come too late: %w", d.Round(time.Millisecond), context.DeadlineExceeded)}}
 	}
 	select {
@@ -228,5 +265,5 @@ func (t *tries) ended(ctx context.Context, jobID string) *WaitError {
 		last = snapshot(last) // the next leader has the original
 		details(last).Next = 0
 	}
-	return &WaitError{JobID: jobID, Requests: t.made, Cause: contextCause(ctx), Fault: last}
+	return &WaitError{JobID: jobID, Requests: t.requests(), Cause: contextCause(ctx), Fault: last}
 }

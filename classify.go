@@ -24,17 +24,23 @@ type reply struct {
 	at   time.Time
 }
 
-// classify turns an answer into an outcome. Where q is not nil, the answer is about
-// many jobs.
-func (b *httpBackend) classify(r reply, d Details, q *query, out *outcome) {
-	pause, asked := pauseAsked(r.resp.Header, r.resp.StatusCode, r.at)
+// classify turns the answer to an inquiry into an outcome.
+func (b *httpBackend) classify(r reply, d Details, asked inquiry, out *outcome) {
+	if asked.call == nil {
+		b.latency.observe(out.took)
+	}
+	pause, paused := pauseAsked(r.resp.Header, r.resp.StatusCode, r.at)
 	d.RetryAfter, out.hint = pause, pause
 	if r.resp.StatusCode/100 != 2 {
-		b.classifyCode(r, d, asked, out)
+		b.classifyCode(r, d, paused, out)
+		return
+	}
+	if asked.call != nil {
+		asked.call.answered(b, r, d, out)
 		return
 	}
 	a := Answer{StatusCode: r.resp.StatusCode, Header: r.resp.Header, Body: r.body}
-	if q != nil {
+	if q := asked.many; q != nil {
 		if err := q.read(b.route.bulk, a); err != nil {
 			b.unreadable(err, r, d, out)
 			return
@@ -74,7 +80,11 @@ func ownCopy(body []byte) []byte { return slices.Clip(append([]byte(nil), body..
 // unreadable is the outcome of a 2xx answer that the Endpoint cannot read.
 func (b *httpBackend) unreadable(err error, r reply, d Details, out *outcome) {
 	b.describe(&d, r)
-	out.verdict, out.err = fault, &DecodeError{Details: d, Err: b.clean(jsonMismatch(err), r.req)}
+	out.verdict = fault
+	if errors.Is(err, ErrFinal) {
+		out.verdict, d.then = final, "not retried: the error is final"
+	}
+	out.err = &DecodeError{Details: d, Err: b.clean(jsonMismatch(err), r.req)}
 }
 
 // classifyCode is the outcome of an answer with a status code other than 2xx. pause reports
@@ -169,28 +179,9 @@ func badCertificate(err error) bool {
 func (b *httpBackend) accept(st *Status, id string, r reply) {
 	st.Message = b.redact(st.Message, r.req) // JobError shows it, and so may the caller
 	received(st, id, r.at)
-}
-
-// received fills in the fields of a status that are the client's own, for an answer that
-// arrived at the time given, and brings the others within their bounds. No text of it is a
-// part of a larger one any more.
-func received(st *Status, id string, at time.Time) {
-	st.JobID, st.CheckedAt, st.Cached = id, at, false
-	st.State = plainState([]byte(st.State))
-	st.Progress = clampProgress(st.Progress)
-	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
-	if st.State == StatePending {
-		st.Message = clip(st.Message)
-	} else {
-		st.Message = strings.Clone(st.Message)
+	if !st.StartedAt.IsZero() || !st.EndedAt.IsZero() {
+		st.shift(clockSkew(r.resp.Header, r.at))
 	}
-}
-
-func clampProgress(p float64) float64 {
-	if !(p > 0) { // NaN included
-		return 0
-	}
-	return min(p, 1)
 }
 
 // keptText bounds in bytes each text from outside that is kept for as long as

@@ -13,11 +13,12 @@ import "time"
 // learnt as given up, and learnt once more in the unlikely case that it ends.
 type completions struct {
 	order   []ticket
-	first   uint32        // the number before that of order[0]
-	held    int           // how many in order are over
-	longest time.Duration // that any job was waited for to its end
-	ready   [][]lesson    // to be delivered, in parts: to copy a million at once would take 40 ms
-	panic   any           // of a delivery in the background
+	first   uint32               // the number before that of order[0]
+	held    int                  // how many in order are over
+	longest time.Duration        // that any job was waited for to its end
+	ready   [][]lesson           // to be delivered, in parts: to copy a million at once would take 40 ms
+	panic   any                  // of a delivery in the background
+	over    map[uint32]*overSeen // by number: jobs that are over, and whose results are awaited
 }
 
 // A ticket keeps a job's place in the order.
@@ -112,34 +113,80 @@ func (o *completions) next() (c lesson, ok bool) {
 	return c, true
 }
 
-// completion returns what the end of the job teaches, or nil. doneBy is the age
-// at which the job was seen to be over; 0: it was not. Nothing is learnt from a
-// job that was over at the first look with no start known: that is no measure
-// of how long it took.
-func completion(p *poll, doneBy time.Duration) *lesson {
-	if p.seen || doneBy > 0 && p.known {
-		return &lesson{Completion{PendingAt: p.pendingAt, DoneBy: doneBy, Expected: p.expected, Hinted: doneBy > 0 && p.hinted}, p.began}
-	}
-	return nil
+// An overSeen is how a job was first seen to be over.
+type overSeen struct {
+	at        int64
+	pendingAt int64 // it was last known to be pending
+	seen      bool  // pending
+	failed    bool
+	hinted    bool
 }
 
-// conclude records what the end of a poll teaches. doneBy is the age at which
-// the job was seen to be over, well or failed; 0: it was not. A wait that ends for any other
-// reason is learnt as given up, and so as lasting longer than that. A caller
-// that waits for one job again and again, each time for a short while and
-// without StartedAt, so teaches many jobs where there is one: to the client they
-// look alike.
-//
-// Only the first call for a poll counts: a completed job whose result is missing
-// was over when it was first seen so, and not when the result came.
-func (en *entry) conclude(o *completions, doneBy time.Duration, failed bool, now int64) {
+// completion returns what the end of a wait teaches, or nil. over is nil for a job that
+// was not seen to be over. Nothing is learnt from one that was over at the first look
+// with no start known: that is no measure of how long it took.
+func completion(p *poll, over *overSeen, last *Status) *Completion {
+	if over == nil {
+		if !p.seen {
+			return nil
+		}
+		return &Completion{PendingAt: p.pendingAt, Expected: p.expected}
+	}
+	if !over.seen && p.start == ofWait {
+		return nil
+	}
+	c := &Completion{
+		PendingAt: time.Duration(over.pendingAt - p.began), DoneBy: time.Duration(over.at - p.began),
+		Expected: p.expected, Hinted: over.hinted, Failed: over.failed,
+	}
+	if last != nil && p.start == ofBackend && !last.EndedAt.IsZero() {
+		if d := last.EndedAt.Sub(last.StartedAt); d > 0 && d <= c.DoneBy+startSlack {
+			c.DoneBy, c.Exact = d, true
+		}
+	}
+	return c
+}
+
+// sight notes that a job is over, perhaps without its result so far. It was over when it
+// was first seen so, and not when the result came.
+func (en *entry) sight(o *completions, st *Status, now int64) {
+	if en.ticket == 0 || o.over[en.ticket] != nil {
+		return
+	}
+	if o.over == nil {
+		o.over = make(map[uint32]*overSeen)
+	}
+	o.over[en.ticket] = &overSeen{max(now, en.began+1), en.began + int64(en.pendingAt), en.seen, st.State == StateFailed, en.hinted}
+}
+
+// conclude records what the end of a poll teaches. last is the answer with which the job
+// is over; nil: there is none. A wait that ends before its job is learnt as given up,
+// and so as lasting longer than that. A caller that waits for one job again and again,
+// each time for a short while and without StartedAt, so teaches many jobs where there is
+// one: to the client they look alike.
+func (en *entry) conclude(o *completions, last *Status, now int64) {
 	if en.ticket == 0 {
 		return
 	}
-	c := completion(&en.poll, doneBy)
-	if c != nil {
-		c.Failed = failed
+	if last != nil {
+		en.sight(o, last, now)
 	}
-	o.end(en.ticket, c, doneBy > 0 && en.seen, now)
+	over := o.over[en.ticket]
+	delete(o.over, en.ticket)
+	var l *lesson
+	if c := completion(&en.poll, over, last); c != nil {
+		l = &lesson{*c, en.began}
+	}
+	o.end(en.ticket, l, over != nil && en.seen, now)
 	en.ticket = 0
+}
+
+// forget keeps a wait whose context is cancelled from being learnt: the job goes on, and
+// is learnt when this process or the next one waits for it to its end. It does nothing
+// while others wait for the job, or where it is over.
+func (en *entry) forget(o *completions, now int64) {
+	if en.ticket != 0 && en.subs.next == en.subs && o.over[en.ticket] == nil {
+		o.end(en.ticket, nil, false, now)
+		en.ticket = 0
+	}
 }

@@ -82,6 +82,17 @@ func badDuration(where string, d time.Duration, ok bool, expected string) error 
 	return nil
 }
 
+// badEstimate returns an error if d is no estimate of a job's duration.
+func badEstimate(where string, d time.Duration) error {
+	return badDuration(where, d, d >= 0, "a duration of 0 or more")
+}
+
+func (cfg *config) positive(where string, n int) {
+	if n <= 0 {
+		cfg.refuse(where, n, "a positive value")
+	}
+}
+
 // duration refuses what badDuration refuses.
 func (cfg *config) duration(where string, d time.Duration, ok bool, expected string) {
 	if err := badDuration(where, d, ok, expected); err != nil {

@@ -1,6 +1,7 @@
 package vtclient
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -29,6 +30,7 @@ type connections struct {
 
 // A pool is the connections that were made since the ones before were given up.
 type pool struct {
+	all    *connections
 	client *http.Client
 	since  time.Time
 	served atomic.Bool  // an answer other than a 5xx came
@@ -51,7 +53,7 @@ func newConnections(given *http.Client, n int) (*connections, int) {
 }
 
 func (c *connections) next(hc *http.Client) *pool {
-	p := &pool{client: hc, since: time.Now()}
+	p := &pool{all: c, client: hc, since: time.Now()}
 	if c.own != nil {
 		fresh := *hc
 		fresh.Transport = c.own.Clone()
@@ -147,11 +149,9 @@ type outgoing struct {
 	lazyContext
 	req    http.Request
 	url    url.URL
-	all    *connections
 	pool   *pool
-	traced bool        // writes are counted
-	target string      // what WithRequest has made of it, for errors; "": what it was
-	header http.Header // that of WithRequest, to be sent again
+	traced bool      // writes are counted
+	shape  *prepared // by WithRequest
 	trace  atomic.Pointer[httptrace.ClientTrace]
 	wire   atomic.Int32 // how often the request was written
 
@@ -163,6 +163,20 @@ const (
 	newConn
 	keptConn // it has served before
 )
+
+// A prepared is what WithRequest has made of a request, to be sent again.
+type prepared struct {
+	header http.Header
+	target string // what is asked of what, for errors; "": that of the route
+}
+
+// target is what is asked of what, where the route has it as given.
+func (c *outgoing) target(route string) string {
+	if c.shape != nil {
+		return cmp.Or(c.shape.target, route)
+	}
+	return route
+}
 
 // traceKey is the key of a trace in a context: package httptrace has it to itself, but
 // asks for it.
@@ -198,7 +212,7 @@ func (c *outgoing) clientTrace() *httptrace.ClientTrace {
 	t := &httptrace.ClientTrace{
 		GetConn: func(string) { c.conn.Store(noConn) },
 		GotConn: func(got httptrace.GotConnInfo) {
-			if c.all.got(c.pool, got.Conn, got.Reused) {
+			if c.pool.all.got(c.pool, got.Conn, got.Reused) {
 				c.conn.Store(keptConn)
 			} else {
 				c.conn.Store(newConn)

@@ -14,9 +14,6 @@ type contact struct {
 	fault atomic.Pointer[error] // the last one until then; nil: none, or made
 }
 
-// troubled reports that the backend has been asked and has never given a readable answer.
-func (c *contact) troubled() bool { return c.fault.Load() != nil && !c.made.Load() }
-
 // note notes a readable answer.
 func (c *contact) note() {
 	if !c.made.Load() { // a load is cheaper than a store that all cores see

@@ -29,8 +29,8 @@ type Endpoint struct {
 	// Decode reads an answer with a 2xx status code; others never reach it.
 	// It fills in State and, where the answer has them, Message and Progress; the client
 	// fills in the rest. An error means that the answer is unreadable, which
-	// is a fault and is retried. A State other than the three known ones means
-	// that the backend used an unknown word: that is a fault, too, an
+	// is a fault and is retried, unless it matches [ErrFinal]. A State other than the three known
+	// ones means that the backend used an unknown word: that is a fault, too, an
 	// *UnknownStateError that names it. Where a completed answer lacks
 	// the result that makes it worth having, it sets ResultMissing: a wait then
 	// looks again for a while. Decode must be safe for concurrent use and must
@@ -43,6 +43,26 @@ type Endpoint struct {
 	// Bulk describes how the backend is asked for many jobs at once. The zero value
 	// means that it cannot be.
 	Bulk Bulk
+	// Submit describes how jobs are created. The zero value means that they cannot be.
+	Submit Submit
+	// Cancel is the method and the path, with {id} in it, of the request that cancels a
+	// job, as in "POST /v1/predictions/{id}/cancel". Empty: jobs cannot be cancelled.
+	Cancel string
+}
+
+// A Submit describes how a backend is asked to create jobs; see [Client.Submit].
+type Submit struct {
+	// Path is the path below the base URL to which the request is POSTed.
+	Path string
+	// IdempotencyHeader is the name of the header in which the backend takes an
+	// idempotency key: it creates nothing for a second request with the same key, and
+	// answers as it did to the first. Empty: the backend has none.
+	IdempotencyHeader string
+	// Decode reads an answer with a 2xx status code: the ids of the jobs that were
+	// created, at least one. An error means that the answer is unreadable, which is a
+	// fault; one that wraps [ErrFinal] means that the backend has refused and created
+	// nothing. Decode must not keep a.Body, which is reused.
+	Decode func(a Answer) (ids []string, err error)
 }
 
 // An Answer is what the backend sent.
@@ -50,63 +70,6 @@ type Answer struct {
 	StatusCode int
 	Header     http.Header
 	Body       []byte // at most WithMaxBody bytes, decompressed
-}
-
-// HeyGenV3 returns the Endpoint of HeyGen's video translations, version 3 of its
-// API: GET /v3/video-translations/{id}, answering
-//
-//	{"data":{"id":…,"status":"pending"|"running"|"completed"|"failed","video_url":…,"failure_message":…,…}}
-//
-// The base URL is https://api.heygen.com, and the key goes in as
-// WithHeader("X-Api-Key", key) or WithHeader("Authorization", "Bearer "+token).
-// The words "success" (version 2's) and "succeeded" count as completed, too; "queued",
-// "waiting" and "processing" as pending; and "canceled" and "expired" as failed. A
-// completed answer without a video_url (of an audio-only translation: with
-// neither that nor an audio_url) is marked ResultMissing. Message is the
-// failure_message of a failed job. What went wrong with a request is in an
-// *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}.
-//
-// Polls share requests: GET /v3/video-translations/statuses answers for up to a
-// hundred jobs at once, without their results, which a request each brings at the
-// end. Where it is such an answer that calls a job failed, Message is what it has
-// for an error, and Body its entry for that job:
-//
-//	{"video_id":…,"status":"failed","error":{"code":…,"message":…}}
-//
-// See [Bulk].
-//
-// The URLs expire: a Status from the cache is at most as old as WithCacheTTL allows.
-//
-// Source: https://developers.heygen.com/docs/video-translate
-func HeyGenV3() Endpoint {
-	return Endpoint{Path: "/v3/video-translations/{id}", Decode: decodeHeyGenV3, Bulk: heygenBulk()}
-}
-
-func decodeHeyGenV3(a Answer) (Status, error) {
-	var v struct {
-		Data struct {
-			Status         string          `json:"status"`
-			FailureMessage lenient[string] `json:"failure_message"`
-			VideoURL       lenient[string] `json:"video_url"`
-			AudioURL       lenient[string] `json:"audio_url"`
-			AudioOnly      lenient[bool]   `json:"translate_audio_only"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(a.Body, &v); err != nil {
-		return Status{}, err
-	}
-	d := &v.Data
-	if d.Status == "" {
-		return Status{}, errors.New(`no "data.status" in the answer`)
-	}
-	st := Status{State: heygenState(d.Status)}
-	switch st.State {
-	case StateCompleted:
-		st.ResultMissing = d.VideoURL.v == "" && !(d.AudioOnly.v && d.AudioURL.v != "")
-	case StateFailed:
-		st.Message = heygenMessage(d.FailureMessage.v, d.Status)
-	}
-	return st, nil
 }
 
 // lenient takes a JSON value that merely decorates an answer: one of the wrong
@@ -139,6 +102,8 @@ type route struct {
 	askedEmpty string   // the same for an empty id
 	decode     func(Answer) (Status, error)
 	bulk       *bulkRoute // nil: jobs are asked for one by one
+	submit     *submitRoute
+	cancel     *cancelRoute
 }
 
 // A target is a path pattern cut into its parts.
@@ -172,7 +137,7 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 	if r.takeEmpty {
 		r.empty, eerr = parseTarget("Endpoint.EmptyPath", base, e.EmptyPath)
 	}
-	r.asked, r.askedEmpty = r.path.asked(base), r.empty.asked(base)
+	r.asked, r.askedEmpty = r.path.asked(http.MethodGet, base), r.empty.asked(http.MethodGet, base)
 	for pair := range strings.SplitSeq(r.path.query, "&") {
 		if name, value, _ := strings.Cut(pair, "="); strings.Contains(value, idMark) {
 			r.idParams = append(r.idParams, name)
@@ -182,7 +147,10 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 	if r.bulk, kerr = newBulkRoute(base, e.Bulk); r.bulk != nil {
 		r.idParams = append(r.idParams, r.bulk.idParams()...)
 	}
-	return r, errors.Join(berr, perr, eerr, kerr)
+	var serr, cerr error
+	r.submit, serr = newSubmitRoute(base, e.Submit)
+	r.cancel, cerr = newCancelRoute(base, e.Cancel)
+	return r, errors.Join(berr, perr, eerr, kerr, serr, cerr)
 }
 
 // fetchRoute is the route of a client that asks a function: it only checks ids.
@@ -268,8 +236,8 @@ func parseTarget(where string, base *url.URL, pattern string) (target, error) {
 }
 
 // asked is what a request to t asks of what, for errors.
-func (t *target) asked(base *url.URL) string {
-	return requestLine(http.MethodGet, base, strings.Join(t.rawPath, idMark))
+func (t *target) asked(method string, base *url.URL) string {
+	return requestLine(method, base, strings.Join(t.rawPath, idMark))
 }
 
 // checkID refuses ids that no escaping makes safe.
@@ -310,6 +278,11 @@ func (r *route) url(u *url.URL, id string) {
 	if id == "" {
 		t = &r.empty
 	}
+	t.address(u, id)
+}
+
+// address makes u, which is the base, the address of a job at t.
+func (t *target) address(u *url.URL, id string) {
 	u.Path = strings.Join(t.path, id)
 	u.RawPath = u.Path
 	if raw := url.PathEscape(id); raw != id || !t.asIs {

@@ -14,7 +14,7 @@ import (
 type engine struct {
 	c       *Client
 	bounds  bounds
-	early   bounds // while there have been faults and no readable answer yet
+	early   bounds // until the first readable answer
 	foreign bool   // the caller's own code runs between exchanges
 
 	mu       sync.Mutex
@@ -29,6 +29,7 @@ type engine struct {
 
 	learner     Learner // nil: the polling does not learn
 	completions completions
+	overdues    overdues // nil: none
 }
 
 // An entry is a poll as the engine keeps it. Guarded by engine.mu.
@@ -59,10 +60,10 @@ func (e *engine) init(c *Client, most int) {
 
 // limits are the bounds of all waits now.
 func (e *engine) limits() *bounds {
-	if e.c.contact.troubled() {
-		return &e.early
+	if e.c.contact.made.Load() {
+		return &e.bounds
 	}
-	return &e.bounds
+	return &e.early
 }
 
 // quick reports whether a strategy is one of the package's own, which return at
@@ -71,15 +72,6 @@ func quick(b Backoff) bool {
 	switch b.(type) {
 	case Constant, Exponential, *Adaptive:
 		return true
-	}
-	return false
-}
-
-func (en *entry) hasSingle() bool {
-	for s := range en.subscriptions {
-		if s.to.single {
-			return true
-		}
 	}
 	return false
 }
@@ -93,16 +85,6 @@ func (en *entry) lastDeadline() (t int64) {
 		t = max(t, s.deadline.at)
 	}
 	return t
-}
-
-// hasRoom reports whether a subscriber has room for an answer.
-func (en *entry) hasRoom() bool {
-	for s := range en.subscriptions {
-		if !s.to.full() {
-			return true
-		}
-	}
-	return false
 }
 
 // expedite plans the next exchange of a poll that a caller has just joined.
@@ -165,6 +147,9 @@ func (e *engine) unsubscribe(s *subscription) {
 	if s.deadline != nil {
 		en.deadlines.remove(s.deadline)
 	}
+	if len(e.overdues) > 0 {
+		e.overdues.remove(en, s.to)
+	}
 	s.unlink()
 }
 
@@ -172,7 +157,7 @@ func (e *engine) unsubscribe(s *subscription) {
 func (e *engine) drop(s *subscription, now int64) {
 	en := s.entry
 	if e.unsubscribe(s); en.subs == nil {
-		en.conclude(&e.completions, 0, false, now)
+		en.conclude(&e.completions, nil, now)
 		e.end(en)
 		return
 	}
@@ -182,21 +167,23 @@ func (e *engine) drop(s *subscription, now int64) {
 // finish ends a poll and delivers the end to all subscribers. pause is how long
 // a 429 holds the client, for heldTooLong.
 func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration) {
-	now := e.c.now()
 	if met := e.c.contact.fault.Load(); why == noContact && en.trouble.fault == nil && met != nil {
 		en.trouble.fault = *met // the breaker has let no request about this job through
 	}
-	doneBy := time.Duration(0)
+	var last *Status
 	if why == jobEnded {
-		doneBy = max(1, time.Duration(now-en.began))
+		last = &out.status
+		en.date(&e.c.clock, last)
 	}
-	e.deliver(en, e.event(en, why, out, nil, pause), doneBy, now)
+	now := e.c.now()
+	e.deliver(en, e.event(en, why, out, nil, pause), last, now)
 }
 
-// deliver ends a poll with an event. doneBy is the age at which the job was seen to
-// be over; 0: it was not.
-func (e *engine) deliver(en *entry, ev *event, doneBy time.Duration, now int64) {
-	en.conclude(&e.completions, doneBy, ev.status.State == StateFailed, now)
+// deliver ends a poll with an event. last is the answer with which the job is over; nil:
+// there is none.
+func (e *engine) deliver(en *entry, ev *event, last *Status, now int64) {
+	en.conclude(&e.completions, last, now)
+	en.stamp(ev, now)
 	for s := range en.subscriptions {
 		e.unsubscribe(s)
 		s.to.put(ev)
@@ -235,6 +222,9 @@ func (e *engine) plan(en *entry, now int64) (due int64) {
 		if key = min(key, d.nextOwn()); en.phase == queued && en.lane == laneRest {
 			key = min(key, e.lastPoll(en, now, never))
 		}
+	}
+	if len(e.overdues) > 0 {
+		key = min(key, e.overdues.next(en))
 	}
 	e.agenda.file(en, key)
 	return due
@@ -302,14 +292,17 @@ func (e *engine) wake() {
 
 // attend looks at a poll at the time of its key.
 func (e *engine) attend(en *entry, now int64) {
+	if len(e.overdues) > 0 {
+		e.overdues.deliver(en, now, e.c.wall())
+	}
 	if d := en.deadlines; d != nil {
 		for s := d.expired(now); s != nil; s = d.expired(now) {
 			ev := e.event(en, timeUp, nil, context.DeadlineExceeded, 0)
 			e.unsubscribe(s)
-			s.to.put(ev)
+			s.to.put(en.stamp(ev, now))
 		}
 		if en.subs == nil {
-			en.conclude(&e.completions, 0, false, now)
+			en.conclude(&e.completions, nil, now)
 			e.end(en)
 			return
 		}

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
 // Sentinels for errors.Is. The typed errors beside them carry the facts.
@@ -50,7 +48,8 @@ type Details struct {
 	Next       time.Duration // time until the request that follows; 0: none follows
 	GivesUpIn  time.Duration // time until the wait ends for want of the client's first readable answer; 0: that has come
 
-	then string // why none follows, for the text
+	then   string // why none follows, for the text
+	action string // what the request was to do; "": to ask how far the job is
 }
 
 func (d *Details) details() *Details { return d }
@@ -90,7 +89,7 @@ func snapshot(err error) error {
 // which job, which attempt, what happened, what the server answered, what is next.
 func (d *Details) text(what string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vtclient: job %s: request %d", quoteID(d.JobID), d.Attempt)
+	fmt.Fprintf(&b, "vtclient: %s: request %d", subject(d.action, d.JobID), d.Attempt)
 	if d.Jobs > 0 {
 		fmt.Fprintf(&b, ", for %d jobs at once", d.Jobs)
 	}
@@ -132,14 +131,20 @@ func quoteID(id string) string {
 // A JobError reports that the job itself failed: the backend answered, and
 // the answer is that there will be no result. It matches [ErrJobFailed].
 type JobError struct {
-	Status Status // State is StateFailed; Message is the reason, in the backend's words
+	Status Status // State is StateFailed; Message is the reason, in the backend's words; see Cancelled
 }
 
 func (e *JobError) Error() string {
-	if m := oneLine(e.Status.Message, 500); m != "" {
-		return fmt.Sprintf("vtclient: job %s failed: %q", quoteID(e.Status.JobID), m)
+	job, m := quoteID(e.Status.JobID), oneLine(e.Status.Message, 500)
+	switch {
+	case e.Status.Cancelled && m == "":
+		return fmt.Sprintf("vtclient: job %s was cancelled", job)
+	case e.Status.Cancelled:
+		return fmt.Sprintf("vtclient: job %s was cancelled: %q", job, m)
+	case m == "":
+		return fmt.Sprintf("vtclient: job %s failed; the backend gives no reason", job)
 	}
-	return fmt.Sprintf("vtclient: job %s failed; the backend gives no reason", quoteID(e.Status.JobID))
+	return fmt.Sprintf("vtclient: job %s failed: %q", job, m)
 }
 
 // Is reports whether target is ErrJobFailed.
@@ -229,11 +234,12 @@ type RefusedError struct {
 	JobID string
 	Err   error // the breaker's own
 
+	action string // as in Details
 	target string // as in Details
 }
 
 func (e *RefusedError) Error() string {
-	s := fmt.Sprintf("vtclient: job %s: no request made: ", quoteID(e.JobID))
+	s := fmt.Sprintf("vtclient: %s: no request made: ", subject(e.action, e.JobID))
 	if e.target != "" {
 		s += e.target + ": "
 	}
@@ -270,6 +276,7 @@ type WaitError struct {
 	Cause    error  // the context's error, ErrOutage, ErrRetryAfter or ErrGaveUp
 	Fault    error  // the last fault met; nil: none
 
+	action string // as in Details
 	target string // as in Details, where no fault has it
 }
 
@@ -277,7 +284,7 @@ func (e *WaitError) Error() string {
 	var b strings.Builder
 	var early *contactError
 	fault := e.Fault
-	job := fmt.Sprintf("vtclient: job %s: ", quoteID(e.JobID))
+	job := fmt.Sprintf("vtclient: %s: ", subject(e.action, e.JobID))
 	b.WriteString(job)
 	if fault != nil && errors.As(e.Cause, &early) { // the fault has most of the cause
 		b.WriteString(strings.TrimPrefix(strings.TrimPrefix(fault.Error(), job), "vtclient: "))
@@ -303,7 +310,7 @@ func (e *WaitError) Error() string {
 	if fault != nil {
 		b.WriteString("; last fault: ")
 		text := strings.TrimPrefix(fault.Error(), "vtclient: ")
-		b.WriteString(strings.TrimPrefix(text, fmt.Sprintf("job %s: ", quoteID(e.JobID))))
+		b.WriteString(strings.TrimPrefix(text, subject(e.action, e.JobID)+": "))
 	}
 	return b.String()
 }
@@ -344,42 +351,4 @@ func badArgument(where string, value any, expected string) error {
 		v = fmt.Sprint(x)
 	}
 	return &ArgumentError{Where: where, Value: v, Expected: expected}
-}
-
-// inside is the text of an error as it stands inside that of another: on one
-// line, which is all that a log may get of it, and without our prefix. err is nil in
-// an error of the caller's own making that lacks its cause.
-func inside(err error) string {
-	if err == nil {
-		return "for an unknown reason"
-	}
-	return oneLine(strings.TrimPrefix(err.Error(), "vtclient: "), 500)
-}
-
-// oneLine makes a short printable line of text from outside: control
-// characters and runs of space become one space, what is not UTF-8 becomes
-// U+FFFD, and what goes past limit bytes is cut.
-func oneLine(s string, limit int) string {
-	var b strings.Builder
-	space := false
-	for _, r := range s {
-		if unicode.IsSpace(r) || !unicode.IsPrint(r) {
-			space = b.Len() > 0
-			continue
-		}
-		n := utf8.RuneLen(r)
-		if space {
-			n++
-		}
-		if b.Len()+n > limit-len("…") {
-			b.WriteString("…")
-			break
-		}
-		if space {
-			b.WriteByte(' ')
-			space = false
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/vtclient/vtclient"
@@ -83,10 +84,8 @@ func stateWord(word, message string, known map[string]vtclient.State) (vtclient.
 	if !ok {
 		state = vtclient.State(word) // the client names it in its error
 	}
-	if state == vtclient.StateFailed && message == "" {
-		message = word // such as "canceled", which says it all
-	}
-	return vtclient.Status{State: state, Message: message}, nil
+	cancelled := slices.Contains([]string{"canceled", "aborted", "CANCELLED", "Canceled"}, word)
+	return vtclient.Status{State: state, Message: message, Cancelled: cancelled}, nil
 }
 
 // elevenLabs is ElevenLabs' dubbing: GET /v1/dubbing/{dubbing_id}, the key in
@@ -123,7 +122,8 @@ func Example_elevenLabs() {
 // Sources: https://replicate.com/docs/reference/http,
 // https://replicate.com/docs/topics/predictions/lifecycle
 var replicate = vtclient.Endpoint{
-	Path: "/v1/predictions/{id}",
+	Path:   "/v1/predictions/{id}",
+	Cancel: "POST /v1/predictions/{id}/cancel",
 	Decode: func(a vtclient.Answer) (vtclient.Status, error) {
 		var v struct{ Status, Error string }
 		if err := json.Unmarshal(a.Body, &v); err != nil {
@@ -143,7 +143,7 @@ func Example_replicate() {
 		backend(200, `{"id":"gm3q","status":"canceled","output":null,"error":null}`))
 	_, err := client.Wait(context.Background(), "gm3q")
 	fmt.Println(err)
-	// Output: vtclient: job "gm3q" failed: "canceled"
+	// Output: vtclient: job "gm3q" was cancelled
 }
 
 // runway is a task of Runway's: GET /v1/tasks/{id}, with Authorization: Bearer and
@@ -151,7 +151,8 @@ func Example_replicate() {
 //
 // Source: https://docs.dev.runwayml.com/api/
 var runway = vtclient.Endpoint{
-	Path: "/v1/tasks/{id}",
+	Path:   "/v1/tasks/{id}",
+	Cancel: "DELETE /v1/tasks/{id}",
 	Decode: func(a vtclient.Answer) (vtclient.Status, error) {
 		var v struct {
 			Status, Failure string

@@ -47,6 +47,7 @@ type outcome struct {
 type inquiry struct {
 	id   string // of the job, or of the first of them
 	many *query // nil: it asks about one job
+	call *call  // nil: it only asks
 	by   asker  // nil: the context alone decides
 
 	target string    // what is asked of what, for errors
@@ -70,12 +71,20 @@ func (a inquiry) jobs() int {
 
 // details are those that an error about it begins with.
 func (a inquiry) details(number int) Details {
-	return Details{JobID: a.id, Attempt: number, Jobs: a.jobs(), Target: a.target}
+	return Details{JobID: a.id, Attempt: number, Jobs: a.jobs(), Target: a.target, action: a.action()}
 }
 
 // trace is what every TraceInfo about it begins with.
 func (a inquiry) trace(number int) TraceInfo {
-	return TraceInfo{JobID: a.id, Attempt: number, Jobs: a.jobs()}
+	return TraceInfo{JobID: a.id, Attempt: number, Jobs: a.jobs(), Action: a.action(), many: a.many}
+}
+
+// action is what the request does; "": it asks how far jobs are.
+func (a inquiry) action() string {
+	if a.call == nil {
+		return ""
+	}
+	return a.call.action
 }
 
 // A backend makes one request and reads its answer: over HTTP (httpBackend), or by a
@@ -198,7 +207,7 @@ func (x *exchanger) admitted(ctx context.Context, asked inquiry, number int, out
 	if x.breaker != nil {
 		done, err := x.breaker.Allow()
 		if err != nil {
-			out.verdict, out.err = refused, &RefusedError{JobID: asked.id, Err: err, target: asked.target}
+			out.verdict, out.err = refused, &RefusedError{JobID: asked.id, Err: err, action: asked.action(), target: asked.target}
 			return false
 		}
 		// From a defer, so that a panic or a Goexit in the caller's code gives the permit

@@ -54,6 +54,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 	p := b.connections.pool.Load()
 	c := b.newOutgoing(parent, began.Add(b.timeout), asked, p)
 	defer c.end()
+	defer asked.call.judge(&out)
 	req := &c.req
 	if asked.by == nil { // the id is a caller's, and not that of a poll
 		asked.id = b.route.ownID(req.URL, asked.id)
@@ -62,9 +63,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 	if len(b.prepare) > 0 && asked.lost == nil && !b.prepared(c, &out, details) {
 		return out
 	}
-	if c.target != "" {
-		details.Target = c.target
-	}
+	details.Target = c.target(details.Target)
 	if !sent.begin(&c.lazyContext) {
 		return sent.out
 	}
@@ -72,6 +71,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 		began = time.Now()
 	}
 	out.requests = 1
+	asked.call.sends(began)
 	resp, err := b.do(p.client, req)
 	var body *bodyBuffer
 	var text []byte
@@ -86,9 +86,8 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 
 	switch {
 	case err == nil:
-		b.latency.observe(out.took)
 		b.connections.answered(p, resp)
-		b.classify(reply{resp, req, text, ended}, details, asked.many, &out)
+		b.classify(reply{resp, req, text, ended}, details, asked, &out)
 	case unreadableBody(err):
 		b.unreadable(err, reply{resp, req, text, ended}, details, &out)
 	case expired(parent): // also where the connection's timer fired before the context's
@@ -115,7 +114,7 @@ func (b *httpBackend) blame(c *outgoing, asked inquiry, err error, out *outcome)
 	kept := conn == keptConn
 	if kept {
 		out.verdict, out.lasting, out.health = fault, false, errNeutral
-		if c.req.Method == http.MethodGet && c.req.Body == nil {
+		if asked.call.again(&c.req) {
 			out.lost = c
 		}
 		details(out.err).then = ""
@@ -144,6 +143,8 @@ func (e timeoutError) Is(target error) bool { return target == os.ErrDeadlineExc
 
 func (b *httpBackend) target(asked inquiry) string {
 	switch r := b.route; {
+	case asked.call != nil:
+		return asked.call.asked
 	case asked.many != nil:
 		return r.bulk.asked
 	case asked.id == "":
@@ -155,23 +156,29 @@ func (b *httpBackend) target(asked inquiry) string {
 
 // newOutgoing returns the request of an inquiry.
 func (b *httpBackend) newOutgoing(parent context.Context, deadline time.Time, asked inquiry, p *pool) *outgoing {
-	c := &outgoing{all: b.connections, pool: p, traced: b.traced}
-	c.parent, c.deadline = parent, deadline
+	c := &outgoing{pool: p, traced: b.traced}
+	c.parent, c.deadline = asked.call.traced(parent), deadline
 	c.req = *b.request.WithContext(c)
 	closes := p.closes.Load() && p.closes.CompareAndSwap(true, false)
 	c.req.URL, c.req.Close = &c.url, closes
-	if first := asked.lost; first != nil && len(b.prepare) > 0 { // the same request, as net/http repeats one
-		c.req, c.url, c.target, c.header = *first.req.WithContext(c), *first.req.URL, first.target, first.header
-		c.req.URL, c.req.Header = &c.url, first.header.Clone()
+	if first := asked.lost; first != nil && first.shape != nil { // the same request, as net/http repeats one
+		c.req, c.url, c.shape = *first.req.WithContext(c), *first.req.URL, first.shape
+		c.req.URL, c.req.Header = &c.url, first.shape.header.Clone()
 		c.req.Close = c.req.Close || closes
+		if body, ok := c.req.Body.(*callBody); ok {
+			c.req.Body = newCallBody(body.all)
+		}
 		return c
 	}
 	b.route.address(&c.url, asked)
 	switch {
-	case len(b.prepare) > 0: // may write anywhere
+	case len(b.prepare) > 0, asked.call != nil: // may write anywhere
 		c.req.Header = b.request.Header.Clone()
 	case !b.sharesHeader: // a map of its own with shared values: a transport that writes there does so by Set and Add
 		c.req.Header = maps.Clone(b.request.Header)
+	}
+	if asked.call != nil {
+		asked.call.shape(&c.req)
 	}
 	return c
 }
@@ -202,11 +209,12 @@ func (b *httpBackend) prepared(c *outgoing, out *outcome, d Details) bool {
 		out.verdict, out.err = final, &TransportError{Details: d, Err: err}
 		return false
 	}
-	if u := req.URL; u.Host != before.Host || u.Path != before.Path || req.Method != b.request.Method {
-		c.target = requestLine(req.Method, u, b.redact(u.EscapedPath(), req))
+	c.shape = &prepared{header: req.Header}
+	if b.jar { // which adds to the header
+		c.shape.header = req.Header.Clone()
 	}
-	if c.header = req.Header; b.jar { // which adds to the header
-		c.header = c.header.Clone()
+	if u := req.URL; u.Host != before.Host || u.Path != before.Path || req.Method != b.request.Method {
+		c.shape.target = requestLine(req.Method, u, b.redact(u.EscapedPath(), req))
 	}
 	out.health = nil
 	return true

@@ -3,6 +3,7 @@ package vtclient
 import (
 	"context"
 	"slices"
+	"time"
 )
 
 // An event is what an inbox holds: a pending or terminal status, a fault that
@@ -13,7 +14,14 @@ type event struct {
 	fault    error
 	err      error
 	panicked any
+	overdue  *Attempt // where the job, which is overdue, stands
+
+	age      time.Duration // for the traces, of one that ends a job; 0: it had no poll
+	requests int32         // likewise: those of the poll
 }
+
+// droppable reports whether a later event has all that ev has, or more.
+func (ev *event) droppable() bool { return !ev.ends() && ev.overdue == nil }
 
 func (ev *event) ends() bool {
 	return ev.err != nil || ev.panicked != nil || ev.status.State.Terminal()
@@ -39,12 +47,15 @@ type inbox struct {
 	pace                    *pacer        // of the first checks of a WaitAll; nil: there is no pace
 	ready                   chan struct{} // holds a token if there may be something to take
 	room                    chan struct{} // likewise, for what feeds the inbox; nil: nothing does
+	fewer                   chan struct{} // likewise, for what waits until fewer jobs are unfinished
+	atMost                  int           // unfinished jobs; 0: no bound
 
 	events    []*event
-	droppable int             // the number of events that end no job
+	droppable int             // the number of events that are
 	busy      bool            // with the event taken last: its callback may be running
 	closed    bool            // the caller has left
 	underWay  int             // jobs that are yet to be entered
+	waiting   int             // subscriptions
 	first     *subscription   // all, in the order in which the jobs were given
 	latest    *subscription   //
 	due       [lanes]dueQueue // those whose polls are due
@@ -62,7 +73,7 @@ func newInbox(ctx context.Context, deadline int64, pending, faults bool) *inbox 
 func newBatchInbox(ctx context.Context, deadline int64, pending, faults bool) *inbox {
 	in := newInbox(ctx, deadline, pending, faults)
 	in.limit, in.single, in.pace = batchBacklog, false, new(pacer)
-	in.room = make(chan struct{}, 1)
+	in.room, in.fewer = make(chan struct{}, 1), make(chan struct{}, 1)
 	return in
 }
 
@@ -91,14 +102,14 @@ func (in *inbox) empty() bool { return len(in.events) == 0 && in.first == nil }
 func (in *inbox) put(ev *event) {
 	if n := len(in.events); n >= 2*in.limit && in.droppable > 0 {
 		for i := range in.events {
-			if old := in.events[i]; !old.ends() && (old.fault == nil || n >= 2*batchBacklog) {
+			if old := in.events[i]; old.droppable() && (old.fault == nil || n >= 2*batchBacklog) {
 				in.events = slices.Delete(in.events, i, i+1)
 				in.droppable--
 				break
 			}
 		}
 	}
-	if !ev.ends() {
+	if ev.droppable() {
 		in.droppable++
 	}
 	in.events = append(in.events, ev)
@@ -125,7 +136,7 @@ func (in *inbox) pull(i int) *event {
 		return nil
 	}
 	ev := in.events[i]
-	if !ev.ends() {
+	if ev.droppable() {
 		in.droppable--
 	}
 	if i == 0 {
@@ -140,9 +151,12 @@ func (in *inbox) pull(i int) *event {
 	return ev
 }
 
-// close drops what is in the inbox.
-func (in *inbox) close() {
+// close drops what is in the inbox, and returns it.
+func (in *inbox) close() (dropped []*event) {
+	dropped = in.events
 	in.closed = true
 	in.events, in.droppable = nil, 0
 	signal(in.room)
+	signal(in.fewer)
+	return dropped
 }

@@ -26,7 +26,7 @@ type bounds struct {
 	tolerance     time.Duration // WithOutageTolerance
 	maxRetryAfter time.Duration // WithMaxRetryAfter
 	timeout       time.Duration // WithTimeout
-	early         bool          // the client has met faults and no readable answer so far
+	early         bool          // the client has had no readable answer so far
 	address       string        // of the backend, for errors
 }
 
@@ -52,7 +52,7 @@ func (b *bounds) rare(t *trouble) time.Duration {
 // doubt decides about a 404. For a job that has been seen, or of which a caller has given the
 // start, it is a fault for a while. So is one that asks for a pause, which is obeyed.
 func doubt(p *poll, now int64, out *outcome, b *bounds) {
-	if out.verdict == final && (b.tolerance == 0 || !p.seen && !p.known) {
+	if out.verdict == final && (b.tolerance == 0 || !p.seen && p.start == ofWait) {
 		return
 	}
 	if p.trouble == nil {

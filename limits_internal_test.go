@@ -96,7 +96,7 @@ func TestWhatA404Means(t *testing.T) {
 	checkPolls(t, []pollRow{
 		{"final for a job that has never been seen", poll{}, doubt(now, final, &testBounds), final, nil},
 		{"a fault for one that has been", poll{seen: true}, doubt(now, final, &testBounds), fault, set(trouble{absent: 1})},
-		{"and for one of which the start is known", poll{known: true}, doubt(now, final, &testBounds), fault, set(trouble{absent: 1})},
+		{"and for one of which the start is known", poll{start: ofCaller}, doubt(now, final, &testBounds), fault, set(trouble{absent: 1})},
 		{"a pause is obeyed in any case", poll{}, doubt(now, fault, &testBounds), fault, set(trouble{absent: 1})},
 		{"its time begins with the first 404", poll{seen: true, trouble: &trouble{since: now - 7*testSecond}}, doubt(now, final, &testBounds), fault,
 			func(p *poll) { p.trouble.absent = 8 }},

@@ -13,15 +13,6 @@ import (
 	"net/textproto"
 )
 
-// A Limiter bounds the rate of requests. *rate.Limiter of golang.org/x/time is
-// one as it is. Wait blocks until the next request may be made or ctx is done.
-// An error while ctx is not done, such as that the time would not suffice, is a
-// fault of the attempt, and nothing is sent. It must be safe for concurrent
-// use.
-type Limiter interface {
-	Wait(ctx context.Context) error
-}
-
 // An Option changes one setting of a client. Where an option is given twice,
 // the last one holds, except for WithHeader, WithRequest, WithTrace and
 // WithLogger, which add up.
@@ -241,11 +232,7 @@ func WithMaxBody(bytes int64) Option {
 // of waits together. The default is 64: enough for thousands of requests
 // a second at usual latencies, and no burden for a server.
 func WithMaxInFlight(n int) Option {
-	return func(cfg *config) {
-		if cfg.maxInFlight = n; n <= 0 {
-			cfg.refuse("WithMaxInFlight", n, "a positive value")
-		}
-	}
+	return func(cfg *config) { cfg.maxInFlight = n; cfg.positive("WithMaxInFlight", n) }
 }
 
 // WithBreaker sets the circuit breaker; nil turns it off. The default is
@@ -297,8 +284,8 @@ func WithLimiter(l Limiter) Option {
 }
 
 // WithLogger logs what the client does: faults, refusals by the breaker and cache
-// failures at level Warn, the rest at level Debug. Each fault is one line, with the number
-// of its jobs where they shared the request. There is no logging by default.
+// failures at level Warn, the end of each wait at level Info, the rest at level Debug. Each
+// fault is one line, with the number of its jobs where they shared the request. There is no logging by default.
 // net/http has a log of its own, that of package log, where it quotes what a
 // server sends unasked, whatever that may repeat; log.SetOutput can stop it.
 func WithLogger(l *slog.Logger) Option {
@@ -320,7 +307,9 @@ type WaitOption func(*waitConfig)
 type waitConfig struct {
 	onProgress func(Status)
 	onError    func(error)
+	onOverdue  func(Status, Forecast)
 	job        Job // defaults for jobs that bring none of their own
+	atMost     int // 0: no bound
 	err        error
 }
 
@@ -345,16 +334,26 @@ func Expect(d time.Duration) WaitOption {
 	}
 }
 
-func badEstimate(where string, d time.Duration) error {
-	return badDuration(where, d, d >= 0, "a duration of 0 or more")
-}
-
 // StartedAt sets the time when the job began. Such a job is known to exist: the schedule
 // runs from the job's age, so the first poll is made by the schedule and not
-// at once (at once if that moment is past). A time in the future counts as now;
+// at once (at once if that moment is past). Where the backend gives a start that is more
+// than 2 s earlier, that one holds. A time in the future counts as now;
 // the zero time means unknown. For WaitAll it holds for the jobs that bring
 // none of their own.
 func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.job.StartedAt = t } }
+
+// AtMost makes WaitAll read the next job from its sequence only while fewer than n of
+// the jobs read before are unfinished: for a backend that runs n jobs at a time, with a
+// sequence that submits each job as it is read. A job is unfinished until its wait has
+// ended, well or not. A sequence whose submission creates k jobs at once should ask for
+// n-k+1. Once the context is done, no further job is read. n must be 1 or more. Wait and Watch, which wait for one job, refuse it.
+func AtMost(n int) WaitOption {
+	return func(wc *waitConfig) {
+		if wc.atMost = n; n < 1 {
+			wc.err = errors.Join(wc.err, badArgument("AtMost", n, "a number of 1 or more"))
+		}
+	}
+}
 
 // plainWait is the config of a wait without options. It is never written to.
 var plainWait waitConfig

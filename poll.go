@@ -35,12 +35,12 @@ type poll struct {
 
 	phase     phase
 	soloPolls uint8 // answers to single requests until the poll may share one again
-	known     bool  // the start of the job is known
-	seen      bool  // the job has been seen pending
-	hinted    bool  // the next exchange answers a hint, or the one under way does
-	hintedNew bool  // a hint came while an exchange was under way
-	placed    bool  // the poll has its place in the pace of first checks or last polls
-	lane      lane  // of the agenda, while queued; here it takes no room
+	start     startOf
+	seen      bool // the job has been seen pending
+	hinted    bool // the next exchange answers a hint, or the one under way does
+	hintedNew bool // a hint came while an exchange was under way
+	placed    bool // the poll has its place in the pace of first checks or last polls
+	lane      lane // of the agenda, while queued; here it takes no room
 }
 
 // A phase is where a poll stands.
@@ -134,7 +134,7 @@ func (p *poll) learn(start int64, expected time.Duration) {
 			}
 			p.began = start
 		}
-		p.known = true
+		p.start = max(p.start, ofCaller)
 	}
 	if p.expected == 0 {
 		p.expected = expected
@@ -325,7 +325,7 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 	p.hinted, p.hintedNew = p.hintedNew || p.hinted && out.verdict != answered, false
 	p.floor = 0
 	p.next = later(now, max(delay, 0))
-	if hint := min(out.hint, b.maxRetryAfter); hint > 0 && out.verdict != held {
+	if hint := min(max(out.hint, out.status.PollAfter), b.maxRetryAfter); hint > 0 && out.verdict != held {
 		p.floor = later(now, hint)
 		p.next = max(p.next, p.floor)
 	}

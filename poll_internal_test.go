@@ -101,10 +101,10 @@ func TestWhatCallersAddToAPoll(t *testing.T) {
 			func(p *poll) { *p = poll{id: "j", next: 250, began: 100, started: -testFloor} }},
 
 		{"an earlier start makes the job older", poll{began: 100}, learn(60, 5), nil,
-			func(p *poll) { p.began, p.known, p.expected = 60, true, 5 }},
+			func(p *poll) { p.began, p.start, p.expected = 60, ofCaller, 5 }},
 		{"the age at which it was pending grows as much", poll{began: 100, seen: true, pendingAt: 10}, learn(60, 0), nil,
-			func(p *poll) { p.began, p.known, p.pendingAt = 60, true, 50 }},
-		{"a later start changes no age", poll{began: 100, seen: true, pendingAt: 10}, learn(150, 0), nil, func(p *poll) { p.known = true }},
+			func(p *poll) { p.began, p.start, p.pendingAt = 60, ofCaller, 50 }},
+		{"a later start changes no age", poll{began: 100, seen: true, pendingAt: 10}, learn(150, 0), nil, func(p *poll) { p.start = ofCaller }},
 		{"without a start none is known", poll{began: 100}, learn(never, 0), nil, nil},
 		{"the first estimate stays", poll{expected: 7}, learn(never, 5), nil, nil},
 
@@ -375,16 +375,24 @@ func TestWhenAPollIsMadeNext(t *testing.T) {
 
 func TestWhatTheEndOfAPollTeaches(t *testing.T) {
 	completion := func(doneBy time.Duration) func(*poll) any {
-		return func(p *poll) any { return completion(p, doneBy) }
+		return func(p *poll) any {
+			if doneBy == 0 {
+				return completion(p, nil, nil)
+			}
+			var o completions
+			en := entry{poll: *p, ticket: 1}
+			en.sight(&o, &Status{State: StateCompleted}, int64(doneBy))
+			return completion(p, o.over[1], &Status{State: StateCompleted})
+		}
 	}
 	nothing := (*Completion)(nil)
 	checkPolls(t, []pollRow{
-		{"a job that was seen pending", poll{seen: true, pendingAt: 3, expected: 4}, completion(5), &lesson{Completion: Completion{PendingAt: 3, DoneBy: 5, Expected: 4}}, nil},
-		{"through a hint", poll{seen: true, hinted: true}, completion(5), &lesson{Completion: Completion{DoneBy: 5, Hinted: true}}, nil},
-		{"given up: no hint has shown its end", poll{seen: true, hinted: true, pendingAt: 3}, completion(0), &lesson{Completion: Completion{PendingAt: 3}}, nil},
-		{"over at the first look, with a start that is known", poll{known: true}, completion(5), &lesson{Completion: Completion{DoneBy: 5}}, nil},
+		{"a job that was seen pending", poll{seen: true, pendingAt: 3, expected: 4}, completion(5), &Completion{PendingAt: 3, DoneBy: 5, Expected: 4}, nil},
+		{"through a hint", poll{seen: true, hinted: true}, completion(5), &Completion{DoneBy: 5, Hinted: true}, nil},
+		{"given up: no hint has shown its end", poll{seen: true, hinted: true, pendingAt: 3}, completion(0), &Completion{PendingAt: 3}, nil},
+		{"over at the first look, with a start that is known", poll{start: ofCaller}, completion(5), &Completion{DoneBy: 5}, nil},
 		{"with one that is not", poll{}, completion(5), nothing, nil},
-		{"given up before the first answer", poll{known: true}, completion(0), nothing, nil},
+		{"given up before the first answer", poll{start: ofCaller}, completion(0), nothing, nil},
 	})
 }
 

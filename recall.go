@@ -47,7 +47,7 @@ func (s *statusCache) recall(ctx context.Context, jobID string, pending bool) *S
 	if !pending && !st.settled() {
 		return nil
 	}
-	if p := clampProgress(st.Progress); p != st.Progress { // another program may have stored it
+	if p := st.share(); p != st.Progress { // another program may have stored it
 		own := *st
 		own.Progress, st = p, &own
 	}

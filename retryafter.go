@@ -87,9 +87,6 @@ func untilReset(h http.Header, now time.Time) (time.Duration, bool) {
 // drafts had it limit=100, remaining=0, reset=30. Of several, the one of which the least is
 // left counts, and of those the one that lasts longest.
 func rateLimit(v string, h http.Header, now time.Time) (pause time.Duration, ok bool) {
-	if strings.Contains(v, "reset=") { // one limit in several members
-		v = strings.ReplaceAll(v, ",", ";")
-	}
 	least := time.Duration(math.MaxInt64)
 	for item := range strings.SplitSeq(v, ",") {
 		var left, d time.Duration
@@ -145,3 +142,12 @@ func amount(v string, unit time.Duration) (time.Duration, bool) {
 }
 
 func digits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
+// clockSkew returns by how much the local clock is ahead of the server's, as the Date of
+// an answer that arrived at the time given shows it; 0: by less than what a Date can show.
+func clockSkew(h http.Header, at time.Time) time.Duration {
+	if d := at.Sub(serverTime(h, at)); d.Abs() > 2*time.Second {
+		return d
+	}
+	return 0
+}

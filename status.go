@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 )
 
@@ -34,12 +35,23 @@ type Status struct {
 	// whatever the backend sent, without the secrets of the request and, while
 	// the job is pending, cut at 1 KiB: do not print it to a terminal unescaped.
 	Message string
-	// Progress runs from 0 to 1. It is 0 where the answer has none, on a
-	// completed job too; and it may go back, as the backend's does.
+	// Progress runs from 0 to 1. It is 1 on a completed job, and else 0 where the
+	// answer has none; it may go back, as the backend's does.
 	Progress float64
 	// Body is the answer as received. It is present on terminal answers;
 	// pending ones may drop it. Do not modify it: others may share it.
 	Body json.RawMessage
+	// StartedAt and EndedAt are the times at which the job began and ended, as the
+	// backend has them; zero: it does not. The client brings them to the local clock
+	// where the answer's Date shows that the backend's differs. A wait counts the age
+	// of the job from StartedAt, unless an earlier start is known, and learns from the
+	// two how long the job took.
+	StartedAt, EndedAt time.Time
+	// PollAfter is the pause that the backend asks for before the next look at a
+	// pending job; zero: none. A wait obeys it as it does a Retry-After header: it is
+	// a floor, up to WithMaxRetryAfter. It is for backends that ask in the body, or in
+	// a header of another name.
+	PollAfter time.Duration
 	// CheckedAt is the local time at which the answer arrived.
 	CheckedAt time.Time
 	// Cached reports that this Status came from the Cache and not from a
@@ -53,6 +65,43 @@ type Status struct {
 	// answer, the wait ends with StateCompleted and ResultMissing. The cache
 	// holds an answer without its result no longer than a pending one.
 	ResultMissing bool
+	// Cancelled reports that State is StateFailed because the job was cancelled, by
+	// [Client.Cancel] or otherwise, where the Endpoint distinguishes that.
+	Cancelled bool
+}
+
+// String describes s on one line: the job, its state, and what there is of progress,
+// message and times. The body is left out.
+func (s Status) String() string {
+	var b strings.Builder
+	b.WriteString("job " + quoteID(s.JobID) + ": ")
+	switch {
+	case s.Cancelled:
+		b.WriteString("cancelled")
+	case s.State == "":
+		b.WriteString("nothing known yet")
+	default:
+		b.WriteString(oneLine(string(s.State), 64))
+	}
+	if s.ResultMissing {
+		b.WriteString(", without its result so far")
+	}
+	if s.State == StatePending && s.Progress > 0 {
+		fmt.Fprintf(&b, ", %.0f%%", 100*s.Progress)
+	}
+	if m := oneLine(s.Message, 200); m != "" {
+		fmt.Fprintf(&b, ", %q", m)
+	}
+	if took := s.EndedAt.Sub(s.StartedAt); took > 0 && !s.StartedAt.IsZero() {
+		fmt.Fprintf(&b, ", took %v", took.Round(time.Millisecond))
+	}
+	if !s.CheckedAt.IsZero() {
+		b.WriteString(", seen at " + s.CheckedAt.UTC().Format(time.RFC3339))
+	}
+	if s.Cached {
+		b.WriteString(", from the cache")
+	}
+	return b.String()
 }
 
 // settled reports whether s is the last word on its job.
@@ -60,6 +109,45 @@ func (s *Status) settled() bool { return s.State.Terminal() && !s.ResultMissing 
 
 // known reports whether s has one of the three states.
 func (s *Status) known() bool { return s.State == StatePending || s.State.Terminal() }
+
+// received fills in the fields of a status that are the client's own, for an answer that
+// arrived at the time given, and brings the others within their bounds. No text of it is a
+// part of a larger one any more.
+func received(st *Status, id string, at time.Time) {
+	st.JobID, st.CheckedAt, st.Cached = id, at, false
+	st.State = plainState([]byte(st.State))
+	st.Progress = st.share()
+	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
+	st.Cancelled = st.Cancelled && st.State == StateFailed
+	if st.State == StatePending {
+		st.Message = clip(st.Message)
+		st.PollAfter = min(max(0, st.PollAfter), maxHint)
+	} else {
+		st.Message = strings.Clone(st.Message)
+		st.PollAfter = 0
+	}
+}
+
+// shift moves the times that are the backend's.
+func (s *Status) shift(d time.Duration) {
+	if !s.StartedAt.IsZero() {
+		s.StartedAt = s.StartedAt.Add(d)
+	}
+	if !s.EndedAt.IsZero() {
+		s.EndedAt = s.EndedAt.Add(d)
+	}
+}
+
+// share is the progress, within its bounds.
+func (s *Status) share() float64 {
+	switch {
+	case s.State == StateCompleted:
+		return 1
+	case !(s.Progress > 0): // NaN included
+		return 0
+	}
+	return min(s.Progress, 1)
+}
 
 // Decode unmarshals the body of a status, normally that of a completed job,
 // into a value of the caller's own type. It returns an error that names the
@@ -76,18 +164,20 @@ func Decode[T any](s Status) (T, error) {
 	return v, nil
 }
 
-// A Job is one unit of work for [Client.WaitAll].
+// A Job is one unit of work for [Client.WaitAll]. It marshals to JSON and back, so that a
+// program which is killed can go on with the same jobs and their ages.
 type Job struct {
 	// ID is the backend's name for the job.
-	ID string
+	ID string `json:"id"`
 	// StartedAt is the time when the job began; zero: unknown. A job with a start is
 	// known to exist, so that its first poll follows the schedule and need not
 	// be made at once. See [StartedAt].
-	StartedAt time.Time
+	StartedAt time.Time `json:"started_at,omitzero"`
 	// Expect is the caller's estimate of the whole duration; 0: none. See [Expect].
-	Expect time.Duration
+	// In JSON it is a number of nanoseconds.
+	Expect time.Duration `json:"expect,omitzero"`
 	// Deadline ends the wait for this job alone; zero: the context's.
-	Deadline time.Time
+	Deadline time.Time `json:"deadline,omitzero"`
 }
 
 // Jobs returns a sequence of jobs of which only the ids are known.

@@ -108,10 +108,12 @@ func (t *trip) observe(s *step) bool {
 	if out.verdict == answered && out.jobs == 0 && en.faults() >= trialAfter {
 		e.sharing.trialOK = now
 	}
-	complete := en.missing != nil
+	if out.verdict == answered {
+		en.date(&e.c.clock, &out.status)
+	}
 	s.d = en.poll.observe(now, out, e.limits(), e.c.outageSince.Load())
-	if !complete && en.missing != nil {
-		en.conclude(&e.completions, max(1, time.Duration(now-en.began)), false, now)
+	if en.missing != nil {
+		en.sight(&e.completions, &en.missing.status, now)
 	}
 	if s.d.polling {
 		s.d.attempt.Number -= int(en.subs.joinedAt)
@@ -124,6 +126,15 @@ func (t *trip) observe(s *step) bool {
 	return true
 }
 
+// nextPoll asks the polling Backoff for the delay until the next poll of a job that began
+// at start.
+func (c *Client) nextPoll(at Attempt, start time.Time) (delay time.Duration, ok bool) {
+	if a, ok := c.polling.(*Adaptive); ok {
+		return a.nextFrom(at, start)
+	}
+	return c.polling.Next(at)
+}
+
 // backoff asks the strategies for the delay until the next exchange, and reports
 // whether the wait goes on.
 func (t *trip) backoff(s *step) bool {
@@ -131,11 +142,7 @@ func (t *trip) backoff(s *step) bool {
 	s.delay = s.d.delay
 	for ok := false; s.d.asks && !ok; {
 		if s.d.polling {
-			if a, is := e.c.polling.(*Adaptive); is {
-				s.delay, ok = a.nextFrom(s.d.attempt, e.c.wall().at(s.began))
-			} else {
-				s.delay, ok = e.c.polling.Next(s.d.attempt)
-			}
+			s.delay, ok = e.c.nextPoll(s.d.attempt, e.c.wall().at(s.began))
 			if !ok && !t.stop(s) {
 				return false
 			}
@@ -170,7 +177,7 @@ func (t *trip) stop(s *step) bool {
 	for sub := range en.subscriptions {
 		if sub.joinedAt == ended {
 			e.unsubscribe(sub)
-			sub.to.put(ev)
+			sub.to.put(en.stamp(ev, e.c.now()))
 		}
 	}
 	s.d.attempt.Number = int(en.requests - en.subs.joinedAt)

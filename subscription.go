@@ -42,6 +42,7 @@ func (s *subscription) link() {
 		in.first = s
 	}
 	in.latest = s
+	in.waiting++
 }
 
 // unlink takes a subscription out of both lists.
@@ -66,4 +67,25 @@ func (s *subscription) unlink() {
 		in.latest = s.prevIn
 	}
 	s.next, s.prev, s.nextIn, s.prevIn = nil, nil, nil, nil
+	in.waiting--
+	signal(in.fewer)
+}
+
+func (en *entry) hasSingle() bool {
+	for s := range en.subscriptions {
+		if s.to.single {
+			return true
+		}
+	}
+	return false
+}
+
+// hasRoom reports whether a subscriber has room for an answer.
+func (en *entry) hasRoom() bool {
+	for s := range en.subscriptions {
+		if !s.to.full() {
+			return true
+		}
+	}
+	return false
 }

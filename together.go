@@ -43,7 +43,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 	}
 	own, _ := e.c.cache.(*MemoryCache[Status])
 	var steps []step
-	var failed []bool // of lacking
+	var lastSeen []Status // of lacking
 	for i := range b.query.found {
 		st := b.query.found[i]
 		en := byID[st.JobID]
@@ -53,7 +53,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 			st.Body = nil
 		case st.settled() && len(st.Body) > 0:
 		case st.State.Terminal():
-			lacking, failed = append(lacking, en), append(failed, st.State == StateFailed)
+			lacking, lastSeen = append(lacking, en), append(lastSeen, st)
 			b.settle(en)
 			continue
 		default:
@@ -72,7 +72,7 @@ func (b *batch) page(out *outcome) (settled bool, lacking []*entry) {
 	e.sharing.works(b.began)
 	for i, en := range lacking {
 		if en.phase != over {
-			en.conclude(&e.completions, max(1, time.Duration(e.c.now()-en.began)), failed[i], e.c.now())
+			en.sight(&e.completions, &lastSeen[i], e.c.now())
 		}
 	}
 	e.mu.Unlock()

@@ -2,6 +2,7 @@ package vtclient
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"slices"
 	"time"
@@ -32,14 +33,21 @@ type Trace struct {
 	// Cached: the cache answered in the place of a request, or it failed and
 	// the failure is in Err.
 	Cached func(context.Context, TraceInfo)
+	// WaitBegun: a wait for one job has begun, of Wait, of Watch, or of a job of WaitAll.
+	WaitBegun func(context.Context, TraceInfo)
+	// WaitEnded: it is over, with the job's last status, with the error in Err, or
+	// because the loop was left. There is one WaitEnded for each WaitBegun, called
+	// before the end is handed over; where many jobs are left at once, after that.
+	WaitEnded func(context.Context, TraceInfo)
 }
 
 // TraceInfo is the argument of a Trace callback. Fields that do not apply are zero.
 type TraceInfo struct {
 	JobID      string
+	Action     string        // "submit" or "cancel"; "": the request asks how far jobs are
 	Attempt    int           // the request's number, as in Details
 	Jobs       int           // Sent, Answered, Refused: asked for together, JobID being the first; 0: JobID alone
-	State      State         // Answered, Cached: of the answer
+	State      State         // Answered, Cached: of the answer; WaitEnded: of the last one
 	StatusCode int           // Answered: of the answer; 0: there was none
 	Latency    time.Duration // Answered: from sending to the end of the body
 	// Wire counts how often the request was written to the network, for
@@ -49,9 +57,26 @@ type TraceInfo struct {
 	Wire  int
 	Delay time.Duration // Scheduled: time until the next request
 	Retry bool          // Scheduled: it follows a fault or a refusal, not a pending answer
-	Err   error         // Answered, Refused, Cached, Scheduled: what went wrong
+	Err   error         // Answered, Refused, Cached, Scheduled, WaitEnded: what went wrong
+	// Age, for WaitEnded, is that of the job, counted from the start of the wait where
+	// the start of the job is not known; 0: it was not asked about.
+	Age      time.Duration
+	Requests int // WaitEnded: those of the job's poll, which several waits may share
+	// Late, for WaitEnded, is the time from the end of the job by the backend's own
+	// times to the answer that showed it; 0: not known.
+	Late time.Duration
 
-	first bool // Scheduled: Err has been in no other callback
+	first bool   // Scheduled: Err has been in no other callback
+	many  *query // asked for together; nil: JobID alone
+}
+
+// JobIDs returns the ids of the jobs that a request asks for: JobID, or those that were
+// asked for together. It is for use during the callback.
+func (t TraceInfo) JobIDs() iter.Seq[string] {
+	if t.many == nil {
+		return func(yield func(string) bool) { yield(t.JobID) }
+	}
+	return slices.Values(t.many.ids)
 }
 
 type traceKind int
@@ -62,6 +87,8 @@ const (
 	traceRefused
 	traceScheduled
 	traceCached
+	traceWaitBegun
+	traceWaitEnded
 )
 
 func (t *Trace) hook(k traceKind) func(context.Context, TraceInfo) {
@@ -74,8 +101,12 @@ func (t *Trace) hook(k traceKind) func(context.Context, TraceInfo) {
 		return t.Refused
 	case traceScheduled:
 		return t.Scheduled
-	default:
+	case traceCached:
 		return t.Cached
+	case traceWaitBegun:
+		return t.WaitBegun
+	default:
+		return t.WaitEnded
 	}
 }
 
@@ -96,52 +127,63 @@ func (t tracer) announce() bool {
 	return slices.ContainsFunc(t, func(one Trace) bool { return one.Sent != nil })
 }
 
+// waits reports whether a trace has a WaitBegun or a WaitEnded.
+func (t tracer) waits() bool {
+	return slices.ContainsFunc(t, func(one Trace) bool { return one.WaitBegun != nil || one.WaitEnded != nil })
+}
+
 // logTrace is logging as a Trace: what goes as it should at level Debug,
 // faults, refusals and cache failures at level Warn, each of them once: what follows from a
-// fault is not one more.
+// fault is not one more. The end of a wait is at level Info: its error goes to the caller.
 func logTrace(l *slog.Logger) Trace {
-	log := func(msg string) func(context.Context, TraceInfo) {
+	log := func(msg string, well, failed slog.Level) func(context.Context, TraceInfo) {
 		return func(ctx context.Context, t TraceInfo) {
-			level := slog.LevelDebug
+			level := well
 			if t.Err != nil {
-				level = slog.LevelWarn
+				level = failed
 			}
-			if !l.Enabled(ctx, level) {
-				return
+			if l.Enabled(ctx, level) {
+				l.LogAttrs(ctx, level, msg, t.attrs()...)
 			}
-			attrs := make([]slog.Attr, 0, 9)
-			attrs = append(attrs, slog.String("job", t.JobID), slog.Int("attempt", t.Attempt))
-			if t.Jobs != 0 {
-				attrs = append(attrs, slog.Int("jobs", t.Jobs))
-			}
-			if t.State != "" {
-				attrs = append(attrs, slog.String("state", string(t.State)))
-			}
-			if t.StatusCode != 0 {
-				attrs = append(attrs, slog.Int("status_code", t.StatusCode))
-			}
-			if t.Latency != 0 {
-				attrs = append(attrs, slog.Duration("latency", t.Latency))
-			}
-			if t.Delay != 0 {
-				attrs = append(attrs, slog.Duration("delay", t.Delay))
-			}
-			if t.Err != nil {
-				attrs = append(attrs, slog.String("error", t.Err.Error()))
-			}
-			l.LogAttrs(ctx, level, msg, attrs...)
 		}
 	}
-	scheduled := log("vtclient: next request scheduled")
+	const debug, info, warn = slog.LevelDebug, slog.LevelInfo, slog.LevelWarn
+	scheduled := log("vtclient: next request scheduled", debug, warn)
 	return Trace{
-		Answered: log("vtclient: exchange"),
-		Refused:  log("vtclient: refused by breaker"),
+		Answered: log("vtclient: exchange", debug, warn),
+		Refused:  log("vtclient: refused by breaker", debug, warn),
 		Scheduled: func(ctx context.Context, t TraceInfo) {
 			if !t.first {
 				t.Err = nil
 			}
 			scheduled(ctx, t)
 		},
-		Cached: log("vtclient: cache"),
+		Cached:    log("vtclient: cache", debug, warn),
+		WaitBegun: log("vtclient: wait begun", debug, debug),
+		WaitEnded: log("vtclient: wait ended", info, info),
 	}
+}
+
+// attrs are the fields that are set, for a log.
+func (t *TraceInfo) attrs() []slog.Attr {
+	attrs := append(make([]slog.Attr, 0, 12), slog.String("job", t.JobID))
+	add := func(there bool, a slog.Attr) {
+		if there {
+			attrs = append(attrs, a)
+		}
+	}
+	add(t.Attempt != 0, slog.Int("attempt", t.Attempt))
+	add(t.Action != "", slog.String("action", t.Action))
+	add(t.Jobs != 0, slog.Int("jobs", t.Jobs))
+	add(t.State != "", slog.String("state", string(t.State)))
+	add(t.StatusCode != 0, slog.Int("status_code", t.StatusCode))
+	add(t.Latency != 0, slog.Duration("latency", t.Latency))
+	add(t.Delay != 0, slog.Duration("delay", t.Delay))
+	add(t.Age != 0, slog.Duration("age", t.Age))
+	add(t.Requests != 0, slog.Int("requests", t.Requests))
+	add(t.Late != 0, slog.Duration("late", t.Late))
+	if t.Err != nil {
+		attrs = append(attrs, slog.String("error", t.Err.Error()))
+	}
+	return attrs
 }

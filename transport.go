@@ -67,6 +67,8 @@ func checkRedirect(next func(*http.Request, []*http.Request) error) func(*http.R
 		to := req.URL
 		upgrade := from.Scheme == "http" && port(from) == "80" && to.Scheme == "https" && port(to) == "443"
 		switch {
+		case via[0].Method != http.MethodGet: // what changes something must not be done elsewhere, or twice
+			return http.ErrUseLastResponse
 		case host(from) != host(to),
 			!upgrade && (from.Scheme != to.Scheme || port(from) != port(to)):
 			return fmt.Errorf("%w: from %s to %s", errRedirect, origin(from), origin(to))

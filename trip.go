@@ -211,7 +211,7 @@ func (t *trip) fail(en *entry, r any) {
 		} else {
 			ev.err = fmt.Errorf("vtclient: job %s: the goroutine of its poll was ended from within", quoteID(en.id))
 		}
-		e.deliver(en, ev, 0, now)
+		e.deliver(en, ev, nil, now)
 	}
 	e.dispatch(now)
 }

@@ -195,8 +195,12 @@ func (p *poll) failure(cause error, w wall) *event {
 
 // last is the pending answer that came last.
 func (p *poll) last(w wall) Status {
-	return Status{
+	st := Status{
 		JobID: p.id, State: StatePending, Message: p.message, Progress: p.progress,
 		CheckedAt: w.at(p.checkedAt), ResultMissing: p.missing != nil,
 	}
+	if p.start == ofBackend {
+		st.StartedAt = w.at(p.began)
+	}
+	return st
 }

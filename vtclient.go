@@ -14,7 +14,8 @@
 //
 // # How a request travels
 //
-//	Status → cache → coalescing → retry ─┐
+//	Submit, Cancel ─────────────→ retry ─┐
+//	Status → cache → coalescing → retry ─┤
 //	                                     ├→ gate → limiter → breaker → timeout → HTTP → Endpoint
 //	Wait, Watch, WaitAll → engine ───────┘
 //
@@ -50,6 +51,7 @@
 //	*DecodeError    an answer that cannot be read
 //	*UnknownStateError     a job state that is unknown to the Endpoint
 //	*RefusedError   the breaker let no request through
+//	*SubmitError    Submit has no jobs to return; whether there may be any
 //	*ArgumentError  a bad argument; nothing was sent
 //
 // # Testing
@@ -86,7 +88,9 @@ type Client struct {
 	flights flight.Group[Status, tries]
 	try     func(context.Context, string, *tries) (Status, error) // c.check, made once
 	returns returns
-	engine  engine
+
+	tracesWaits bool // a trace has a WaitBegun or a WaitEnded
+	engine      engine
 }
 
 // New returns a client of the backend at baseURL, an http or https URL with
@@ -122,6 +126,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	c.admission = admission{clock: &c.clock, gate: make(chan struct{}, inFlight), limiter: cfg.limiter, breaker: cfg.breaker}
 	c.traces = cfg.traces
 	c.announces = c.traces.announce()
+	c.tracesWaits = c.traces.waits()
 	c.refreshes = len(cfg.prepare) > 0
 	c.statusCache = statusCache{cache: cfg.cache, pendingTTL: cfg.pendingTTL, terminalTTL: cfg.terminalTTL, clock: &c.clock, tracer: cfg.traces}
 	c.try = c.check

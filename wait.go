@@ -30,7 +30,7 @@ func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (St
 	wc := newWaitConfig(opts)
 	w, ev := c.begin(ctx, jobID, wc)
 	if ev == nil {
-		w.join(jobID, &wc.job, c.firstDue(&wc.job))
+		w.enter(jobID, &wc.job, wc)
 		for more := true; more; {
 			ev, more = w.deliver(wc, w.next())
 		}
@@ -50,17 +50,31 @@ func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) it
 		w, ev := c.begin(ctx, jobID, wc)
 		if ev == nil {
 			w.in.wantPending = true
-			w.join(jobID, &wc.job, c.firstDue(&wc.job))
 			defer w.leave() // also when the loop is left
+			w.enter(jobID, &wc.job, wc)
 			for more := true; more; {
 				ev, more = w.deliver(wc, w.next())
-				if more && ev.fault == nil && !yield(ev.status, nil) {
+				if more && ev.fault == nil && ev.overdue == nil && !yield(ev.status, nil) {
 					return
 				}
 			}
 		}
 		yield(ev.status, c.named(ev.verdict()))
 	}
+}
+
+// enter makes the events of a job come to the inbox, and reports false if that is closed.
+func (w caller) enter(jobID string, job *Job, wc *waitConfig) (open bool) {
+	c := w.e.c
+	due, overdue := c.firstDue(job), time.Duration(0)
+	if wc.onOverdue != nil {
+		overdue = c.overdueAge(job.Expect)
+	}
+	open = w.join(jobID, job, due)
+	if open && overdue > 0 {
+		w.awaitOverdue(jobID, overdue)
+	}
+	return open
 }
 
 // deliver calls the callbacks for the next event and reports whether more are to come.
@@ -74,7 +88,20 @@ func (w caller) deliver(wc *waitConfig, next *event) (ev *event, more bool) {
 	if next == nil {
 		next = w.abandon()
 	}
-	return next, !wc.dispatch(next)
+	return next, !w.handle(wc, next)
+}
+
+// handle calls the callbacks and the traces for an event, and reports whether it ends the
+// job.
+func (w caller) handle(wc *waitConfig, ev *event) (end bool) {
+	switch {
+	case ev.overdue != nil:
+		w.overdue(wc, ev)
+		return false
+	case ev.ends():
+		w.e.c.waitEnded(w.in.ctx, ev)
+	}
+	return wc.dispatch(ev)
 }
 
 // next waits for the next event and returns it; nil: the context is done.
@@ -99,7 +126,22 @@ func (w caller) next() *event {
 // begin makes the inbox of a wait for one job, or returns the event that ends the wait
 // before it has begun.
 func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (caller, *event) {
+	c.waitBegun(ctx, jobID)
+	ev := c.endAtOnce(ctx, jobID, wc)
+	if ev == nil {
+		return caller{&c.engine, newInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil)}, nil
+	}
+	c.waitEnded(ctx, ev)
+	wc.dispatch(ev)
+	return caller{}, ev
+}
+
+// endAtOnce returns the event that ends a wait before it has begun, or nil.
+func (c *Client) endAtOnce(ctx context.Context, jobID string, wc *waitConfig) *event {
 	err := wc.err
+	if err == nil && wc.atMost != 0 {
+		err = badArgument("AtMost", wc.atMost, "no such option: a wait for one job has no others, and WaitAll takes it")
+	}
 	if err == nil {
 		err = c.route.checkID(jobID)
 	}
@@ -110,14 +152,12 @@ func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) (calle
 		err = &WaitError{JobID: jobID, Cause: contextCause(ctx)}
 	}
 	if err != nil {
-		return caller{}, &event{status: Status{JobID: jobID}, err: err}
+		return &event{status: Status{JobID: jobID}, err: err}
 	}
 	if st := c.recall(ctx, jobID, false); st != nil {
-		ev := recalled(st)
-		wc.dispatch(ev)
-		return caller{}, ev
+		return recalled(st)
 	}
-	return caller{&c.engine, newInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil)}, nil
+	return nil
 }
 
 // recalled is the event of a job whose end is in the cache.
@@ -139,13 +179,7 @@ func (c *Client) firstDue(job *Job) int64 {
 	if job.StartedAt.IsZero() {
 		return due
 	}
-	at := Attempt{Expected: job.Expect, Shared: c.engine.shared()}
-	delay := time.Duration(0)
-	if a, ok := c.polling.(*Adaptive); ok {
-		delay, _ = a.nextFrom(at, job.StartedAt)
-	} else {
-		delay, _ = c.polling.Next(at)
-	}
+	delay, _ := c.nextPoll(Attempt{Expected: job.Expect, Shared: c.engine.shared()}, job.StartedAt)
 	return max(due, later(c.began(job.StartedAt, clock), delay))
 }
 
@@ -176,7 +210,7 @@ func (c *Client) times(job *Job) (start, deadline int64) {
 }
 
 // began translates a job's start into the client's time.
-func (c *Client) began(t, now time.Time) int64 {
+func (c *clock) began(t, now time.Time) int64 {
 	// Not so long ago that the age would overflow.
 	return min(c.since(now), max(c.when(t, now), -never/2))
 }

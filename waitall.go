@@ -39,6 +39,9 @@ const (
 // or has been waited for during 1 s in all, is not waited for. Leaving the loop
 // stops everything that it started; the sequence ends at its next yield.
 //
+// A job that is to be submitted may be submitted by the sequence, as it is read: see
+// [Client.Submit] and [AtMost].
+//
 // Of the options, StartedAt and Expect hold for jobs that bring none of their
 // own, and the callbacks are called for all jobs, one at a time.
 func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOption) iter.Seq2[Status, error] {
@@ -56,6 +59,7 @@ func (c *Client) WaitAll(ctx context.Context, jobs iter.Seq[Job], opts ...WaitOp
 			return
 		}
 		w := caller{&c.engine, newBatchInbox(ctx, c.deadline(ctx), wc.onProgress != nil, wc.onError != nil)}
+		w.in.atMost = wc.atMost
 		defer w.leave()
 		fed := make(chan feedEnd, 1)
 		go func() {
@@ -104,7 +108,7 @@ func (c *Client) feed(w caller, jobs iter.Seq[Job], wc *waitConfig) {
 		if job.Expect == 0 {
 			job.Expect = wc.job.Expect
 		}
-		if !enter(&lookup{c: c, job: job}, w) {
+		if !enter(&lookup{c: c, wc: wc, job: job}, w) || wc.atMost > 0 && !w.awaitFewer() {
 			return
 		}
 	}
@@ -113,6 +117,7 @@ func (c *Client) feed(w caller, jobs iter.Seq[Job], wc *waitConfig) {
 // A lookup is a job on its way from the sequence to the engine.
 type lookup struct {
 	c        *Client
+	wc       *waitConfig
 	job      Job
 	st       *Status // from the cache; nil: not there
 	err      error   // the job cannot be waited for
@@ -140,14 +145,26 @@ func (l *lookup) enter(w caller) bool {
 	}
 	switch {
 	case l.panicked != nil:
-		return w.post(&event{status: Status{JobID: l.job.ID}, panicked: l.panicked})
+		return l.post(w, &event{status: Status{JobID: l.job.ID}, panicked: l.panicked})
 	case l.err != nil:
-		return w.post(&event{status: Status{JobID: l.job.ID}, err: l.err})
+		return l.post(w, &event{status: Status{JobID: l.job.ID}, err: l.err})
 	case l.st != nil:
-		return w.post(recalled(l.st))
+		return l.post(w, recalled(l.st))
 	}
-	due := c.firstDue(&l.job)
-	return w.awaitRoom() && w.join(l.job.ID, &l.job, due)
+	c.waitBegun(w.in.ctx, l.job.ID)
+	return w.awaitRoom() && w.enter(l.job.ID, &l.job, l.wc) || l.leave(w)
+}
+
+// post hands the end of a job to the inbox, and reports false if that is closed.
+func (l *lookup) post(w caller, ev *event) bool {
+	l.c.waitBegun(w.in.ctx, l.job.ID)
+	return w.post(ev) || l.leave(w)
+}
+
+// leave shows the traces the end of a wait for which the inbox was closed too early.
+func (l *lookup) leave(w caller) bool {
+	l.c.waitEnded(w.in.ctx, &event{status: Status{JobID: l.job.ID}, err: errLoopLeft})
+	return false
 }
 
 // lookupsAtOnce bounds the jobs that are looked up in a foreign cache at the same
@@ -214,7 +231,7 @@ func (ls *lookups) handOver(l *lookup, w caller) (open bool) {
 		return l.enter(w)
 	case <-w.in.ctx.Done():
 		id := l.job.ID
-		return w.post(&event{status: Status{JobID: id}, err: &WaitError{JobID: id, Cause: contextCause(w.in.ctx)}})
+		return l.post(w, &event{status: Status{JobID: id}, err: &WaitError{JobID: id, Cause: contextCause(w.in.ctx)}})
 	}
 }
 
@@ -238,7 +255,7 @@ func (w caller) drain(wc *waitConfig, fed <-chan feedEnd, yield func(Status, err
 		case ev == nil && d.wait():
 		case ev == nil:
 			return
-		case wc.dispatch(ev):
+		case w.handle(wc, ev):
 			d.grace = nil
 			if !yield(ev.status, w.e.c.named(ev.verdict())) {
 				return

@@ -1,9 +1,7 @@
 package vtclient
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,9 +35,12 @@ import (
 //	401  Verify refused it
 //	405  neither POST nor OPTIONS
 //	413  the body is longer than 256 KiB
-//	500  Verify or Hint is nil
+//	500  Verify or Hint is nil, or a handler around this one has read the body
 //
-// with no body: a sender that is refused gets no reason. OnError does.
+// with no body: a sender that is refused gets no reason. OnError does. The answer comes
+// within 10 s, whatever the method and however slowly the body arrives. (Behind a handler
+// that hides the connection, such as http.TimeoutHandler, give the server a ReadTimeout
+// too: the connection itself is out of reach there, and may be held for longer.)
 //
 // A delivery that names an event seen within the last ten minutes is a replay:
 // it is answered with 200, so that the sender does not repeat it, and does nothing.
@@ -47,12 +48,16 @@ import (
 // overflow, or be that of another replica, a replay is one hint too many, which
 // costs a request at most, and none if the job is no longer waited for.
 //
-// A Webhook is safe for concurrent use. It starts no goroutine. It must not be
-// copied, nor its fields changed, once it has been used.
+// A Webhook is safe for concurrent use. No goroutine of it outlives the request that it
+// was started for. It must not be copied, nor its fields changed, once it has been used.
 type Webhook struct {
-	// Verify checks that a delivery is genuine, and reads it; see
-	// [VerifyHeyGen].
-	Verify WebhookVerifier
+	// Verify checks that a delivery is genuine, and reads it; see [VerifyHeyGen],
+	// [VerifyHeyGenCallback] and [VerifyStandardWebhook]. The body has been read, to its end and
+	// byte for byte as it was signed; r.Body is of no use any more. An error means that
+	// the delivery is not to be believed, or, if it is one of encoding/json, that it is genuine and
+	// cannot be read. Verify must be safe for concurrent use and compare secrets in constant
+	// time (hmac.Equal).
+	Verify func(r *http.Request, body []byte) (WebhookEvent, error)
 
 	// Hint is called with the id of each job that has ended by a
 	// delivery: [Client.Hint] of the client that waits, or a function that reaches all
@@ -71,13 +76,6 @@ type Webhook struct {
 	order []sighting // oldest first; of all that are in seen
 }
 
-// A WebhookVerifier checks that a delivery is genuine, and reads it. The
-// body has been read, to its end and byte for byte as it was signed; r.Body is of
-// no use any more. An error means that the delivery is not to be believed; one that
-// matches [ErrUnreadable], that it is genuine, and makes no sense. It must be
-// safe for concurrent use and compare secrets in constant time (hmac.Equal).
-type WebhookVerifier func(r *http.Request, body []byte) (WebhookEvent, error)
-
 // A WebhookEvent is the content of a genuine delivery.
 type WebhookEvent struct {
 	// JobID is the job that has ended. Empty: the event is about something else.
@@ -88,28 +86,35 @@ type WebhookEvent struct {
 	Names []string
 }
 
-// ErrUnreadable is matched by the error of a [WebhookVerifier] about a delivery
-// that is genuine and cannot be read.
-var ErrUnreadable = errors.New("vtclient: webhook: the delivery is signed well and cannot be read")
+// errUnreadable is matched by the error about a delivery that is genuine and cannot be read.
+var errUnreadable = errors.New("vtclient: webhook: the delivery is signed well and cannot be read")
+
+// unreadable reports whether an error of Verify is about what the delivery holds.
+func unreadable(err error) bool {
+	var syntax *json.SyntaxError
+	var shape *json.UnmarshalTypeError
+	return errors.Is(err, errUnreadable) || errors.As(err, &syntax) || errors.As(err, &shape)
+}
 
 var (
 	errWebhookMethod  = errors.New("vtclient: webhook: a method other than POST and OPTIONS")
 	errWebhookTooLong = fmt.Errorf("vtclient: webhook: the body is longer than %d bytes", webhookBody)
+
+	errWebhookReadBefore = errors.New("vtclient: webhook: the body has been read or changed before it got here; mount the Webhook outside the middleware that does so")
 )
 
 const (
-	webhookBody   = 256 << 10        // a delivery has about one kilobyte
-	webhookRead   = 10 * time.Second // for the whole body
-	replayMemory  = 2 * heygenWindow // a delivery may come early as well as late
-	replayNames   = 8192             // under a megabyte when full
-	heygenWindow  = 300 * time.Second
-	heygenSuccess = "video_translate.success"
-	heygenFail    = "video_translate.fail"
+	webhookBody   = 256 << 10         // a delivery has about one kilobyte
+	webhookRead   = 10 * time.Second  // for the whole body
+	webhookWindow = 300 * time.Second // between the clocks of sender and receiver
+	replayMemory  = 2 * webhookWindow // a delivery may come early as well as late
+	replayNames   = 8192              // under a megabyte when full
 )
 
 // ServeHTTP takes one delivery.
 func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	code, err := h.take(w, r)
+	bounded := r.ContentLength == 0 || boundRead(w, r)
+	code, err := h.take(w, r, bounded)
 	if err != nil && h.OnError != nil {
 		h.OnError(r, err)
 	}
@@ -119,39 +124,76 @@ func (h *Webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(code)
 }
 
-func (h *Webhook) take(w http.ResponseWriter, r *http.Request) (code int, err error) {
-	switch {
-	case r.Method == http.MethodOptions:
-		return http.StatusOK, nil
-	case r.Method != http.MethodPost:
-		return http.StatusMethodNotAllowed, errWebhookMethod
-	case h.Verify == nil:
-		return http.StatusInternalServerError, badArgument("Webhook.Verify", words("nil"), "a WebhookVerifier")
-	case h.Hint == nil:
-		return http.StatusInternalServerError, badArgument("Webhook.Hint", words("nil"), "a function, such as Client.Hint")
-	case r.ContentLength > webhookBody:
-		return http.StatusRequestEntityTooLarge, errWebhookTooLong
+// boundRead bounds the time for which a body can hold the connection, whether or not it
+// is read here: net/http reads the rest of a body before it sends an answer, unless the
+// connection is to be closed, and once more after that (golang/go#25475). It reports
+// false where w has no deadlines, as behind http.TimeoutHandler.
+func boundRead(w http.ResponseWriter, r *http.Request) bool {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close") // until the body has been read
 	}
-	body, code, err := readDelivery(w, r)
-	if err != nil {
+	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && 0 < s.ReadTimeout && s.ReadTimeout <= webhookRead {
+		return true
+	}
+	return http.NewResponseController(w).SetReadDeadline(time.Now().Add(webhookRead)) == nil
+}
+
+// take takes a delivery, and returns what to answer.
+func (h *Webhook) take(w http.ResponseWriter, r *http.Request, bounded bool) (code int, err error) {
+	if code, err := h.answerUnread(r); code != 0 {
 		return code, err
 	}
+	body, err := readDelivery(r, bounded)
+	switch {
+	case errors.Is(err, http.ErrBodyReadAfterClose):
+		return http.StatusInternalServerError, errWebhookReadBefore
+	case err != nil:
+		return http.StatusBadRequest, fmt.Errorf("vtclient: webhook: read the body: %w", err)
+	case len(body) > webhookBody:
+		return http.StatusRequestEntityTooLarge, errWebhookTooLong
+	}
+	w.Header().Del("Connection")
 	event, err := h.Verify(r, body)
 	switch {
-	case errors.Is(err, ErrUnreadable):
+	case err != nil && int64(len(body)) != r.ContentLength && (r.ContentLength > 0 || len(body) == 0):
+		return http.StatusInternalServerError, fmt.Errorf("%w: %d bytes are left of a body of %s", errWebhookReadBefore, len(body), length(r))
+	case unreadable(err):
 		return http.StatusBadRequest, err
 	case err != nil:
 		return http.StatusUnauthorized, err
 	case event.JobID == "":
 		return http.StatusOK, nil
 	}
+	h.hint(event)
+	return http.StatusOK, nil
+}
+
+// answerUnread answers a request whose body need not be read; code 0: it has to be.
+func (h *Webhook) answerUnread(r *http.Request) (code int, err error) {
+	switch {
+	case r.Method == http.MethodOptions:
+		return http.StatusOK, nil
+	case r.Method != http.MethodPost:
+		return http.StatusMethodNotAllowed, errWebhookMethod
+	case h.Verify == nil:
+		return http.StatusInternalServerError, badArgument("Webhook.Verify", words("nil"), "a function, such as that of VerifyHeyGen")
+	case h.Hint == nil:
+		return http.StatusInternalServerError, badArgument("Webhook.Hint", words("nil"), "a function, such as Client.Hint")
+	case r.ContentLength > webhookBody:
+		return http.StatusRequestEntityTooLarge, errWebhookTooLong
+	}
+	return 0, nil
+}
+
+// hint gives the hint of an event, unless it is a replay.
+func (h *Webhook) hint(event WebhookEvent) {
 	names := make([]digest, len(event.Names))
 	for i, name := range event.Names {
 		sum := sha256.Sum256([]byte(name))
 		names[i] = digest(sum[:16])
 	}
 	if !h.first(names, time.Now()) {
-		return http.StatusOK, nil
+		return
 	}
 	hinted := false
 	defer func() {
@@ -161,25 +203,49 @@ func (h *Webhook) take(w http.ResponseWriter, r *http.Request) (code int, err er
 	}()
 	h.Hint(event.JobID)
 	hinted = true
-	return http.StatusOK, nil
 }
 
-// readDelivery reads the body of a delivery within its bounds. Beside an error, code is
-// the answer.
-func readDelivery(w http.ResponseWriter, r *http.Request) (body []byte, code int, err error) {
-	// A body that never ends must not hold a goroutine for ever. The server's own
-	// timeout holds where it is the shorter one, and where w has no deadlines.
-	if s, ok := r.Context().Value(http.ServerContextKey).(*http.Server); !ok || s.ReadTimeout <= 0 || s.ReadTimeout > webhookRead {
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(webhookRead))
+// readDelivery reads the body of a delivery, and a byte more than is allowed at most. A read
+// that nothing else bounds is left to a goroutine, which net/http ends with the request.
+func readDelivery(r *http.Request, bounded bool) ([]byte, error) {
+	if r.Body == nil {
+		return nil, nil
 	}
-	body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, webhookBody))
-	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
-		return nil, http.StatusRequestEntityTooLarge, errWebhookTooLong
+	body := io.LimitReader(r.Body, webhookBody+1)
+	if bounded {
+		return io.ReadAll(body)
 	}
-	if err != nil {
-		return nil, http.StatusBadRequest, fmt.Errorf("vtclient: webhook: read the body: %w", err)
+	type result struct {
+		body []byte
+		err  error
 	}
-	return body, 0, nil
+	done := make(chan result, 1)
+	go func() {
+		var got result
+		defer func() {
+			if p := recover(); p != nil {
+				got.err = fmt.Errorf("its reader panicked: %v", p)
+			}
+			done <- got
+		}()
+		got.body, got.err = io.ReadAll(body)
+	}()
+	timer := time.NewTimer(webhookRead)
+	defer timer.Stop()
+	select {
+	case got := <-done:
+		return got.body, got.err
+	case <-timer.C:
+		return nil, fmt.Errorf("it has not arrived within %v", webhookRead)
+	}
+}
+
+// length is a body's length as the sender gave it.
+func length(r *http.Request) string {
+	if r.ContentLength < 0 {
+		return "unknown length"
+	}
+	return strconv.FormatInt(r.ContentLength, 10)
 }
 
 // A digest stands for a name, however long that is.
@@ -230,118 +296,4 @@ func (h *Webhook) forget(names []digest) {
 		delete(h.seen, name)
 	}
 	h.order = slices.DeleteFunc(h.order, func(s sighting) bool { return slices.Contains(names, s.name) })
-}
-
-// VerifyHeyGen returns the verifier for the webhooks of HeyGen's API, version
-// 3. A delivery is genuine if
-//
-//   - its Heygen-Signature is the HMAC-SHA256 of the body under one of the
-//     secrets, in lower-case hexadecimal, once;
-//   - its Heygen-Timestamp, in seconds since 1970, is no further than 300 s
-//     from this machine's clock, in either direction.
-//
-// While a secret is being replaced give both, the old one and the new one. The
-// events video_translate.success and video_translate.fail end the job in
-// event_data.video_translate_id; all others are about something else.
-//
-// The signature covers the body, and neither the timestamp nor the
-// Heygen-Event-Id. So the timestamp turns away a delivery that was
-// recorded and is sent again as it was, but not one with a new timestamp, or a new
-// id. That is why an event has two names here, its id (where there is one) and its
-// body: the same body again is a replay under whatever id and time.
-//
-// A secret that is empty, or none at all, is an [*ArgumentError]: with an empty one
-// any sender could sign.
-func VerifyHeyGen(secrets ...string) (WebhookVerifier, error) {
-	keys := make([][]byte, len(secrets))
-	for i, secret := range secrets {
-		if secret == "" {
-			return nil, badArgument("VerifyHeyGen", words(fmt.Sprintf("an empty secret as number %d", i+1)), "secrets that are not empty")
-		}
-		keys[i] = []byte(secret)
-	}
-	if len(keys) == 0 {
-		return nil, badArgument("VerifyHeyGen", words("no secret"), "one at least")
-	}
-	return func(r *http.Request, body []byte) (WebhookEvent, error) {
-		if err := heygenSigned(r.Header, body, keys); err != nil {
-			return WebhookEvent{}, err
-		}
-		return heygenEvent(r.Header, body)
-	}, nil
-}
-
-// heygenSigned reports what is wrong with a delivery's signature or timestamp.
-func heygenSigned(h http.Header, body []byte, keys [][]byte) error {
-	signature, ok := single(h, "Heygen-Signature")
-	if !ok {
-		return errors.New("vtclient: webhook: not exactly one Heygen-Signature")
-	}
-	genuine := false
-	for _, key := range keys { // all of them: the time taken must not reveal which fits
-		mac := hmac.New(sha256.New, key)
-		mac.Write(body)
-		if hmac.Equal([]byte(hex.EncodeToString(mac.Sum(nil))), []byte(signature)) {
-			genuine = true
-		}
-	}
-	if !genuine {
-		return errors.New("vtclient: webhook: the Heygen-Signature fits the body under none of the secrets")
-	}
-	timestamp, ok := single(h, "Heygen-Timestamp")
-	if !ok {
-		return errors.New("vtclient: webhook: not exactly one Heygen-Timestamp")
-	}
-	sent, err := strconv.ParseInt(timestamp, 10, 64)
-	if err != nil {
-		return fmt.Errorf("vtclient: webhook: Heygen-Timestamp %s is not a number of seconds", quoteID(timestamp))
-	}
-	const window = int64(heygenWindow / time.Second)
-	if now := time.Now().Unix(); sent < now-window || sent > now+window {
-		return fmt.Errorf("vtclient: webhook: Heygen-Timestamp %d is more than %d s from now, %d", sent, window, now)
-	}
-	return nil
-}
-
-// single returns a header that must be there once.
-func single(h http.Header, key string) (string, bool) {
-	if v := h[key]; len(v) == 1 && v[0] != "" {
-		return v[0], true
-	}
-	return "", false
-}
-
-// heygenEvent reads the body of a delivery that is genuine.
-func heygenEvent(h http.Header, body []byte) (WebhookEvent, error) {
-	var b struct {
-		Type string          `json:"event_type"`
-		Data json.RawMessage `json:"event_data"`
-	}
-	if err := json.Unmarshal(body, &b); err != nil {
-		return WebhookEvent{}, fmt.Errorf("%w: %w", ErrUnreadable, err)
-	}
-	switch b.Type {
-	case heygenSuccess, heygenFail:
-	case "":
-		return WebhookEvent{}, fmt.Errorf("%w: no event_type", ErrUnreadable)
-	default:
-		return WebhookEvent{}, nil
-	}
-	var job struct {
-		ID string `json:"video_translate_id"`
-	}
-	if len(b.Data) > 0 {
-		if err := json.Unmarshal(b.Data, &job); err != nil {
-			return WebhookEvent{}, fmt.Errorf("%w: event_data: %w", ErrUnreadable, err)
-		}
-	}
-	if job.ID == "" {
-		return WebhookEvent{}, fmt.Errorf("%w: no event_data.video_translate_id", ErrUnreadable)
-	}
-	sum := sha256.Sum256(body)
-	event := WebhookEvent{JobID: job.ID, Names: []string{"body " + string(sum[:])}}
-	if id, ok := single(h, "Heygen-Event-Id"); ok {
-		event.Names = append(event.Names, "id "+id)
-	}
-	return event, nil
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // contextCause describes why ctx is done: it matches ctx.Err() and, where the
@@ -129,4 +131,42 @@ func errHeld(left, bound time.Duration) error {
 // errTooLong reports that the server asks for a longer pause than WithMaxRetryAfter allows.
 func errTooLong(bound time.Duration) error {
 	return fmt.Errorf("%w: the bound is %v", ErrRetryAfter, bound)
+}
+
+// inside is the text of an error as it stands inside that of another: on one
+// line, which is all that a log may get of it, and without our prefix. err is nil in
+// an error of the caller's own making that lacks its cause.
+func inside(err error) string {
+	if err == nil {
+		return "for an unknown reason"
+	}
+	return oneLine(strings.TrimPrefix(err.Error(), "vtclient: "), 500)
+}
+
+// oneLine makes a short printable line of text from outside: control
+// characters and runs of space become one space, what is not UTF-8 becomes
+// U+FFFD, and what goes past limit bytes is cut.
+func oneLine(s string, limit int) string {
+	var b strings.Builder
+	space := false
+	for _, r := range s {
+		if unicode.IsSpace(r) || !unicode.IsPrint(r) {
+			space = b.Len() > 0
+			continue
+		}
+		n := utf8.RuneLen(r)
+		if space {
+			n++
+		}
+		if b.Len()+n > limit-len("…") {
+			b.WriteString("…")
+			break
+		}
+		if space {
+			b.WriteByte(' ')
+			space = false
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }

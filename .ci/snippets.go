@@ -21,11 +21,13 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/sony/gobreaker/v2"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/time/rate"
 
 	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/interop/vtotel"
 	"github.com/vtclient/vtclient/interop/vtprom"
 	"github.com/vtclient/vtclient/interop/vtredis"
 	"github.com/vtclient/vtclient/simserver"

@@ -35,7 +35,7 @@
 //	                      200 {"result":"error","message":"translation failed"}
 //	                      404 {"error":"no job \"x\""}
 //	GET  /status       →  the same for the default job, whose id is empty
-//	POST /jobs         →  201 {"id":"job-1"}
+//	POST /jobs         →  201 {"id":"job-1"}, or as described below under Submitting
 //
 // The id is one path segment, percent-encoded: the job "a/b" is at /status/a%2Fb.
 // The body of POST /jobs is optional, and so is each of its members:
@@ -63,17 +63,36 @@
 // have "title", "callback_url" and "callback_id". Errors are
 // {"error":{"code","message","param","doc_url"}}, and each answer has an X-Request-Id.
 //
+// # Submitting
+//
+// A submission by either API may carry an Idempotency-Key of 1 to 255 characters out of A-Z,
+// a-z, 0-9, "_", "-", ":" and ".". For 24 hours another one with the same key, on the same
+// path, creates nothing and is answered as the first one was, whatever its body; while the
+// first one is being carried out ([WithSubmitTime]) it is refused by 409,
+// "request_in_progress". A submission that was refused leaves its key unused.
+// [WithJobLimit] and [WithCredit] refuse by 429 and 402. Faults meet submissions only where
+// [Faults.Match] includes them.
+//
+// # Results
+//
+// [WithDownloads] makes the results files that can be downloaded, from another host, with
+// Range, and from addresses that expire.
+//
 // # Webhooks
 //
-// [WithWebhook] has the server announce each job that ends, as HeyGen does: a POST with
-// the headers Heygen-Signature, the HMAC-SHA256 of the body in lower-case hexadecimal,
+// [WithWebhook] has the server announce each job that ends, as HeyGen does with an
+// endpoint that is registered: a POST with the headers Heygen-Signature, the HMAC-SHA256 of the body in lower-case hexadecimal,
 // Heygen-Timestamp and Heygen-Event-Id, and the body
 //
 //	{"event_type":"video_translate.success","event_data":{"video_translate_id":"job-1","url":"…"}}
-//	{"event_type":"video_translate.fail","event_data":{"video_translate_id":"job-1","msg":"translation failed"}}
+//	{"event_type":"video_translate.fail","event_data":{"video_translate_id":"job-1","message":"translation failed"}}
+//
+// with "output_language" and "callback_id" where the job was submitted with them. A job
+// submitted with a callback_url is announced there instead, by the same body without the
+// three headers: those deliveries are not signed.
 //
 // It can deliver over the network or straight to a handler, and on demand it loses
-// deliveries, sends them twice, or late. Each job under way then costs a timer, and
+// deliveries, sends them twice or late, and repeats for some time those that got no 2xx. Each job under way then costs a timer, and
 // none a goroutine.
 //
 //	sim := simserver.StartInMemory(t, simserver.WithWebhook(simserver.Webhook{Handler: mux, URL: "http://me.invalid/hook", Secret: "whsec", Loss: 0.02}))

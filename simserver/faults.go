@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -20,7 +21,8 @@ import (
 // others it never was.
 type Faults struct {
 	// Status is the rate of each status code that is answered in place of the truth:
-	// {500: 0.05, 429: 0.01}.
+	// {500: 0.05, 429: 0.01}. 200 is an error in an answer with the code of success:
+	// {"error":…} and no data.
 	Status map[int]float64
 
 	// RetryAfter is the Retry-After that 429 and 503 answers carry, those of
@@ -128,34 +130,41 @@ func (s *Server) SetFaults(f Faults) {
 	if err := f.Validate(); err != nil {
 		panic(err.Error())
 	}
-	f = f.clone()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults.base, s.faults.used = f, 0
+	s.faults.set(f.clone())
 }
 
 // Outage makes the server answer every request with 503 for the time d from now: the
 // backend is down, the proxy before it is up. A later call to Outage or Blackout
 // replaces it; Outage(0) ends it at once.
-func (s *Server) Outage(d time.Duration) { s.down(d, FaultOutage) }
+func (s *Server) Outage(d time.Duration) { s.faults.down(d, FaultOutage) }
 
 // Blackout drops the connection of every request for the time d from now: nothing is
 // there at all. A later call to Outage or Blackout replaces it; Blackout(0) ends it at
 // once.
-func (s *Server) Blackout(d time.Duration) { s.down(d, FaultBlackout) }
+func (s *Server) Blackout(d time.Duration) { s.faults.down(d, FaultBlackout) }
 
-func (s *Server) down(d time.Duration, how Fault) {
-	now := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults.downUntil, s.faults.downHow = now.Add(d), how
-}
+// An injector decides which requests meet a fault.
+type injector struct {
+	dice
 
-type faultState struct {
+	mu        sync.Mutex
 	base      Faults
 	used      int // faults made since base was set
 	downUntil time.Time
 	downHow   Fault
+}
+
+func (i *injector) set(f Faults) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.base, i.used = f, 0
+}
+
+func (i *injector) down(d time.Duration, how Fault) {
+	now := time.Now()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.downUntil, i.downHow = now.Add(d), how
 }
 
 // A verdict is what is to be done to one request.
@@ -169,12 +178,12 @@ type verdict struct {
 }
 
 // judge decides about a request: the n-th for the job(s) that key stands for.
-func (s *Server) judge(r *http.Request, isStatus bool, key uint64, n int) verdict {
+func (i *injector) judge(r *http.Request, isStatus bool, key uint64, n int) verdict {
 	now := time.Now()
-	s.mu.Lock()
-	f := s.faults.base
-	until, how := s.faults.downUntil, s.faults.downHow
-	s.mu.Unlock()
+	i.mu.Lock()
+	f := i.base
+	until, how := i.downUntil, i.downHow
+	i.mu.Unlock()
 
 	if now.Before(until) {
 		v := verdict{fault: how}
@@ -189,17 +198,17 @@ func (s *Server) judge(r *http.Request, isStatus bool, key uint64, n int) verdic
 	var v verdict
 	v.latency = f.Latency
 	if f.Jitter > 0 {
-		v.latency += time.Duration(s.rand("jitter", key, n).Int64N(int64(f.Jitter) + 1))
+		v.latency += time.Duration(i.rand("jitter", key, n).Int64N(int64(f.Jitter) + 1))
 	}
-	v.fault, v.code = f.draw(s, key, n)
-	if v.fault == "" || f.Limit > 0 && !s.withinLimit(f.Limit) {
+	v.fault, v.code = f.draw(i.dice, key, n)
+	if v.fault == "" || f.Limit > 0 && !i.withinLimit(f.Limit) {
 		return verdict{latency: v.latency}
 	}
 	switch {
 	case v.code == http.StatusTooManyRequests || v.code == http.StatusServiceUnavailable:
 		v.retryAfter = f.retryAfter(now)
 	case v.fault == FaultGarbage:
-		v.rand = s.rand("garbage", key, n)
+		v.rand = i.rand("garbage", key, n)
 	case v.fault == FaultDrip:
 		v.dripEvery = cmp.Or(f.DripEvery, time.Second)
 	}
@@ -207,18 +216,18 @@ func (s *Server) judge(r *http.Request, isStatus bool, key uint64, n int) verdic
 }
 
 // withinLimit counts a fault, unless earlier ones have used up the limit.
-func (s *Server) withinLimit(limit int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.faults.used >= limit {
+func (i *injector) withinLimit(limit int) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.used >= limit {
 		return false
 	}
-	s.faults.used++
+	i.used++
 	return true
 }
 
 // draw picks the fault that a request meets, and the code if the fault is one.
-func (f *Faults) draw(s *Server, key uint64, n int) (Fault, int) {
+func (f *Faults) draw(d dice, key uint64, n int) (Fault, int) {
 	kinds := f.kinds()
 	sum := 0.0
 	for _, k := range kinds {
@@ -227,7 +236,7 @@ func (f *Faults) draw(s *Server, key uint64, n int) (Fault, int) {
 	if sum == 0 && len(f.Status) == 0 {
 		return "", 0
 	}
-	u := s.rand("fault", key, n).Float64()
+	u := d.rand("fault", key, n).Float64()
 	for _, code := range f.codes() {
 		if u -= f.Status[code]; u < 0 {
 			return Fault(strconv.Itoa(code)), code

@@ -26,6 +26,8 @@ const (
 // heygenCodes are the words for the status codes in error answers.
 var heygenCodes = map[int]string{
 	http.StatusBadRequest:       "invalid_parameter",
+	http.StatusPaymentRequired:  "insufficient_credit",
+	http.StatusConflict:         "request_in_progress",
 	http.StatusUnauthorized:     "unauthorized",
 	http.StatusForbidden:        "forbidden",
 	http.StatusNotFound:         "not_found",
@@ -68,7 +70,7 @@ func routeHeyGen(s *Server, r *http.Request) (op, bool) {
 	case rest == "" && r.Method != http.MethodPost:
 		return notAllowed(heygenFault, "POST"), true
 	case rest == "":
-		return op{run: createHeyGen}, true
+		return op{run: submitHeyGen}, true
 	case rest == "/" || strings.Contains(rest[1:], "/") || err != nil:
 		return heygenRefusal(http.StatusNotFound, "no such path", ""), true
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
@@ -76,15 +78,15 @@ func routeHeyGen(s *Server, r *http.Request) (op, bool) {
 	case id == "statuses":
 		return bulkHeyGen(s, r), true
 	}
-	return op{ids: []string{id}, run: func(s *Server, _ *http.Request) answer { return statusHeyGen(s, id) }}, true
+	return op{ids: []string{id}, run: func(x *exchange) answer { return statusHeyGen(x.s, id) }}, true
 }
 
 func heygenRefusal(code int, message, param string) op {
-	return op{run: func(*Server, *http.Request) answer { return heygenError(code, message, param) }}
+	return op{run: func(*exchange) answer { return heygenError(code, message, param) }}
 }
 
 func statusHeyGen(s *Server, id string) answer {
-	j := s.lookup(id)
+	j := s.jobs.lookup(id)
 	if j == nil {
 		a := heygenError(http.StatusNotFound, fmt.Sprintf("no video translation %q", id), "video_translation_id")
 		a.outcome = notFound
@@ -94,6 +96,9 @@ func statusHeyGen(s *Server, id string) answer {
 	data := map[string]any{
 		"id": id, "title": j.title, "status": "", "video_url": nil, "failure_message": nil,
 		"created_at": j.Started.Unix(),
+	}
+	if j.submitted {
+		data["output_language"], data["callback_id"] = j.language, j.callbackID
 	}
 	var a answer
 	switch j.state(now) {
@@ -110,7 +115,7 @@ func statusHeyGen(s *Server, id string) answer {
 	}
 	data["status"] = "completed"
 	if now.Sub(j.Started)-j.Duration >= s.cfg.lateResult {
-		for k, v := range j.result {
+		for k, v := range s.files.result(j) {
 			data[k] = v
 		}
 	}
@@ -165,10 +170,10 @@ func bulkHeyGen(s *Server, r *http.Request) op {
 		token := "from-" + strconv.Itoa(to)
 		next = &token
 	}
-	return op{ids: page, run: func(s *Server, _ *http.Request) answer {
+	return op{ids: page, run: func(x *exchange) answer {
 		data := make([]any, len(page))
 		for i, id := range page {
-			data[i] = bulkItem(s, id)
+			data[i] = bulkItem(x.s, id)
 		}
 		return heygenAnswer(http.StatusOK, map[string]any{"data": data, "has_more": next != nil, "next_token": next}, answeredBulk)
 	}}
@@ -185,7 +190,7 @@ func bulkItem(s *Server, id string) any {
 		Status string   `json:"status"`
 		Error  *failure `json:"error"`
 	}{ID: id, Status: "not_found"}
-	j := s.lookup(id)
+	j := s.jobs.lookup(id)
 	if j == nil {
 		return item
 	}
@@ -201,9 +206,9 @@ func bulkItem(s *Server, id string) any {
 	return item
 }
 
-// createHeyGen makes a job for each language asked for.
-func createHeyGen(s *Server, r *http.Request) answer {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+// submitHeyGen creates a job for each language asked for.
+func submitHeyGen(x *exchange) answer {
+	body, err := io.ReadAll(io.LimitReader(x.r.Body, maxBody+1))
 	if err != nil || len(body) > maxBody {
 		return heygenError(http.StatusBadRequest, "the body cannot be read, or is too long", "")
 	}
@@ -228,9 +233,11 @@ func createHeyGen(s *Server, r *http.Request) answer {
 			return heygenError(http.StatusBadRequest, "not a URL", "callback_url")
 		}
 	}
-	ids := make([]string, len(b.Languages))
-	for i := range ids {
-		ids[i] = s.Create(Job{title: b.Title, callbackURL: b.CallbackURL, callbackID: b.CallbackID})
-	}
-	return heygenAnswer(http.StatusOK, map[string]any{"data": map[string]any{"video_translation_ids": ids}}, accepted)
+	return x.s.submitted.create(x, len(b.Languages), func() answer {
+		ids := make([]string, len(b.Languages))
+		for i, language := range b.Languages {
+			ids[i] = x.s.Create(Job{submission: submission{true, b.Title, language, b.CallbackURL, b.CallbackID}})
+		}
+		return heygenAnswer(http.StatusOK, map[string]any{"data": map[string]any{"video_translation_ids": ids}}, accepted)
+	})
 }

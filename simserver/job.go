@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/url"
-	"strconv"
 	"time"
 )
 
@@ -39,7 +38,13 @@ type Job struct {
 	// out. Nil: the share itself. It must be safe for concurrent use.
 	Progress func(share float64) float64
 
-	title, callbackURL, callbackID string // of one submitted over HTTP
+	submission // of one submitted over HTTP
+}
+
+// A submission is what a job was submitted with over HTTP.
+type submission struct {
+	submitted                                bool
+	title, language, callbackURL, callbackID string
 }
 
 // Never is the Duration of a job that stays pending until [Server.Complete] or
@@ -83,98 +88,6 @@ func saturate(ns float64) time.Duration {
 	return time.Duration(ns)
 }
 
-// Create adds a job and returns its id. If there is a job of that ID already, the new
-// one takes its place; what was counted for the id stays.
-//
-// Create panics if Job.Result cannot be encoded as JSON, or if Job.Duration is above zero
-// and below a microsecond: that can only be a number without a unit.
-func (s *Server) Create(j Job) (id string) {
-	if err := unitless("Job.Duration", j.Duration); err != nil {
-		panic(err.Error())
-	}
-	id, _ = s.create(j, true)
-	return id
-}
-
-// create returns ok false if the id is taken and must not be.
-func (s *Server) create(j Job, replace bool) (id string, ok bool) {
-	now := time.Now()
-	if j.Started.IsZero() {
-		j.Started = now
-	}
-	s.mu.Lock()
-	if j.ID == "" {
-		for taken := true; taken; _, taken = s.jobs[j.ID] {
-			s.made++
-			j.ID = "job-" + strconv.Itoa(s.made)
-		}
-	} else if _, taken := s.jobs[j.ID]; taken && !replace {
-		s.mu.Unlock()
-		return j.ID, false
-	}
-	made := s.newJob(j)
-	s.put(made, now)
-	s.stats.created++
-	s.mu.Unlock()
-	s.changed(made)
-	return j.ID, true
-}
-
-// changed reports a new or changed job. The lock is not held.
-func (s *Server) changed(j *job) {
-	if s.cfg.onJob != nil {
-		s.cfg.onJob(j.Job)
-	}
-}
-
-// Job returns a job as it was created, with Started, Duration, Fail and Message filled
-// in by what was drawn for it: it ends at Started.Add(Duration). The empty id is the
-// default job's; ok is false if there is no such job.
-func (s *Server) Job(id string) (j Job, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if j, ok := s.jobs[id]; ok {
-		return j.Job, true
-	}
-	return Job{}, false
-}
-
-// Complete ends a pending job now, with success, and reports whether there was one.
-func (s *Server) Complete(id string) bool {
-	return s.end(id, func(j *Job) { j.Fail, j.Succeed, j.Message = false, true, "" })
-}
-
-// Fail ends a pending job now, with failure, and reports whether there was one. An
-// empty message is the job's own, or "translation failed".
-func (s *Server) Fail(id, message string) bool {
-	return s.end(id, func(j *Job) {
-		j.Fail, j.Succeed = true, false
-		if message != "" {
-			j.Message = message
-		}
-		if j.Message == "" {
-			j.Message = defaultMessage
-		}
-	})
-}
-
-func (s *Server) end(id string, how func(*Job)) bool {
-	now := time.Now()
-	s.mu.Lock()
-	old, ok := s.jobs[id]
-	if !ok || old.state(now) != pending {
-		s.mu.Unlock()
-		return false
-	}
-	j := *old // handlers read jobs without the lock: replace, never change
-	j.Duration = now.Sub(j.Started)
-	how(&j.Job)
-	s.put(&j, now)
-	s.mu.Unlock()
-	s.changed(&j)
-	return true
-}
-
 type state int
 
 const (
@@ -186,34 +99,32 @@ const (
 // A job is a Job with nothing left open. It is never changed.
 type job struct {
 	Job
-	result map[string]json.RawMessage // the members of a completed answer
+	result  map[string]json.RawMessage // the members of a completed answer
+	hasFile bool                       // its result is the one made from the id, which WithDownloads serves
 }
 
-// newJob draws what j leaves open. Each draw has its own generator, so that giving
+// draw draws what j leaves open. Each draw has its own generator, so that giving
 // one value does not change another.
-func (s *Server) newJob(j Job) *job {
+func (js *jobs) draw(j Job) *job {
 	key := hash(j.ID)
 	switch {
 	case j.Duration == 0:
-		j.Duration = max(0, s.cfg.durations(s.rand("duration", key, 0)))
+		j.Duration = max(0, js.cfg.durations(js.rand("duration", key, 0)))
 	case j.Duration < 0:
 		j.Duration = 0
 	}
 	if !j.Fail && !j.Succeed {
-		j.Fail = s.rand("fail", key, 0).Float64() < s.cfg.failureRate
+		j.Fail = js.rand("fail", key, 0).Float64() < js.cfg.failureRate
 	}
 	if j.Fail && j.Message == "" {
 		j.Message = defaultMessage
 	}
-	if j.Result == nil {
-		name := j.ID
-		if name == "" {
-			name = "default"
-		}
-		j.Result = map[string]any{"video_url": "https://videos.sim.invalid/" + url.PathEscape(name) + ".mp4"}
+	made := &job{Job: j, hasFile: j.Result == nil}
+	if made.hasFile {
+		made.Result = map[string]any{"video_url": "https://videos.sim.invalid/" + fileName(j.ID)}
 	}
-	made := &job{Job: j, result: make(map[string]json.RawMessage, len(j.Result))}
-	for k, v := range j.Result {
+	made.result = make(map[string]json.RawMessage, len(made.Result))
+	for k, v := range made.Result {
 		raw, err := json.Marshal(v)
 		if err != nil {
 			panic(fmt.Sprintf("simserver: Job.Result[%q]: %v", k, err))
@@ -221,6 +132,14 @@ func (s *Server) newJob(j Job) *job {
 		made.result[k] = raw
 	}
 	return made
+}
+
+// fileName is the name of a job's result, escaped for a URL.
+func fileName(id string) string {
+	if id == "" {
+		id = "default"
+	}
+	return url.PathEscape(id) + ".mp4"
 }
 
 func (j *job) state(now time.Time) state {
@@ -249,50 +168,4 @@ func (j *job) progress(now time.Time) float64 {
 		return 0
 	}
 	return math.Floor(min(p, 0.9999)*1e4) / 1e4
-}
-
-// lookup returns a job, creating it if the server does so, and nil if there is none.
-func (s *Server) lookup(id string) *job {
-	s.mu.Lock()
-	j := s.jobs[id]
-	create := j == nil && s.cfg.autoCreate
-	if create {
-		j = s.newJob(Job{ID: id, Started: s.epoch()})
-		s.put(j, time.Now())
-		s.stats.created++
-	}
-	s.mu.Unlock()
-	if create {
-		s.changed(j)
-	}
-	return j
-}
-
-func (s *Server) epoch() time.Time {
-	if s.cfg.epoch.IsZero() {
-		return time.Now()
-	}
-	return s.cfg.epoch
-}
-
-// rand returns the generator for one purpose, one job and the n-th time.
-func (s *Server) rand(purpose string, key uint64, n int) *rand.Rand {
-	return rand.New(rand.NewPCG(mix(s.cfg.seed^hash(purpose)), mix(key+mix(uint64(n)))))
-}
-
-// hash is 64-bit FNV-1a.
-func hash(s string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * 1099511628211
-	}
-	return h
-}
-
-// mix is the output function of SplitMix64: neighbouring numbers come out unrelated.
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }

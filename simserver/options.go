@@ -27,10 +27,15 @@ type config struct {
 	webhook     Webhook
 	lateResult  time.Duration
 	bulkPage    int
+	downloads   Downloads
+	jobLimit    int
+	limitPause  time.Duration
+	credit      int // jobs that can be paid for; negative: any number
+	submitTime  time.Duration
 }
 
 func newConfig(opts []Option) config {
-	c := config{durations: Fixed(10 * time.Second)}
+	c := config{durations: Fixed(10 * time.Second), credit: -1}
 	for _, o := range opts {
 		o(&c)
 	}
@@ -44,6 +49,9 @@ func newConfig(opts []Option) config {
 		if err != nil {
 			panic(err.Error())
 		}
+	}
+	if err := c.downloads.validate(); err != nil {
+		panic(err.Error())
 	}
 	return c
 }
@@ -111,6 +119,22 @@ func WithLateResult(d time.Duration) Option { return func(c *config) { c.lateRes
 // WithBulkPage makes a bulk answer of HeyGen's API hold n jobs at most; the rest is
 // on further pages. The default, 0, is no bound.
 func WithBulkPage(n int) Option { return func(c *config) { c.bulkPage = n } }
+
+// WithJobLimit makes the server refuse submissions by 429, with a Retry-After of the pause
+// (0: none), that would make more than n jobs of those submitted over HTTP be under way at a
+// time: HeyGen's smallest plan has 10. The default, 0, is no limit.
+func WithJobLimit(n int, pause time.Duration) Option {
+	return func(c *config) { c.jobLimit, c.limitPause = n, pause }
+}
+
+// WithCredit makes the server refuse submissions by 402, insufficient_credit, once n jobs
+// have been submitted over HTTP. The default is any number.
+func WithCredit(n int) Option { return func(c *config) { c.credit = max(0, n) } }
+
+// WithSubmitTime makes a submission over HTTP take d. It is carried out even if its client
+// leaves meanwhile, and another one with the same Idempotency-Key is answered with 409 in
+// that time. The default is 0.
+func WithSubmitTime(d time.Duration) Option { return func(c *config) { c.submitTime = d } }
 
 // WithToken makes the server answer 401 to requests that do not carry the token, as
 // "Authorization: Bearer token" or as "X-Api-Key: token". The default, "", asks for

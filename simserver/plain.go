@@ -31,7 +31,7 @@ func routePlain(_ *Server, r *http.Request) (op, bool) {
 		if r.Method != http.MethodPost {
 			return notAllowed(plainFault, "POST"), true
 		}
-		return op{run: createPlain}, true
+		return op{run: submitPlain}, true
 	}
 	rest, ok := strings.CutPrefix(path, "/status")
 	if !ok || rest != "" && rest[0] != '/' {
@@ -48,19 +48,19 @@ func routePlain(_ *Server, r *http.Request) (op, bool) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return notAllowed(plainFault, "GET, HEAD"), true
 	}
-	return op{ids: []string{id}, run: func(s *Server, _ *http.Request) answer { return statusPlain(s, id) }}, true
+	return op{ids: []string{id}, run: func(x *exchange) answer { return statusPlain(x.s, id) }}, true
 }
 
 func notAllowed(fault func(int, string) answer, allow string) op {
-	return op{run: func(_ *Server, r *http.Request) answer {
-		a := fault(http.StatusMethodNotAllowed, fmt.Sprintf("method %s not allowed here: use %s", r.Method, allow))
+	return op{run: func(x *exchange) answer {
+		a := fault(http.StatusMethodNotAllowed, fmt.Sprintf("method %s not allowed here: use %s", x.r.Method, allow))
 		a.header = [][2]string{{"Allow", allow}}
 		return a
 	}}
 }
 
 func statusPlain(s *Server, id string) answer {
-	j := s.lookup(id)
+	j := s.jobs.lookup(id)
 	if j == nil {
 		a := plainFault(http.StatusNotFound, fmt.Sprintf("no job %q", id))
 		a.outcome = notFound
@@ -88,7 +88,7 @@ func statusPlain(s *Server, id string) answer {
 		return answer{code: http.StatusOK, body: append(body, '\n'), outcome: answeredFailed}
 	}
 	m := map[string]json.RawMessage{}
-	for k, v := range j.result {
+	for k, v := range s.files.result(j) {
 		m[k] = v
 	}
 	m["result"] = json.RawMessage(`"completed"`)
@@ -99,22 +99,26 @@ func statusPlain(s *Server, id string) answer {
 // maxBody bounds the body of a request.
 const maxBody = 1 << 20
 
-func createPlain(s *Server, r *http.Request) answer {
-	j, err := decodeJob(r.Body)
+// submitPlain creates the job that the body describes.
+func submitPlain(x *exchange) answer {
+	j, err := decodeJob(x.r.Body)
 	if err != nil {
 		return plainFault(http.StatusBadRequest, err.Error())
 	}
-	id, ok := s.create(j, false)
-	if !ok {
-		return plainFault(http.StatusConflict, fmt.Sprintf("id: there is a job %q already", id))
-	}
-	body, _ := json.Marshal(map[string]string{"id": id})
-	return answer{
-		code:    http.StatusCreated,
-		header:  [][2]string{{"Location", "/status/" + url.PathEscape(id)}},
-		body:    append(body, '\n'),
-		outcome: accepted,
-	}
+	return x.s.submitted.create(x, 1, func() answer {
+		j.submitted = true
+		id, ok := x.s.jobs.create(j, false)
+		if !ok {
+			return plainFault(http.StatusConflict, fmt.Sprintf("id: there is a job %q already", id))
+		}
+		body, _ := json.Marshal(map[string]string{"id": id})
+		return answer{
+			code:    http.StatusCreated,
+			header:  [][2]string{{"Location", "/status/" + url.PathEscape(id)}},
+			body:    append(body, '\n'),
+			outcome: accepted,
+		}
+	})
 }
 
 // decodeJob reads the body of POST /jobs. Its errors name the value at fault.

@@ -28,7 +28,7 @@ var apis = []*api{&plain, &heygen}
 // An op is a request, parsed.
 type op struct {
 	ids []string // the jobs whose status is asked for; nil: it is no status request
-	run func(s *Server, r *http.Request) answer
+	run func(*exchange) answer
 }
 
 // An answer is what goes back if nothing goes wrong.
@@ -42,18 +42,18 @@ type answer struct {
 // ServeHTTP serves the API described above. Faults that break the connection hijack
 // it, or else panic with [http.ErrAbortHandler], which net/http takes for the same wish.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := Exchange{Time: time.Now(), Method: r.Method, Path: r.URL.EscapedPath(), Header: r.Header}
-	a, o := s.find(r)
-	x.JobIDs = o.ids
-	n, ok := s.begin(x.Time, o.ids)
+	seen := Exchange{Time: time.Now(), Method: r.Method, Path: r.URL.EscapedPath(), Header: r.Header}
+	a, o := find(s, r)
+	seen.JobIDs = o.ids
+	n, ok := s.tally.begin(seen.Time, o.ids)
 	if !ok {
 		panic(http.ErrAbortHandler) // closed
 	}
-	defer s.leave()
+	defer s.tally.end()
 	if s.cfg.onExchange != nil {
 		defer func() {
-			x.Took = time.Since(x.Time)
-			s.cfg.onExchange(x)
+			seen.Took = time.Since(seen.Time)
+			s.cfg.onExchange(seen)
 		}()
 	}
 
@@ -61,109 +61,122 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, id := range o.ids {
 		key = mix(key ^ hash(id))
 	}
-	v := s.judge(r, o.ids != nil, key, n)
-	if v.latency > 0 && !s.sleep(r, v.latency) {
-		abort(w, false)
+	v := s.faults.judge(r, o.ids != nil, key, n)
+	x := &exchange{s: s, w: w, r: r, api: a, op: o, verdict: v}
+	if v.latency > 0 && !x.sleep(v.latency) {
+		x.abort(false)
 	}
-	if x.Fault = v.fault; x.Fault != "" {
-		s.countFault(x.Fault)
+	if seen.Fault = v.fault; seen.Fault != "" {
+		s.tally.count(func(c *counters) { c.faults[v.fault]++ })
 	}
 
-	ans := s.answer(w, r, a, o, v)
-	if x.Fault == "" { // before the client can see the answer, and then look
-		s.countAnswer(ans.outcome)
+	ans := x.answer()
+	if seen.Fault == "" { // before the client can see the answer, and then look
+		s.tally.count(func(c *counters) { c.outcomes[ans.outcome]++ })
 	}
 	if a.requestID {
 		id := fmt.Sprintf("%016x", mix(s.cfg.seed^mix(key+mix(uint64(n)))))
 		ans.header = append(ans.header, [2]string{"X-Request-Id", id})
 	}
-	s.write(w, r, ans, v)
-	x.Code = ans.code
+	x.write(ans)
+	seen.Code = ans.code
 }
 
-// answer returns what goes back to a request. It does not return where the connection
-// breaks before an answer.
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, a *api, o op, v verdict) answer {
-	var ans answer
-	switch {
-	case v.fault == FaultDrop || v.fault == FaultBlackout:
-		abort(w, false)
-	case v.fault == FaultReset:
-		abort(w, true)
-	case v.fault == FaultSilence:
-		s.sleep(r, 0)
-		abort(w, false)
-	case v.code != 0:
-		ans = a.fault(v.code, "simulated fault: "+http.StatusText(v.code))
-		if v.retryAfter != "" {
-			ans.header = append(ans.header, [2]string{"Retry-After", v.retryAfter})
-		}
-	case !s.authorized(r):
-		ans = a.fault(http.StatusUnauthorized, "no valid token: send it as Authorization: Bearer or X-Api-Key")
-		ans.header = append(ans.header, [2]string{"Www-Authenticate", "Bearer"})
-		ans.outcome = unauthorized
-	default:
-		ans = o.run(s, r)
-	}
-	if v.fault == FaultGarbage {
-		ans.code, ans.body = http.StatusOK, garbage(v.rand, ans.body)
-	}
-	return ans
-}
-
-// write sends an answer, whole or broken. It does not return where the connection breaks.
-func (s *Server) write(w http.ResponseWriter, r *http.Request, ans answer, v verdict) {
-	h := w.Header()
-	h["Content-Type"] = jsonType
-	h["Content-Length"] = []string{strconv.Itoa(len(ans.body))}
-	for _, kv := range ans.header {
-		h[kv[0]] = []string{kv[1]}
-	}
-	w.WriteHeader(ans.code)
-	switch {
-	case v.fault == FaultCut:
-		w.Write(ans.body[:len(ans.body)/2])
-		http.NewResponseController(w).Flush()
-		abort(w, true)
-	case v.fault == FaultDrip && r.Method != http.MethodHead:
-		s.drip(w, r, ans.body, v.dripEvery)
-	default:
-		w.Write(ans.body)
-	}
-}
-
-var jsonType = []string{"application/json"}
-
-func (s *Server) find(r *http.Request) (*api, op) {
+// find returns what a request asks for, and of which API.
+func find(s *Server, r *http.Request) (*api, op) {
 	for _, a := range apis {
 		if o, ok := a.route(s, r); ok {
 			return a, o
 		}
 	}
 	a := apis[0]
-	return a, op{run: func(_ *Server, r *http.Request) answer {
-		return a.fault(http.StatusNotFound, "no such path: "+r.URL.EscapedPath())
+	return a, op{run: func(x *exchange) answer {
+		return a.fault(http.StatusNotFound, "no such path: "+x.r.URL.EscapedPath())
 	}}
 }
 
-func (s *Server) authorized(r *http.Request) bool {
-	if s.cfg.token == "" || r.Header.Get("X-Api-Key") == s.cfg.token {
+// An exchange is a request that is being served.
+type exchange struct {
+	s       *Server
+	w       http.ResponseWriter
+	r       *http.Request
+	api     *api
+	op      op
+	verdict verdict
+}
+
+// answer returns what goes back. It does not return where the connection breaks before
+// an answer.
+func (x *exchange) answer() answer {
+	var ans answer
+	switch v := x.verdict; {
+	case v.fault == FaultDrop || v.fault == FaultBlackout:
+		x.abort(false)
+	case v.fault == FaultReset:
+		x.abort(true)
+	case v.fault == FaultSilence:
+		x.sleep(0)
+		x.abort(false)
+	case v.code != 0:
+		ans = x.api.fault(v.code, "simulated fault: "+http.StatusText(v.code))
+		if v.retryAfter != "" {
+			ans.header = append(ans.header, [2]string{"Retry-After", v.retryAfter})
+		}
+	case !x.authorized():
+		ans = x.api.fault(http.StatusUnauthorized, "no valid token: send it as Authorization: Bearer or X-Api-Key")
+		ans.header = append(ans.header, [2]string{"Www-Authenticate", "Bearer"})
+		ans.outcome = unauthorized
+	default:
+		ans = x.op.run(x)
+	}
+	if x.verdict.fault == FaultGarbage {
+		ans.code, ans.body = http.StatusOK, garbage(x.verdict.rand, ans.body)
+	}
+	return ans
+}
+
+// write sends an answer, whole or broken. It does not return where the connection breaks.
+func (x *exchange) write(ans answer) {
+	h := x.w.Header()
+	h["Content-Type"] = jsonType
+	h["Content-Length"] = []string{strconv.Itoa(len(ans.body))}
+	for _, kv := range ans.header {
+		h[kv[0]] = []string{kv[1]}
+	}
+	x.w.WriteHeader(ans.code)
+	switch {
+	case x.verdict.fault == FaultCut:
+		x.w.Write(ans.body[:len(ans.body)/2])
+		http.NewResponseController(x.w).Flush()
+		x.abort(true)
+	case x.verdict.fault == FaultDrip && x.r.Method != http.MethodHead:
+		x.drip(ans.body)
+	default:
+		x.w.Write(ans.body)
+	}
+}
+
+var jsonType = []string{"application/json"}
+
+func (x *exchange) authorized() bool {
+	want := x.s.cfg.token
+	if want == "" || x.r.Header.Get("X-Api-Key") == want {
 		return true
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return strings.EqualFold(scheme, "Bearer") && token == s.cfg.token
+	scheme, token, _ := strings.Cut(x.r.Header.Get("Authorization"), " ")
+	return strings.EqualFold(scheme, "Bearer") && token == want
 }
 
 // sleep waits for d, or with d 0 for ever, and reports whether the client and the
 // server are still there.
-func (s *Server) sleep(r *http.Request, d time.Duration) bool {
+func (x *exchange) sleep(d time.Duration) bool {
 	// net/http notices that a client left only once the request's body has been read.
-	if r.Body != nil && r.Body != http.NoBody {
-		b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if x.r.Body != nil && x.r.Body != http.NoBody {
+		b, err := io.ReadAll(io.LimitReader(x.r.Body, maxBody+1))
 		if err != nil {
 			return false
 		}
-		r.Body = io.NopCloser(strings.NewReader(string(b)))
+		x.r.Body = io.NopCloser(strings.NewReader(string(b)))
 	}
 	var c <-chan time.Time
 	if d > 0 {
@@ -174,78 +187,41 @@ func (s *Server) sleep(r *http.Request, d time.Duration) bool {
 	select {
 	case <-c:
 		return true
-	case <-r.Context().Done():
-	case <-s.done:
+	case <-x.r.Context().Done():
+	case <-x.s.done:
 	}
 	return false
 }
 
-func (s *Server) drip(w http.ResponseWriter, r *http.Request, body []byte, every time.Duration) {
-	rc := http.NewResponseController(w)
+func (x *exchange) drip(body []byte) {
+	rc := http.NewResponseController(x.w)
 	for i := range body {
-		if _, err := w.Write(body[i : i+1]); err != nil {
-			abort(w, false)
+		if _, err := x.w.Write(body[i : i+1]); err != nil {
+			x.abort(false)
 		}
 		rc.Flush()
-		if i < len(body)-1 && !s.sleep(r, every) {
-			abort(w, false)
+		if i < len(body)-1 && !x.sleep(x.verdict.dripEvery) {
+			x.abort(false)
 		}
 	}
 }
 
 // abort ends the connection and the handler.
-func abort(w http.ResponseWriter, reset bool) {
+func (x *exchange) abort(reset bool) {
 	if reset {
-		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
-			if l, ok := conn.(interface{ SetLinger(int) error }); ok {
-				l.SetLinger(0)
-			}
-			conn.Close()
-		}
+		resetConn(x.w)
 	}
 	panic(http.ErrAbortHandler)
 }
 
-// begin counts a request in; n is how many came before it that asked for the same job
-// or, like it, for none.
-// ok is false if the server is closed.
-func (s *Server) begin(now time.Time, ids []string) (n int, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return 0, false
+// resetConn closes the connection, by a TCP reset where it can.
+func resetConn(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
 	}
-	if len(ids) == 0 {
-		n = s.others
-		s.others++
+	if l, ok := conn.(interface{ SetLinger(int) error }); ok {
+		l.SetLinger(0)
 	}
-	for i, id := range ids {
-		if i == 0 {
-			n = s.asked[id]
-		}
-		s.asked[id]++
-	}
-	s.active++
-	s.stats.begin(now, s.active)
-	return n, true
-}
-
-func (s *Server) countFault(f Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.faults[f]++
-}
-
-func (s *Server) countAnswer(o outcome) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.outcomes[o]++
-}
-
-func (s *Server) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.active--; s.active == 0 {
-		s.idle.Broadcast()
-	}
+	conn.Close()
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"time"
 )
 
 // A TB is the part of testing.TB that this package uses, so that it need not
@@ -23,28 +22,17 @@ type TB interface {
 // goroutine, also while requests are being served.
 type Server struct {
 	cfg  config
-	born time.Time
 	net  *network      // nil for a server made by New
 	done chan struct{} // closed by Close
 
 	client *http.Client
 
-	mu     sync.Mutex
-	idle   sync.Cond // signalled when active or sending falls to 0
-	closed bool
-	active int // handlers running
-	made   int // ids made so far
-	jobs   map[string]*job
-	asked  map[string]int // status requests, by job id
-	others int            // requests of any other kind
-	faults faultState
-	stats  counters
-
-	webhook Webhook
-	timers  map[string]*time.Timer // by job id: when the next delivery about it is due
-	sending int                    // deliveries under way
-	ctx     context.Context        // ends with Close
-	cancel  context.CancelFunc
+	jobs      *jobs
+	faults    *injector
+	hooks     *announcer
+	submitted *submissions
+	files     *files
+	tally     *tally
 }
 
 // New returns a server that does not listen: an [http.Handler] to mount wherever the
@@ -55,31 +43,20 @@ type Server struct {
 // New panics if an option has an impossible value, such as a rate above 1, or a duration
 // above zero and below a microsecond, which can only be a number without a unit.
 func New(opts ...Option) *Server {
-	s := &Server{
-		cfg:   newConfig(opts),
-		born:  time.Now(),
-		done:  make(chan struct{}),
-		jobs:  make(map[string]*job),
-		asked: make(map[string]int),
-
-		timers: make(map[string]*time.Timer),
-	}
-	s.webhook = s.cfg.webhook
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.idle.L = &s.mu
-	s.stats.faults = make(map[Fault]int)
-	s.faults.base = s.cfg.faults
+	s := &Server{cfg: newConfig(opts), done: make(chan struct{})}
+	d := dice(s.cfg.seed)
+	s.tally = newTally()
+	s.files = &files{dice: d, cfg: s.cfg.downloads, tally: s.tally, done: s.done}
+	s.hooks = newAnnouncer(d, s.tally, s.files, s.cfg.webhook, s.cfg.onDelivery)
+	s.jobs = newJobs(&s.cfg, d, s.hooks, s.tally)
+	s.files.jobs = s.jobs
+	s.faults = &injector{dice: d, base: s.cfg.faults}
+	s.submitted = &submissions{cfg: &s.cfg, jobs: s.jobs, tally: s.tally, byKey: make(map[string]*creation)}
 	s.client = &http.Client{Transport: &http.Transport{
 		DialContext:         s.DialContext,
 		MaxIdleConnsPerHost: 1024, // net/http's 2 would open a connection for almost every request of a busy test
 		DisableCompression:  true,
 	}}
-	def := s.cfg.defaultJob
-	def.ID = ""
-	if def.Started.IsZero() {
-		def.Started = s.epoch()
-	}
-	s.jobs[""] = s.newJob(def)
 	return s
 }
 
@@ -93,21 +70,16 @@ func Start(tb TB, opts ...Option) *Server {
 		tb.Helper()
 	}
 	s := New(opts...)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		if tb == nil {
-			panic(fmt.Sprintf("simserver: no loopback port: %v", err))
-		}
-		tb.Fatalf("simserver: no loopback port: %v", err)
+	ln := loopback(tb)
+	if ln == nil {
 		return s
 	}
-	var d net.Dialer
-	s.serve(tb, &network{
-		url:      "http://" + ln.Addr().String(),
-		listener: ln,
-		dial: func(ctx context.Context) (net.Conn, error) {
-			return d.DialContext(ctx, "tcp", ln.Addr().String())
-		},
+	s.serve(tb, ln, "http://"+ln.Addr().String(), func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var d net.Dialer
+		if s.files.host == "" || addr != s.files.host {
+			addr = ln.Addr().String()
+		}
+		return d.DialContext(ctx, "tcp", addr)
 	})
 	return s
 }
@@ -128,34 +100,96 @@ func StartInMemory(tb TB, opts ...Option) *Server {
 		tb.Helper()
 	}
 	s := New(opts...)
+	s.hooks.inMemory = true
 	ln := newMemListener()
-	s.serve(tb, &network{url: "http://" + memHost, listener: ln, dial: ln.dial})
+	s.serve(tb, ln, "http://"+memHost, func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return ln.dial(ctx)
+	})
 	return s
 }
 
-// network is what a started server listens on.
+// A network is what a started server listens on.
 type network struct {
-	url      string
-	listener net.Listener
-	dial     func(context.Context) (net.Conn, error)
+	url  string
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	each []*listening
+}
 
+// A listening is one listener of a server, and the http.Server that serves it.
+type listening struct {
 	conns  *trackingListener
 	http   *http.Server
 	served chan struct{} // closed when http.Serve has returned
 }
 
-func (s *Server) serve(tb TB, n *network) {
-	s.net = n
-	n.conns = &trackingListener{Listener: n.listener, open: make(map[net.Conn]struct{})}
-	n.http = &http.Server{Handler: s}
-	n.served = make(chan struct{})
+func listen(ln net.Listener, h http.Handler) *listening {
+	l := &listening{
+		conns:  &trackingListener{Listener: ln, open: make(map[net.Conn]struct{})},
+		http:   &http.Server{Handler: h},
+		served: make(chan struct{}),
+	}
 	go func() {
-		defer close(n.served)
-		n.http.Serve(n.conns) // returns http.ErrServerClosed
+		defer close(l.served)
+		l.http.Serve(l.conns) // returns http.ErrServerClosed
 	}()
+	return l
+}
+
+func (l *listening) close() {
+	l.http.Close()
+	l.conns.Close() // http.Server does not have it yet if Serve has not begun
+	<-l.served
+	// http.Server.Close misses a connection accepted while it ran, and hijacked ones.
+	l.conns.closeAll()
+}
+
+func (s *Server) serve(tb TB, ln net.Listener, url string, dial func(context.Context, string, string) (net.Conn, error)) {
+	s.net = &network{url: url, dial: dial}
+	var handler http.Handler = s
+	if s.files.cfg.on() && s.files.cfg.URL == "" {
+		handler = s.serveFiles(tb, url)
+	}
+	s.net.each = append(s.net.each, listen(ln, handler))
 	if tb != nil {
 		tb.Cleanup(s.Close)
 	}
+}
+
+// serveFiles makes the files reachable on a host of their own: in memory by its name, and
+// else by a port. It returns the handler of the server's own host.
+func (s *Server) serveFiles(tb TB, url string) http.Handler {
+	if s.hooks.inMemory {
+		s.files.host = "files." + memHost
+		s.files.cfg.URL = "http://" + s.files.host
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Host == s.files.host {
+				s.files.ServeHTTP(w, r)
+				return
+			}
+			s.ServeHTTP(w, r)
+		})
+	}
+	ln := loopback(tb)
+	if ln == nil {
+		return s
+	}
+	s.files.host = ln.Addr().String()
+	s.files.cfg.URL = "http://" + s.files.host
+	s.net.each = append(s.net.each, listen(ln, s.files))
+	return s
+}
+
+// loopback listens on a free port; nil: the test has failed.
+func loopback(tb TB) net.Listener {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	switch {
+	case err == nil:
+		return ln
+	case tb == nil:
+		panic(fmt.Sprintf("simserver: no loopback port: %v", err))
+	}
+	tb.Fatalf("simserver: no loopback port: %v", err)
+	return nil
 }
 
 // URL is the base URL of a started server, with no slash at its end:
@@ -181,7 +215,7 @@ func (s *Server) DialContext(ctx context.Context, network, addr string) (net.Con
 	if s.net == nil {
 		return nil, errors.New("simserver: a server made by New does not listen; use Start or StartInMemory")
 	}
-	return s.net.dial(ctx)
+	return s.net.dial(ctx, network, addr)
 }
 
 // Close ends the server: it stops listening, closes every connection, in whatever
@@ -190,32 +224,18 @@ func (s *Server) DialContext(ctx context.Context, network, addr string) (net.Con
 // way fail as they would with a server that died. What the server counted can still be
 // read. Calling Close again does nothing.
 func (s *Server) Close() {
-	s.mu.Lock()
-	if !s.closed {
-		s.closed = true
+	if s.tally.close() {
 		close(s.done)
-		s.cancel()
-		for _, t := range s.timers {
-			t.Stop()
-		}
-		clear(s.timers)
+		s.hooks.close()
 	}
-	s.mu.Unlock()
-
-	if n := s.net; n != nil {
-		n.http.Close()
-		n.listener.Close() // http.Server does not have it yet if Serve has not begun
-		<-n.served
-		// http.Server.Close misses a connection accepted while it ran, and hijacked ones.
-		n.conns.closeAll()
+	if s.net != nil {
+		for _, l := range s.net.each {
+			l.close()
+		}
 	}
 	s.client.CloseIdleConnections()
-
-	s.mu.Lock()
-	for s.active > 0 || s.sending > 0 {
-		s.idle.Wait()
-	}
-	s.mu.Unlock()
+	s.tally.wait()
+	s.hooks.wait()
 }
 
 // A trackingListener keeps the connections that it accepted and that are still open.

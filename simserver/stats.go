@@ -2,6 +2,7 @@ package simserver
 
 import (
 	"maps"
+	"sync"
 	"time"
 )
 
@@ -14,7 +15,9 @@ type Stats struct {
 	// Faults alone, also where the answer was the truth (FaultDrip).
 	Pending, Completed, Failed int // answers about a job
 	Bulk                       int // answers about many jobs at once; each counts once
-	Accepted                   int // jobs created over HTTP
+	Accepted                   int // submissions over HTTP; one may create several jobs
+	Replayed                   int // those of them that were answered as before, by their Idempotency-Key
+	Refused                    int // submissions refused by WithJobLimit, WithCredit or because their key is in use
 	NotFound                   int // no such job
 	Unauthorized               int // by WithToken
 	Invalid                    int // anything else: wrong path, method or body
@@ -22,6 +25,9 @@ type Stats struct {
 	// Deliveries to the webhook: sent, duplicates included; lost on the way, and so not
 	// sent; and those sent that got no 2xx.
 	Webhooks, WebhooksLost, WebhooksRefused int
+
+	// Requests for a file of [WithDownloads]: those that got some of it, and those that were refused.
+	Downloads, DownloadsRefused int
 
 	// Faults counts the faults made, by name. It is never nil.
 	Faults map[Fault]int
@@ -41,12 +47,86 @@ const (
 	answeredFailed
 	answeredBulk
 	accepted
+	refused
 	notFound
 	unauthorized
 	outcomes // how many there are
 )
 
-// counters are the Server's, under its lock.
+// A tally counts what a server does, and what is under way.
+type tally struct {
+	mu     sync.Mutex
+	idle   sync.Cond // signalled when active falls to 0
+	closed bool
+	active int            // handlers running
+	asked  map[string]int // status requests, by job id
+	others int            // requests of any other kind
+	stats  counters
+}
+
+func newTally() *tally {
+	t := &tally{asked: make(map[string]int), stats: newCounters(0)}
+	t.idle.L = &t.mu
+	return t
+}
+
+// begin counts a request in; n is how many came before it that asked for the same job
+// or, like it, for none. ok is false if the server is closed.
+func (t *tally) begin(now time.Time, ids []string) (n int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return 0, false
+	}
+	if len(ids) == 0 {
+		n = t.others
+		t.others++
+	}
+	for i, id := range ids {
+		if i == 0 {
+			n = t.asked[id]
+		}
+		t.asked[id]++
+	}
+	t.active++
+	t.stats.begin(now, t.active)
+	return n, true
+}
+
+func (t *tally) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.active--; t.active == 0 {
+		t.idle.Broadcast()
+	}
+}
+
+// count changes the counters.
+func (t *tally) count(change func(*counters)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change(&t.stats)
+}
+
+// close lets no more requests begin, and reports whether it is the first time.
+func (t *tally) close() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := !t.closed
+	t.closed = true
+	return first
+}
+
+// wait returns when no request is being served.
+func (t *tally) wait() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.active > 0 {
+		t.idle.Wait()
+	}
+}
+
+// Counters are the numbers of a tally.
 type counters struct {
 	requests, created int
 	outcomes          [outcomes]int
@@ -57,6 +137,11 @@ type counters struct {
 	peakPerSecond     int
 
 	webhooks, webhooksLost, webhooksRefused int
+	replayed, downloads, downloadsRefused   int
+}
+
+func newCounters(active int) counters {
+	return counters{faults: make(map[Fault]int), peakInFlight: active}
 }
 
 func (c *counters) begin(now time.Time, active int) {
@@ -74,9 +159,10 @@ func (c *counters) begin(now time.Time, active int) {
 // left during [Faults.Latency] is counted under neither. InFlight can fall a moment after
 // the client has read its answer.
 func (s *Server) Stats() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := &s.stats
+	t := s.tally
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := &t.stats
 	return Stats{
 		Requests:      c.requests,
 		Created:       c.created,
@@ -85,14 +171,17 @@ func (s *Server) Stats() Stats {
 		Failed:        c.outcomes[answeredFailed],
 		Bulk:          c.outcomes[answeredBulk],
 		Accepted:      c.outcomes[accepted],
+		Refused:       c.outcomes[refused],
 		NotFound:      c.outcomes[notFound],
 		Unauthorized:  c.outcomes[unauthorized],
 		Invalid:       c.outcomes[invalid],
 		Faults:        maps.Clone(c.faults),
-		InFlight:      s.active,
+		InFlight:      t.active,
 		PeakInFlight:  c.peakInFlight,
 		PeakPerSecond: c.peakPerSecond,
+		Replayed:      c.replayed,
 
+		Downloads: c.downloads, DownloadsRefused: c.downloadsRefused,
 		Webhooks: c.webhooks, WebhooksLost: c.webhooksLost, WebhooksRefused: c.webhooksRefused,
 	}
 }
@@ -100,18 +189,20 @@ func (s *Server) Stats() Stats {
 // ResetStats begins the counts of [Server.Stats] anew, so that a test can count its
 // phases (before an outage, after it) one by one. [Server.Requests] goes on counting.
 func (s *Server) ResetStats() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats = counters{faults: make(map[Fault]int), peakInFlight: s.active}
+	t := s.tally
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stats = newCounters(t.active)
 }
 
 // Requests returns how many status requests for a job reached the server, those that
 // met a fault included, whether or not there is such a job. Note that net/http's client
 // repeats a GET by itself if a connection that it used before died under it.
 func (s *Server) Requests(id string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.asked[id]
+	t := s.tally
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.asked[id]
 }
 
 // TotalRequests returns how many requests of any kind reached the server.

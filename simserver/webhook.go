@@ -4,10 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,10 +18,13 @@ import (
 //
 // A delivery is what HeyGen's API, version 3, sends: a POST with the event
 // video_translate.success or video_translate.fail, the event's id, the time, and a
-// signature of the body. It is sent once, whatever comes back. The default job, whose
-// id is empty, has none.
+// signature of the body. The default job, whose id is empty, has none.
+//
+// A job that was submitted with a callback_url is announced there, and not at URL, by a
+// delivery without signature, time or id of the event. That needs no Webhook, except in
+// memory, where one with a Handler or a Transport has to say how URLs are reached.
 type Webhook struct {
-	// URL is where deliveries go. A job submitted with a callback_url has its own.
+	// URL is where deliveries go, but for those of jobs submitted with a callback_url.
 	URL string
 
 	// Handler gets the deliveries without a network in between, which also works
@@ -36,7 +35,8 @@ type Webhook struct {
 	// Transport sends them if Handler is nil. Nil: http.DefaultTransport.
 	Transport http.RoundTripper
 
-	// Secret is what they are signed with. It must not be empty.
+	// Secret is what they are signed with. It must not be empty where there is a URL or a
+	// Handler.
 	Secret string
 
 	// Loss is the share of the deliveries, 0 to 1, that never arrive.
@@ -45,6 +45,11 @@ type Webhook struct {
 	// Duplicates is the share of the others that arrive twice: the same event and
 	// body, each sent with the time of its own.
 	Duplicates float64
+
+	// Retry is for how long after the first try a delivery is repeated that got no 2xx:
+	// after 30 s, 1 min, 2 min and so on, an hour at most, with the body, id and time of
+	// the first one. 0: it is sent once. HeyGen repeats for up to 24 hours.
+	Retry time.Duration
 
 	// Delay is the time from the job's end until a delivery is sent, and Jitter the
 	// most that chance adds to it. A duplicate comes once more as late.
@@ -65,10 +70,10 @@ func (h *Webhook) Validate() error {
 		return fmt.Errorf("simserver: Webhook.Loss: %v is not between 0 and 1", h.Loss)
 	case !isRate(h.Duplicates):
 		return fmt.Errorf("simserver: Webhook.Duplicates: %v is not between 0 and 1", h.Duplicates)
-	case h.Delay < 0 || h.Jitter < 0:
-		return errors.New("simserver: Webhook.Delay or Jitter is negative")
+	case h.Delay < 0 || h.Jitter < 0 || h.Retry < 0:
+		return errors.New("simserver: Webhook.Delay, Jitter or Retry is negative")
 	}
-	return cmp.Or(unitless("Webhook.Delay", h.Delay), unitless("Webhook.Jitter", h.Jitter))
+	return cmp.Or(unitless("Webhook.Delay", h.Delay), unitless("Webhook.Jitter", h.Jitter), unitless("Webhook.Retry", h.Retry))
 }
 
 func (h *Webhook) off() bool { return h.URL == "" && h.Handler == nil }
@@ -83,15 +88,8 @@ func (s *Server) SetWebhook(h Webhook) {
 	if err := h.Validate(); err != nil {
 		panic(err.Error())
 	}
-	now := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.webhook = h
-	for _, j := range s.jobs {
-		if s.timers[j.ID] == nil && j.state(now) == pending {
-			s.schedule(j, now)
-		}
-	}
+	s.hooks.set(h)
+	s.jobs.watch(time.Now())
 }
 
 // ProbeWebhook sends OPTIONS to the webhook's URL, as HeyGen does when an endpoint is
@@ -99,9 +97,7 @@ func (s *Server) SetWebhook(h Webhook) {
 func (s *Server) ProbeWebhook() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	s.mu.Lock()
-	h := s.webhook
-	s.mu.Unlock()
+	h := s.hooks.webhook()
 	if h.off() {
 		return errors.New("simserver: ProbeWebhook: no webhook")
 	}
@@ -109,147 +105,6 @@ func (s *Server) ProbeWebhook() error {
 		return fmt.Errorf("simserver: ProbeWebhook: %w", err)
 	}
 	return nil
-}
-
-// put stores a job in the place of any of its id, and schedules the delivery about its
-// end. It is called under the lock.
-func (s *Server) put(j *job, now time.Time) {
-	if t := s.timers[j.ID]; t != nil {
-		t.Stop()
-		delete(s.timers, j.ID)
-	}
-	s.jobs[j.ID] = j
-	s.schedule(j, now)
-}
-
-func (s *Server) schedule(j *job, now time.Time) {
-	if s.webhook.off() || s.closed || j.ID == "" || j.Duration == Never {
-		return
-	}
-	s.after(j, j.Started.Add(j.Duration).Sub(now), func() { s.ended(j) })
-}
-
-// after runs f, unless the server closes or the job is replaced before.
-func (s *Server) after(j *job, d time.Duration, f func()) {
-	var timer *time.Timer
-	timer = time.AfterFunc(max(0, d), func() {
-		s.mu.Lock()
-		current := s.timers[j.ID] == timer && !s.closed
-		if current {
-			delete(s.timers, j.ID)
-			s.sending++
-		}
-		s.mu.Unlock()
-		if !current {
-			return
-		}
-		defer s.sent()
-		f()
-	})
-	s.timers[j.ID] = timer
-}
-
-func (s *Server) sent() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.sending--; s.sending == 0 {
-		s.idle.Broadcast()
-	}
-}
-
-// ended decides what becomes of the deliveries of a job that has ended.
-func (s *Server) ended(j *job) {
-	r := s.rand("webhook", hash(j.ID), 0)
-	lost, twice, late := r.Float64(), r.Float64(), r.Float64()
-	s.mu.Lock()
-	h := s.webhook
-	switch {
-	case h.off():
-		s.mu.Unlock()
-		return
-	case lost < h.Loss:
-		s.stats.webhooksLost++
-		s.mu.Unlock()
-		s.delivered(Delivery{Time: time.Now(), JobID: j.ID, Lost: true})
-		return
-	}
-	times := 1
-	if twice < h.Duplicates {
-		times = 2
-	}
-	s.mu.Unlock()
-	s.deliver(j, h.Delay+time.Duration(late*float64(h.Jitter)), times)
-}
-
-// deliver sends a delivery when it has waited long enough, and again as often as it is
-// to come.
-func (s *Server) deliver(j *job, wait time.Duration, times int) {
-	if wait > 0 {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.jobs[j.ID] == j && !s.closed {
-			s.after(j, wait, func() {
-				s.send(j)
-				if times > 1 {
-					s.deliver(j, wait, times-1)
-				}
-			})
-		}
-		return
-	}
-	for range times {
-		s.send(j)
-	}
-}
-
-// send makes one delivery.
-func (s *Server) send(j *job) {
-	event := map[string]any{"video_translate_id": j.ID}
-	kind := "video_translate.success"
-	if j.Fail {
-		kind = "video_translate.fail"
-		event["msg"] = j.Message
-	} else if u, ok := j.result["video_url"]; ok {
-		event["url"] = u
-	}
-	if j.callbackID != "" {
-		event["callback_id"] = j.callbackID
-	}
-	body, _ := json.Marshal(map[string]any{"event_type": kind, "event_data": event})
-
-	s.mu.Lock()
-	h := s.webhook
-	s.stats.webhooks++
-	s.mu.Unlock()
-	mac := hmac.New(sha256.New, []byte(h.Secret))
-	mac.Write(body)
-	header := http.Header{
-		"Content-Type":     jsonType,
-		"Heygen-Signature": {hex.EncodeToString(mac.Sum(nil))},
-		"Heygen-Timestamp": {strconv.FormatInt(time.Now().Unix(), 10)},
-		"Heygen-Event-Id":  {fmt.Sprintf("evt_%016x", s.rand("event", hash(kind+" "+j.ID), 0).Uint64())},
-	}
-	target := h.URL
-	if j.callbackURL != "" {
-		target = j.callbackURL
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), webhookTimeout)
-	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
-	d := Delivery{Time: time.Now(), JobID: j.ID}
-	if d.Err = h.send(ctx, http.MethodPost, target, header, body); d.Err != nil {
-		s.mu.Lock()
-		s.stats.webhooksRefused++
-		s.mu.Unlock()
-	}
-	s.delivered(d)
-}
-
-// delivered reports a delivery. The lock is not held.
-func (s *Server) delivered(d Delivery) {
-	if s.cfg.onDelivery != nil {
-		s.cfg.onDelivery(d)
-	}
 }
 
 // webhookTimeout is how long a delivery waits for the receiver's answer.

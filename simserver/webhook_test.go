@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +33,7 @@ type heard struct {
 	Data struct {
 		ID         string `json:"video_translate_id"`
 		URL        string `json:"url"`
-		Message    string `json:"msg"`
+		Message    string `json:"message"`
 		CallbackID string `json:"callback_id"`
 	} `json:"event_data"`
 	url, event string
@@ -267,3 +268,92 @@ func TestCloseWithDeliveriesUnderWay(t *testing.T) {
 type transportFunc func(*http.Request) (*http.Response, error)
 
 func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// A job with a callback_url is announced there, unsigned, with the language and the id that
+// it was submitted with.
+func TestCallbacksAreNotSigned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		heard := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			for key := range r.Header {
+				if strings.HasPrefix(key, "Heygen-") {
+					t.Errorf("a delivery with %s", key)
+				}
+			}
+			got = append(got, r.Host+r.URL.Path+" "+string(body))
+		})
+		sim := simserver.StartInMemory(t, simserver.WithSeed(3), simserver.WithWebhook(simserver.Webhook{
+			Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
+				w := httptest.NewRecorder()
+				in := r.Clone(r.Context())
+				in.Host = r.URL.Host
+				heard.ServeHTTP(w, in)
+				return w.Result(), nil
+			}),
+		}))
+		res, body := submitWith(t, sim, v3, "", `{"video":{"type":"url","url":"https://x.invalid/f"},"output_languages":["German","French"],"callback_url":"http://me.invalid/cb","callback_id":"secret-id"}`)
+		if res.StatusCode != 200 {
+			t.Fatal(body)
+		}
+		sim.Create(simserver.Job{}) // announced nowhere
+		sim.Fail("job-2", "no speech")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		want := []string{
+			`me.invalid/cb {"event_data":{"callback_id":"secret-id","message":"no speech","output_language":"French","video_translate_id":"job-2"},"event_type":"video_translate.fail"}`,
+			`me.invalid/cb {"event_data":{"callback_id":"secret-id","output_language":"German","url":"https://videos.sim.invalid/job-1.mp4","video_translate_id":"job-1"},"event_type":"video_translate.success"}`,
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// A delivery that got no 2xx comes again, later and later, with the body, id and time of the
+// first try, until the time for that is over.
+func TestDeliveriesAreRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var at []time.Duration
+		stamps := map[string]bool{}
+		fails := 3
+		sim := simserver.StartInMemory(t, simserver.WithWebhook(simserver.Webhook{
+			Secret: "s", Retry: 24 * time.Hour,
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				at = append(at, time.Since(start))
+				stamps[r.Header.Get("Heygen-Timestamp")+r.Header.Get("Heygen-Event-Id")+r.Header.Get("Heygen-Signature")] = true
+				if fails--; fails >= 0 {
+					w.WriteHeader(503)
+				}
+			}),
+		}))
+		sim.Create(simserver.Job{Duration: time.Minute})
+		time.Sleep(48 * time.Hour)
+		synctest.Wait()
+		m := time.Minute
+		if want := []time.Duration{m, m + m/2, m + m/2 + m, m + m/2 + m + 2*m}; !slices.Equal(at, want) || len(stamps) != 1 {
+			t.Errorf("%v, %d stamps", at, len(stamps))
+		}
+		at, fails = nil, 1000
+		start = time.Now()
+		sim.Create(simserver.Job{Duration: time.Minute})
+		time.Sleep(48 * time.Hour)
+		synctest.Wait()
+		if n := len(at); n < 20 || n > 40 || at[n-1] > 24*time.Hour+m || at[n-1] < 22*time.Hour {
+			t.Errorf("%d tries, the last after %v", n, at[n-1])
+		}
+		// A job that is replaced is announced no more.
+		at, fails = nil, 1000
+		id := sim.Create(simserver.Job{Duration: time.Minute})
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		sim.Create(simserver.Job{ID: id, Duration: simserver.Never})
+		n := len(at)
+		time.Sleep(48 * time.Hour)
+		synctest.Wait()
+		if len(at) != n || n != 2 {
+			t.Errorf("%d tries after %d", len(at), n)
+		}
+	})
+}

@@ -111,6 +111,7 @@ func (a *api) commandWords() *strings.Replacer {
 		"vtclient: New: baseURL", "-url",
 		"; add parameters in Endpoint.Path or WithRequest", "",
 		"the tolerance of", "-outage",
+		"; not retried: WithRetry stops after try 1", "",
 	)
 }
 

@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +28,9 @@ type note struct {
 	jobs  []string
 	url   string
 	err   string
+	bytes int64 // of a file
+
+	language, job, path string
 }
 
 // A fault is one that a wait has survived; several jobs may have met it.
@@ -72,6 +72,7 @@ type board struct {
 	faults    int       // likewise, those that were survived
 	unshown   []*fault
 	shown     map[string]bool // the kinds of faults since the last answer
+	transfers transfers       // results on their way, and those that have arrived
 	finalized bool            // the summary is written
 }
 
@@ -340,49 +341,6 @@ func (b *board) noAnswer() string {
 		return "nothing reached yet, for " + seconds(time.Since(b.began)) + prefixed(": ", b.lastFault)
 	}
 	return "nothing reached yet; giving up in " + seconds(left) + ": " + b.lastFault
-}
-
-// details returns the facts about the exchange that an error comes from.
-func details(err error) vtclient.Details {
-	var (
-		h *vtclient.HTTPError
-		t *vtclient.TransportError
-		d *vtclient.DecodeError
-		s *vtclient.UnknownStateError
-	)
-	switch {
-	case errors.As(err, &h):
-		return h.Details
-	case errors.As(err, &t):
-		return t.Details
-	case errors.As(err, &d):
-		return d.Details
-	case errors.As(err, &s):
-		return s.Details
-	}
-	return vtclient.Details{}
-}
-
-// faultKind is an error's text without what differs from job to job: ids, counts,
-// delays and ports.
-func faultKind(err error) string {
-	var (
-		h  *vtclient.HTTPError
-		t  *vtclient.TransportError
-		d  *vtclient.DecodeError
-		op *net.OpError
-	)
-	switch {
-	case errors.As(err, &h):
-		return strings.TrimSpace(fmt.Sprintf("%d %s", h.StatusCode, http.StatusText(h.StatusCode)))
-	case errors.As(err, &op):
-		return op.Err.Error()
-	case errors.As(err, &t):
-		return t.Err.Error()
-	case errors.As(err, &d):
-		return "the answer cannot be read"
-	}
-	return err.Error()
 }
 
 // errorText is an error's text in the command's words.

@@ -69,6 +69,9 @@ type env struct {
 	// client reach it.
 	simulate func(...simserver.Option) (*simserver.Server, []vtclient.Option)
 
+	// web reaches backends that are not simulated, and results. Nil: over the network.
+	web *http.Client
+
 	// listen makes a handler reachable at an address until stop is called.
 	listen func(ctx context.Context, addr string, h http.Handler) (site, error)
 }

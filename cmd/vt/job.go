@@ -14,6 +14,7 @@ import (
 type job struct {
 	id        string
 	name      string // the id, escaped for display
+	language  string // that it was submitted for; "": it was not
 	state     vtclient.State
 	progress  float64
 	sent      int    // requests that went out under its id; see requests

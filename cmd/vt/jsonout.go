@@ -13,6 +13,7 @@ import (
 type jsonOutput struct {
 	w     io.Writer
 	words interface{ Replace(string) string }
+	moved time.Time // when the last line about downloads was written
 }
 
 // An event is a line about one job. Times are in seconds.
@@ -20,7 +21,8 @@ type event struct {
 	Event    string         `json:"event"` // progress, webhook, fault, done
 	Time     time.Time      `json:"time"`
 	Job      string         `json:"job"`
-	State    vtclient.State `json:"state"` // as last seen, a failed one "failed"; "" before the first answer
+	Language string         `json:"language,omitempty"` // with -submit
+	State    vtclient.State `json:"state"`              // as last seen, a failed one "failed"; "" before the first answer
 	Progress float64        `json:"progress"`
 	Requests int            `json:"requests"`
 	Elapsed  float64        `json:"elapsed"`
@@ -42,12 +44,26 @@ type event struct {
 
 // A noteEvent is a line about no job in particular.
 type noteEvent struct {
-	Event string    `json:"event"` // demo, listening, page, submitted, refused
+	Event string    `json:"event"` // demo, listening, page, submitted, submitting, saved, not_saved, refused
 	Time  time.Time `json:"time"`
 	Text  string    `json:"text,omitempty"`
 	Jobs  []string  `json:"jobs,omitempty"`
 	URL   string    `json:"url,omitempty"`
 	Error string    `json:"error,omitempty"`
+
+	Language string `json:"language,omitempty"` // for submitted and submitting
+	Job      string `json:"job,omitempty"`      // for saved and not_saved, as the others
+	Path     string `json:"path,omitempty"`
+	Bytes    int64  `json:"bytes,omitempty"`
+}
+
+// A downloadEvent is how far results are on their way into files.
+type downloadEvent struct {
+	Event string    `json:"event"` // downloading
+	Time  time.Time `json:"time"`
+	Files int       `json:"files"`
+	Bytes int64     `json:"bytes"`
+	Size  int64     `json:"size"` // of those files whose size is known
 }
 
 // A summaryEvent is the last line.
@@ -76,13 +92,13 @@ func (o *jsonOutput) event(name string, j *job) event {
 		state = vtclient.State(failed)
 	}
 	return event{
-		Event: name, Time: time.Now(), Job: j.id, State: state, Progress: j.progress,
+		Event: name, Time: time.Now(), Job: j.id, Language: j.language, State: state, Progress: j.progress,
 		Requests: j.requests(), Elapsed: milli(j.age()), Message: j.message, ResultMissing: j.resultMissing,
 	}
 }
 
 func (o *jsonOutput) note(n note) {
-	ev := noteEvent{Event: n.event, Time: time.Now(), Jobs: n.jobs, URL: n.url, Error: n.err}
+	ev := noteEvent{Event: n.event, Time: time.Now(), Jobs: n.jobs, URL: n.url, Error: n.err, Language: n.language, Job: n.job, Path: n.path, Bytes: n.bytes}
 	if n.event == "demo" {
 		ev.Text = n.text
 	}
@@ -117,7 +133,17 @@ func (o *jsonOutput) done(j *job) {
 	o.write(ev)
 }
 
-func (o *jsonOutput) draw(*board) {}
+// draw writes a line about downloads once a second.
+func (o *jsonOutput) draw(b *board) {
+	moving := b.transfers.moving()
+	if len(moving) == 0 || time.Since(o.moved) < time.Second {
+		return
+	}
+	o.moved = time.Now()
+	ev := downloadEvent{Event: "downloading", Time: o.moved, Files: len(moving)}
+	ev.Bytes, ev.Size = moving.sum()
+	o.write(ev)
+}
 
 func (o *jsonOutput) summary(b *board, s *summary) {
 	o.write(summaryEvent{

@@ -12,8 +12,7 @@ const (
 
 // line is a job in columns, its name padded to the given cells.
 func (j *job) line(width int, paint func(word string) string) string {
-	name := cut(j.name, nameWidth)
-	name += strings.Repeat(" ", max(0, width-cells(name)))
+	name := padded(cut(j.name, nameWidth), width)
 	word := "waiting"
 	switch {
 	case j.outcome == timeout:
@@ -25,6 +24,11 @@ func (j *job) line(width int, paint func(word string) string) string {
 	}
 	painted := paint(word) + strings.Repeat(" ", max(0, len(interrupted)-len(word)))
 	return fmt.Sprintf("%s  %s  %s %6s  %s", name, bar(j.progress), painted, seconds(j.age()), count(j.requests(), "request")) + j.remark()
+}
+
+// padded fills a text with spaces up to the given cells.
+func padded(text string, width int) string {
+	return text + strings.Repeat(" ", max(0, width-cells(text)))
 }
 
 // remark is the end of a job's line.

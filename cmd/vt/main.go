@@ -12,6 +12,8 @@
 //	vt wait -api heygen                     submits a video, receives webhooks and shows the
 //	                                        results' URLs, all within this machine
 //	vt wait -api heygen 4a1e6c 9f03bd       waits for translations of HeyGen's
+//	vt wait -api heygen -submit URL -language German,French -download films
+//	                                        has a video translated, and saves the results
 //	vt serve -api heygen -webhook URL       is that API on a port, and sends webhooks, signed
 //	                                        with HEYGEN_WEBHOOK_SECRET
 //

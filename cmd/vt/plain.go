@@ -120,6 +120,9 @@ func (p *plain) draw(b *board) {
 	if text == "" && len(b.jobs) > manyJobs && b.open > 0 {
 		text = b.status()
 	}
+	if text == "" {
+		text = b.transfers.text()
+	}
 	if text != "" {
 		fmt.Fprintf(p.w, "%s %s\n", stamp(waited), clean(text))
 	}

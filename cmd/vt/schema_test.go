@@ -14,8 +14,10 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/vtclient/vtclient"
+	"github.com/vtclient/vtclient/simserver"
 )
 
 // A schema validates values by those keywords of JSON Schema that event.schema.json uses.
@@ -153,6 +155,13 @@ func TestJSONFollowsTheSchema(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { check(t, vt(append([]string{"wait", "-json"}, strings.Fields(args)...)...).stdout) })
+		})
+	}
+	for _, expires := range []time.Duration{time.Hour, time.Microsecond} { // the second is over before it is used
+		synctest.Test(t, func(t *testing.T) {
+			sim := simserver.StartInMemory(t, simserver.WithJobLimit(1, 0), simserver.WithDurations(simserver.Fixed(10*time.Second)),
+				simserver.WithDownloads(simserver.Downloads{Size: 1e6, Rate: 1e5, Expires: expires}))
+			check(t, call{args: submitting(sim, "-json", "-language", "German,French", "-outage", "20s", "-download", t.TempDir()), web: sim.HTTPClient()}.run().stdout)
 		})
 	}
 	var out bytes.Buffer

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -40,6 +41,14 @@ with a callback_url is announced there:
 	    -webhook-loss 10%
 	vt wait -api heygen -url http://127.0.0.1:8088 -listen 127.0.0.1:8089 \
 	    holiday wedding
+
+With -api heygen there are results to download, from a port of their own, and
+submissions are limited as HeyGen limits them; -results and -submissions change
+that:
+
+	vt serve -api heygen -results size=5MB,expires=10s -submissions limit=3
+	vt wait -api heygen -url http://127.0.0.1:8088 -download . \
+	    -submit https://example.com/film.mp4 -language German,French
 `
 
 type serveFlags struct {
@@ -48,6 +57,9 @@ type serveFlags struct {
 	webhook string
 	verbose bool
 	sim     simulation
+
+	files       simserver.Downloads
+	submissions submissions
 }
 
 func (f *serveFlags) set() *flag.FlagSet {
@@ -57,13 +69,15 @@ func (f *serveFlags) set() *flag.FlagSet {
 	fs.Var(&f.api, "api", "the API to show the use of: a `name`, plain or heygen")
 	fs.StringVar(&f.webhook, "webhook", "", "announce each job that ends at this `URL`; with -api heygen")
 	f.sim.addFlags(fs, "")
+	fs.Var(results(&f.files), "results", "the files that completed jobs have: a `list` such as size=5MB,expires=30s,rate=1MB,cut=20%, where rate is bytes a second of each download, and cut the share of them that break off; with -api heygen (default size=1MB)")
+	fs.Var(f.submissions.flag(), "submissions", "how POST is taken: a `list` such as limit=10,pause=5s,credit=100,time=300ms, where limit is how many submitted jobs may be under way, pause the Retry-After of those refused, credit how many can be paid for, and time how long a submission takes; with -api heygen (default limit=10,pause=5s)")
 	fs.BoolVar(&f.sim.autoCreate, "auto-create", false, "create a job when it is first asked for, in place of a 404")
 	fs.Var(&f.sim.epoch, "epoch", "when the default job and those of -auto-create began: a `time` like 2026-01-02T15:04:05Z (default: when the server starts, and when they are first asked for). With the same seed and epoch a server that is started again goes on where the last one ended")
 	return fs
 }
 
 func (e *env) serve(ctx context.Context, args []string) int {
-	f := &serveFlags{api: apiFlag{plainAPI}}
+	f := &serveFlags{api: apiFlag{plainAPI}, submissions: submissions{limit: 10, pause: 5 * time.Second, credit: -1}}
 	_ = f.sim.duration.Set("10s")
 	fs := f.set()
 	rest, code, ok := e.parse(fs, serveSynopsis, args)
@@ -81,7 +95,16 @@ func (e *env) serve(ctx context.Context, args []string) int {
 	if err != nil {
 		return e.errorf("serve: %v", err)
 	}
-	if err := e.serveOn(ctx, listener, f, opts); err != nil {
+	var files net.Listener
+	if f.api.api == heygenAPI {
+		host, _, _ := net.SplitHostPort(listener.Addr().String())
+		if files, err = (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, "0")); err != nil {
+			return e.errorf("serve: %v", err)
+		}
+		f.files.URL = "http://" + files.Addr().String()
+		opts = append(opts, simserver.WithDownloads(f.files))
+	}
+	if err := e.serveOn(ctx, listener, files, f, opts); err != nil {
 		return e.errorf("serve: %v", err)
 	}
 	return exitOK
@@ -89,13 +112,17 @@ func (e *env) serve(ctx context.Context, args []string) int {
 
 // options checks the flags and turns them into those of the backend.
 func (f *serveFlags) options(given map[string]bool, getenv func(string) string) ([]simserver.Option, error) {
-	if name := misplaced(given, f.api.api, "webhook"); name != "" {
+	if name := misplaced(given, f.api.api, "webhook", "results", "submissions"); name != "" {
 		return nil, fmt.Errorf("-%s is for -api heygen", name)
 	}
 	if given["webhook-loss"] && f.webhook == "" {
 		return nil, errors.New("-webhook-loss is the share of webhooks that get lost, and without -webhook there are none")
 	}
 	opts, err := f.sim.options(getenv(f.api.keyVar))
+	if f.api.api == heygenAPI {
+		f.files.Size = cmp.Or(f.files.Size, 1e6)
+		opts = append(opts, f.submissions.options()...)
+	}
 	if err != nil || f.webhook == "" {
 		return opts, err
 	}
@@ -109,8 +136,9 @@ func (f *serveFlags) options(given map[string]bool, getenv func(string) string) 
 	return append(opts, simserver.WithWebhook(hook)), nil
 }
 
-// serveOn serves the backend and its page until ctx is done.
-func (e *env) serveOn(ctx context.Context, listener net.Listener, f *serveFlags, opts []simserver.Option) error {
+// serveOn serves the backend and its page, and its files if there is a listener for them,
+// until ctx is done.
+func (e *env) serveOn(ctx context.Context, listener, files net.Listener, f *serveFlags, opts []simserver.Option) error {
 	var backend *simserver.Server
 	page := &timeline{}
 	also := func(simserver.Exchange) {}
@@ -127,6 +155,11 @@ func (e *env) serveOn(ctx context.Context, listener net.Listener, f *serveFlags,
 		backend.ServeHTTP(w, r)
 	})
 	server := &http.Server{Handler: either, ErrorLog: log.New(cleanWriter{e}, "", 0), ReadHeaderTimeout: 10 * time.Second}
+	if files != nil {
+		host := &http.Server{Handler: backend.Downloads(), ErrorLog: server.ErrorLog, ReadHeaderTimeout: server.ReadHeaderTimeout}
+		go host.Serve(files)
+		defer host.Close()
+	}
 	stop := context.AfterFunc(ctx, func() {
 		backend.Close() // first, so that requests held in silence end
 		server.Close()
@@ -134,6 +167,9 @@ func (e *env) serveOn(ctx context.Context, listener net.Listener, f *serveFlags,
 	defer stop()
 	base := "http://" + listener.Addr().String()
 	fmt.Fprintf(e.stdout, "listening on %s\npage:   %s/\n", base, base)
+	if files != nil {
+		fmt.Fprintf(e.stdout, "files:  %s/\n", f.files.URL)
+	}
 	fmt.Fprint(e.stdout, f.api.examples(base, e.getenv(f.api.keyVar) != "", f.sim.autoCreate))
 	err := server.Serve(listener)
 	backend.Close() // waits until nothing is served any more
@@ -196,7 +232,7 @@ func served(s simserver.Stats) string {
 	for _, n := range []struct {
 		n    int
 		what string
-	}{{s.Bulk, "bulk"}, {s.NotFound, "not found"}, {s.Unauthorized, "unauthorized"}, {s.Invalid, "invalid"}} {
+	}{{s.Bulk, "bulk"}, {s.NotFound, "not found"}, {s.Unauthorized, "unauthorized"}, {s.Invalid, "invalid"}, {s.Refused, "refused"}, {s.Replayed, "replayed by key"}, {s.Downloads, "downloads"}, {s.DownloadsRefused, "downloads refused"}} {
 		if n.n > 0 {
 			line += fmt.Sprintf(", %d %s", n.n, n.what)
 		}

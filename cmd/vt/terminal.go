@@ -61,13 +61,19 @@ func (t *terminal) draw(b *board) {
 		buf.WriteString(line + "\x1b[K\n")
 	}
 	room := min(liveLines, rows-1)
-	whole := b.open <= room
+	moving := b.transfers.moving()
+	whole := b.open+len(moving) <= room
 	if !whole {
 		room = min(liveLines, rows-2)
 	}
 	for _, j := range b.jobs {
 		if j.ended.IsZero() && len(t.block) < room {
 			put(j.line(width, t.paint))
+		}
+	}
+	for _, m := range moving {
+		if len(t.block) < room {
+			put(m.line(width))
 		}
 	}
 	if !whole && rows > 1 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -49,6 +50,15 @@ webhook is lost:
 	vt wait -api heygen
 	vt wait -api heygen -webhook-loss 50% -late-result 2s
 
+With -submit it has a video translated, into a job for each -language, waits for
+them and, with -download, saves the results. Each submission has a key that
+follows from the video and the language, so the same command after a crash finds
+the jobs that it made, for 24 hours; with -state for as long as the file is
+kept. A download goes on where it broke off:
+
+	vt wait -api heygen -submit https://example.com/film.mp4 \
+	    -language German,French -download . -state film.json
+
 With -page it serves a page that shows each job and request as they happen:
 
 	vt wait -page 127.0.0.1:8090
@@ -69,6 +79,13 @@ type waitFlags struct {
 	verbose bool
 	sim     simulation
 
+	submit    string
+	languages languageList
+	again     string
+	atMost    uint
+	download  string
+	state     string
+
 	given  map[string]bool
 	ofJobs bool // the backend follows from the jobs
 	demo   bool // jobs and backend are the demonstration's
@@ -88,6 +105,12 @@ func (f *waitFlags) set() *flag.FlagSet {
 	fs.Var(&f.started, "started", "when the jobs began: a `time` like 2026-01-02T15:04:05Z, or how long ago, like 90s; with -url only (default: not known)")
 	fs.BoolVar(&f.json, "json", false, "write one JSON object a line; cmd/vt/README.md describes them")
 	fs.BoolVar(&f.verbose, "v", false, "log each fault that is survived, not only the first in a row")
+	fs.StringVar(&f.submit, "submit", "", "have the video at this `URL` translated, and wait for that; with -api heygen")
+	fs.Var(&f.languages, "language", "the `languages` to translate it into, by their names, with commas between; may be repeated")
+	fs.StringVar(&f.again, "again", "", "have a video translated, and charged, once more that was before: a `label` that is new for it")
+	fs.UintVar(&f.atMost, "at-most", 0, "have this `number` of jobs under way at a time (default: any number)")
+	fs.StringVar(&f.download, "download", "", "save the results in this `folder`; with -api heygen")
+	fs.StringVar(&f.state, "state", "", "keep in this `FILE` what was submitted, so that the same command goes on after it was killed; with -submit")
 	f.sim.addFlags(fs, "; where the backend is simulated")
 	return fs
 }
@@ -111,6 +134,9 @@ func (e *env) wait(ctx context.Context, args []string) int {
 // check refuses flags that contradict each other and fills in what follows from them.
 func (f *waitFlags) check(ids []string, getenv func(string) string) error {
 	if err := f.checkBackend(ids, getenv); err != nil {
+		return err
+	}
+	if err := f.checkSubmit(ids); err != nil {
 		return err
 	}
 	if f.url == "" && f.given["started"] {
@@ -140,18 +166,18 @@ func (f *waitFlags) isDemo(ids []string) bool {
 			return false
 		}
 	}
-	return f.url == "" && len(ids) == 0 && f.every == 0 && f.cost == 0 && f.learn == ""
+	return f.url == "" && f.submit == "" && len(ids) == 0 && f.every == 0 && f.cost == 0 && f.learn == ""
 }
 
 func (f *waitFlags) checkBackend(ids []string, getenv func(string) string) error {
-	if name := misplaced(f.given, f.api.api, "listen"); name != "" {
+	if name := misplaced(f.given, f.api.api, "listen", "submit", "language", "download"); name != "" {
 		return fmt.Errorf("-%s is for -api heygen", name)
 	}
 	if f.api.base != "" {
 		switch {
-		case f.url == "" && len(ids) > 0:
+		case f.url == "" && (len(ids) > 0 || f.submit != ""):
 			f.url, f.ofJobs = f.api.base, true
-		case f.url != "" && len(ids) == 0:
+		case f.url != "" && len(ids) == 0 && f.submit == "":
 			return fmt.Errorf("-api %s with -url waits for the jobs that are named after it; without -url and jobs it submits some to a simulated backend", f.api.name)
 		}
 	}
@@ -163,6 +189,29 @@ func (f *waitFlags) checkBackend(ids []string, getenv func(string) string) error
 	}
 	if f.listen != "" && f.url != "" && getenv(heygenSecretVar) == "" {
 		return fmt.Errorf("-listen: %w", unset(heygenSecretVar, whatSecret))
+	}
+	return nil
+}
+
+// checkSubmit refuses what does not go with a submission, or without one.
+func (f *waitFlags) checkSubmit(ids []string) error {
+	if f.submit == "" {
+		for _, name := range []string{"submit", "language", "again", "state"} {
+			if f.given[name] {
+				return fmt.Errorf("-%s goes with -submit URL, the video to translate", name)
+			}
+		}
+		return nil
+	}
+	switch u, err := url.Parse(f.submit); {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return fmt.Errorf("-submit %q is not a URL like https://example.com/film.mp4", f.submit)
+	case len(f.languages) == 0:
+		return errors.New("-submit needs -language, the languages to translate into")
+	case len(ids) > 0:
+		return fmt.Errorf("%q: -submit makes the jobs to wait for, so none can be named", ids[0])
+	case f.given["started"]:
+		return errors.New("-started is when jobs began that were submitted elsewhere; those of -submit begin now")
 	}
 	return nil
 }

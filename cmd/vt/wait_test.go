@@ -39,6 +39,7 @@ type call struct {
 	stdin  io.Reader
 	stdout io.Writer // nil: a buffer
 	env    map[string]string
+	web    *http.Client        // reaches backends that vt does not simulate; nil: over the network
 	tamper func(*http.Request) // changes webhook deliveries on their way; nil: they are left alone
 
 	listening func(addr string, h http.Handler) // is called with what is made reachable; nil: nothing is
@@ -57,7 +58,7 @@ func (c call) run() result {
 	var r result
 	var stdout, stderr bytes.Buffer
 	e := &env{
-		stdin: c.stdin, stdout: &stdout, stderr: &stderr,
+		stdin: c.stdin, stdout: &stdout, stderr: &stderr, web: c.web,
 		getenv: func(k string) string { return c.env[k] },
 		simulate: func(opts ...simserver.Option) (*simserver.Server, []vtclient.Option) {
 			r.sim = simserver.StartInMemory(nil, opts...)
@@ -534,9 +535,9 @@ func TestTextFromTheServerIsEscaped(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			backend := httptest.NewServer(tt.h)
+			backend := httptest.NewServer(slow(tt.h))
 			defer backend.Close()
-			args := []string{"wait", "-v", "-outage", "1ns", "-url", backend.URL, "x" + hostile}
+			args := []string{"wait", "-v", "-outage", "1ms", "-url", backend.URL, "x" + hostile}
 			for _, extra := range []string{"", "-json"} {
 				r := vt(append(args, extra)[:len(args)+len(extra)/5]...)
 				wantCode(t, r, tt.code)
@@ -678,5 +679,14 @@ func TestSeconds(t *testing.T) {
 		if got := seconds(d); got != want {
 			t.Errorf("%v: %s, want %s", d, got, want)
 		}
+	}
+}
+
+// slow makes each request longer than an outage tolerance of a millisecond, so that the first
+// fault ends a wait.
+func slow(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(2 * time.Millisecond)
+		h(w, r)
 	}
 }

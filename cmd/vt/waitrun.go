@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -25,7 +26,10 @@ type waitRun struct {
 	client  *vtclient.Client
 	cadence *vtclient.Adaptive // nil: the interval is fixed
 	learnt  *learntFile        // nil: what is learnt is not kept
-	cleanup []func()
+
+	submitter *submitter  // nil: the jobs are named
+	downloads *downloader // nil: results are not saved
+	cleanup   []func()
 }
 
 // waitFor waits for the jobs and reports on them as the flags ask.
@@ -52,43 +56,83 @@ func (e *env) waitFor(ctx context.Context, f *waitFlags, ids []string) int {
 }
 
 // prepare makes everything ready for the first request.
-func (w *waitRun) prepare(ctx context.Context) error {
+func (w *waitRun) prepare(ctx context.Context) (err error) {
 	w.newBoard()
 	url, opts := w.f.url, []vtclient.Option(nil)
-	if url == "" {
-		var err error
+	switch {
+	case url == "":
 		if opts, err = w.simulateBackend(); err != nil {
 			return err
 		}
 		url = w.sim.URL()
-	} else if len(w.ids) == 0 {
-		w.ids = []string{""}
+	case w.web != nil:
+		opts = append(opts, vtclient.WithHTTPClient(w.web))
 	}
-	opts = append(opts, vtclient.WithEndpoint(w.f.api.endpoint), vtclient.WithOutageTolerance(time.Duration(w.f.outage)), vtclient.WithTrace(w.board.trace()))
-	if w.key != "" {
-		opts = append(opts, vtclient.WithHeader(w.f.api.header(w.key)))
-	}
-	polling, err := w.polling(ctx)
-	if err != nil {
+	if opts, err = w.options(ctx, opts); err != nil {
 		return err
 	}
-	opts = append(opts, polling...)
-	if w.client, err = vtclient.New(url, opts...); err != nil {
+	if w.client, err = w.newClient(url, opts); err != nil {
 		return err
 	}
-	w.cleanup = append(w.cleanup, w.client.CloseIdleConnections)
+	if err := w.prepareFiles(url, opts); err != nil {
+		return err
+	}
 	if w.f.page != "" {
 		if err := w.servePage(ctx); err != nil {
 			return err
 		}
 	}
-	if w.f.api.api == heygenAPI && (w.sim != nil || w.f.listen != "") {
-		if err := w.receiveWebhooks(ctx); err != nil {
-			return fmt.Errorf("webhooks: %w", err)
+	if err := w.receiveWebhooks(ctx); err != nil {
+		return fmt.Errorf("webhooks: %w", err)
+	}
+	switch {
+	case len(w.ids) > 0 || w.submitter != nil:
+		return nil
+	case w.sim != nil:
+		return w.createJobs(ctx)
+	}
+	w.ids = []string{""}
+	return nil
+}
+
+// options adds those of a client that follow from the flags.
+func (w *waitRun) options(ctx context.Context, opts []vtclient.Option) ([]vtclient.Option, error) {
+	opts = append(opts, vtclient.WithEndpoint(w.f.api.endpoint), vtclient.WithOutageTolerance(time.Duration(w.f.outage)), vtclient.WithTrace(w.board.trace()))
+	if w.key != "" {
+		opts = append(opts, vtclient.WithHeader(w.f.api.header(w.key)))
+	}
+	if w.f.download != "" {
+		opts = append(opts, vtclient.WithCache(nil)) // or a fresh address would be an old one
+	}
+	polling, err := w.polling(ctx)
+	return append(opts, polling...), err
+}
+
+func (w *waitRun) newClient(url string, opts []vtclient.Option) (*vtclient.Client, error) {
+	c, err := vtclient.New(url, opts...)
+	if err == nil {
+		w.cleanup = append(w.cleanup, c.CloseIdleConnections)
+	}
+	return c, err
+}
+
+// prepareFiles opens what is written while the jobs are waited for.
+func (w *waitRun) prepareFiles(url string, opts []vtclient.Option) error {
+	state, err := openState(w.f.state)
+	if err != nil {
+		return fmt.Errorf("-state: %w", err)
+	}
+	if w.f.submit != "" {
+		w.submitter = &submitter{w: w, state: state}
+		opts = append(slices.Clone(opts), vtclient.WithRetry(vtclient.Exponential{Limit: 1}), vtclient.WithBreaker(nil))
+		if w.submitter.client, err = w.newClient(url, opts); err != nil {
+			return err
 		}
 	}
-	if w.sim != nil && len(w.ids) == 0 {
-		return w.createJobs(ctx)
+	if w.f.download != "" {
+		if w.downloads, err = newDownloader(w, w.f.download, state); err != nil {
+			return fmt.Errorf("-download: %w", err)
+		}
 	}
 	return nil
 }
@@ -144,7 +188,6 @@ func (w *waitRun) polling(ctx context.Context) ([]vtclient.Option, error) {
 	if w.f.learn != "" {
 		file, content, err := openLearnt(w.f.learn)
 		if err == nil {
-			w.cleanup = append(w.cleanup, file.discard)
 			err = file.teach(w.cadence, content)
 		}
 		if errors.Is(err, vtclient.ErrStateIncomplete) { // the rest of it serves
@@ -172,19 +215,26 @@ func (w *waitRun) polling(ctx context.Context) ([]vtclient.Option, error) {
 }
 
 // createJobs creates the jobs of a wait for the simulated backend that names none.
-func (w *waitRun) createJobs(ctx context.Context) (err error) {
+func (w *waitRun) createJobs(ctx context.Context) error {
 	if w.f.api.api == plainAPI {
 		for range demoJobs {
 			w.ids = append(w.ids, w.sim.Create(simserver.Job{}))
 		}
 		return nil
 	}
-	if w.ids, err = submit(ctx, w.sim, w.f.api.api, w.key); err != nil {
-		return fmt.Errorf("submit: %w", err)
+	jobs, err := w.client.Submit(ctx, "", vtclient.HeyGenRequest{VideoURL: "https://example.com/film.mp4", Languages: demoLanguages})
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		w.ids = append(w.ids, j.ID)
 	}
 	w.board.note(note{event: "submitted", text: "submitted a video, POST " + submitPath + ": jobs " + strings.Join(w.ids, ", "), jobs: w.ids})
 	return nil
 }
+
+// demoLanguages are what the demonstration has its video translated into, a job each.
+var demoLanguages = []string{"German", "French", "Japanese", "Spanish"}
 
 // run waits for the jobs and returns the exit code.
 func (w *waitRun) run(ctx context.Context) int {
@@ -200,27 +250,20 @@ func (w *waitRun) run(ctx context.Context) int {
 		defer restoreEcho()
 	}
 	read := make(chan error, 1) // gets a value once all ids are known
-	jobs := func(yield func(vtclient.Job) bool) {
-		var err error
-		for id := range jobIDs(w.ids, w.stdin, &err) {
-			if w.board.add(id) {
-				w.createJob(id)
-				if !yield(vtclient.Job{ID: id, StartedAt: w.startOf(id)}) {
-					return
-				}
+	w.board.named = len(w.ids) + len(w.f.languages)
+	stop := w.board.keepDrawing()
+	w.waitAll(ctx, func(yield func(vtclient.Job) bool) {
+		if all, err := w.jobs(ctx, yield); all || err != nil {
+			if read <- err; err != nil {
+				cancel()
 			}
 		}
-		if read <- err; err != nil {
-			cancel()
-		}
-	}
-	w.board.named = len(w.ids)
-	stop := w.board.keepDrawing()
-	for st, err := range w.client.WaitAll(ctx, jobs, vtclient.OnProgress(w.board.progress), vtclient.OnError(w.board.fault)) {
-		w.board.done(st, err)
-	}
+	})
 	stop()
 	code := w.board.finish()
+	if w.downloads != nil && w.downloads.failed.Load() > 0 && code != exitInterrupted {
+		code = exitError
+	}
 	select {
 	case err := <-read:
 		if err != nil {
@@ -233,6 +276,44 @@ func (w *waitRun) run(ctx context.Context) int {
 		return exitInterrupted
 	}
 	return code
+}
+
+// jobs yields the jobs. It reports whether those were all.
+func (w *waitRun) jobs(ctx context.Context, yield func(vtclient.Job) bool) (all bool, err error) {
+	if w.submitter != nil {
+		return w.submitter.jobs(ctx, yield), nil
+	}
+	for id := range jobIDs(w.ids, w.stdin, &err) {
+		if w.board.add(id) {
+			w.createJob(id)
+			if !yield(vtclient.Job{ID: id, StartedAt: w.startOf(id)}) {
+				return false, nil
+			}
+		}
+	}
+	return true, err
+}
+
+// waitAll waits for the jobs, and saves their results if that is asked for.
+func (w *waitRun) waitAll(ctx context.Context, jobs iter.Seq[vtclient.Job]) {
+	for st, err := range w.client.WaitAll(ctx, jobs, w.waitOptions()...) {
+		body := st.Body // done lets go of it
+		w.board.done(st, err)
+		if w.downloads != nil && err == nil {
+			w.downloads.start(ctx, st.JobID, w.f.api.result(body))
+		}
+	}
+	if w.downloads != nil {
+		w.downloads.wait()
+	}
+}
+
+func (w *waitRun) waitOptions() []vtclient.WaitOption {
+	opts := []vtclient.WaitOption{vtclient.OnProgress(w.board.progress), vtclient.OnError(w.board.fault)}
+	if w.f.atMost > 0 {
+		opts = append(opts, vtclient.AtMost(int(w.f.atMost)))
+	}
+	return opts
 }
 
 // createJob creates a job of that id in the simulated backend, unless it is there.

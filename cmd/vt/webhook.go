@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -47,9 +45,12 @@ func listen(ctx context.Context, addr string, h http.Handler) (site, error) {
 // webhookPath is where vt wait takes webhooks; it takes them at any other path, too.
 const webhookPath = "/webhooks/heygen"
 
-// receiveWebhooks starts to receive webhooks for a wait. Those of a simulated backend are
-// signed with a secret of this run's own.
+// receiveWebhooks starts to receive webhooks for a wait that is to have some. Those of a
+// simulated backend are signed with a secret of this run's own.
 func (w *waitRun) receiveWebhooks(ctx context.Context) error {
+	if w.f.api.api != heygenAPI || w.sim == nil && w.f.listen == "" {
+		return nil
+	}
 	addr, secret := w.f.listen, w.getenv(heygenSecretVar)
 	if w.sim != nil {
 		secret = rand.Text()
@@ -73,47 +74,6 @@ func (w *waitRun) receiveWebhooks(ctx context.Context) error {
 	}
 	w.board.note(note{event: "listening", text: "receiving webhooks at " + url, url: url})
 	return nil
-}
-
-// languages are what the demonstration has its video translated into, a job each.
-var languages = []string{"German", "French", "Japanese", "Spanish"}
-
-// submit has a video translated by the simulated backend, as a program would by HeyGen,
-// and returns the ids of the jobs.
-func submit(ctx context.Context, sim *simserver.Server, a *api, key string) ([]string, error) {
-	body, err := json.Marshal(map[string]any{
-		"video":            map[string]string{"type": "url", "url": "https://example.com/film.mp4"},
-		"output_languages": languages,
-	})
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, sim.URL()+submitPath, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if key != "" {
-		req.Header.Set(a.header(key))
-	}
-	resp, err := sim.HTTPClient().Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return nil, err
-	}
-	var v struct {
-		Data struct {
-			IDs []string `json:"video_translation_ids"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(answer, &v); err != nil || resp.StatusCode != http.StatusOK || len(v.Data.IDs) == 0 {
-		return nil, fmt.Errorf("the answer is %s: %s", resp.Status, answer)
-	}
-	return v.Data.IDs, nil
 }
 
 const submitPath = "/v3/video-translations"

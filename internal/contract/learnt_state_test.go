@@ -257,8 +257,8 @@ func TestInstantFailuresTeachNothing(t *testing.T) {
 		off      float64 // how far the first poll of later jobs may move
 	}{
 		{"at the first look", 50, -1, false, 0, 0},
-		{"told by a hint", 50, 700 * time.Millisecond, true, 0, 0},
-		{"told by a hint, with an estimate", 50, 700 * time.Millisecond, true, 3 * time.Minute, 0},
+		{"told by a hint", 50, 1200 * time.Millisecond, true, 0, 0},
+		{"told by a hint, with an estimate", 50, 1200 * time.Millisecond, true, 3 * time.Minute, 0},
 		{"found at the next poll", 3, 700 * time.Millisecond, false, 0, .5},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -273,6 +273,7 @@ func TestInstantFailuresTeachNothing(t *testing.T) {
 			for range tt.failures {
 				id := sim.Create(simserver.Job{Duration: tt.lasts, Fail: true})
 				if tt.hint {
+					time.AfterFunc(100*time.Millisecond, func() { c.Hint(id) }) // finds it pending
 					time.AfterFunc(tt.lasts, func() { c.Hint(id) })
 				}
 				if _, err := c.Wait(t.Context(), id, vtclient.Expect(tt.expect)); !errors.Is(err, vtclient.ErrJobFailed) {

@@ -16,7 +16,7 @@ func TestStagesPointOneWay(t *testing.T) {
 	above := []string{
 		"vtclient.go", "check.go", "wait.go", "waitall.go", "submit.go", "poller.go", "poll.go", "engine.go",
 		"callers.go", "trip.go", "step.go", "trouble.go", "limits.go", "agenda.go", "pacing.go", "registry.go", "inbox.go", "subscription.go",
-		"deadlines.go", "completions.go", "batch.go", "together.go", "sharing.go",
+		"deadlines.go", "completions.go", "batch.go", "together.go", "sharing.go", "overdue.go", "times.go", "waits.go",
 	}
 	declared := map[string]string{} // the file of each name
 	for _, file := range above {
@@ -27,7 +27,7 @@ func TestStagesPointOneWay(t *testing.T) {
 		}
 	}
 	for _, file := range []string{
-		"exchange.go", "admission.go", "contact.go", "http.go", "connection.go", "body.go", "header.go", "classify.go", "fetch.go", "transport.go", "direct.go", "lazy.go",
+		"exchange.go", "admission.go", "contact.go", "http.go", "call.go", "connection.go", "body.go", "header.go", "classify.go", "fetch.go", "transport.go", "direct.go", "lazy.go",
 		"retryafter.go", "latency.go", "clock.go", "plain.go", "endpoint.go", "breaker.go", "breaker_era.go", "cache.go", "recall.go",
 		"status.go", "errors.go", "wrap.go", "trace.go", "backoff.go",
 	} {
@@ -42,7 +42,7 @@ func TestStagesPointOneWay(t *testing.T) {
 		t.Errorf("only %d names are declared above the stages", len(declared))
 	}
 	// The words of the engine are not known to an exchange at all.
-	for _, file := range []string{"exchange.go", "admission.go", "http.go", "connection.go", "body.go", "header.go", "classify.go", "fetch.go"} {
+	for _, file := range []string{"exchange.go", "admission.go", "http.go", "call.go", "connection.go", "body.go", "header.go", "classify.go", "fetch.go"} {
 		ast.Inspect(parse(t, file), func(n ast.Node) bool {
 			if id, ok := n.(*ast.Ident); ok && slices.ContainsFunc([]string{"poll", "engine", "inbox", "batch"}, func(word string) bool {
 				return strings.Contains(strings.ToLower(id.Name), word)

@@ -994,8 +994,8 @@ func (s *storm) trace() vtclient.Trace {
 }
 
 // changed is the breaker's OnStateChange.
-func (s *storm) changed(_, to vtclient.BreakerState) {
-	s.met.add("breaker " + to.String())
+func (s *storm) changed(_, to string) {
+	s.met.add("breaker " + to)
 	began := time.Now()
 	defer func() {
 		s.mu.Lock()

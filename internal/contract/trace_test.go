@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/vtclient/vtclient"
 	"github.com/vtclient/vtclient/internal/testserver"
+	"github.com/vtclient/vtclient/simserver"
 )
 
 func counting(n *int) func(context.Context, vtclient.TraceInfo) {
@@ -233,7 +235,7 @@ func TestWhatALogLineHolds(t *testing.T) {
 			"WARN vtclient: exchange: job attempt status_code error",
 			"DEBUG vtclient: next request scheduled: job attempt delay",
 			"DEBUG vtclient: exchange: job attempt state status_code latency",
-			"DEBUG vtclient: cache: job attempt state",
+			"DEBUG vtclient: cache: job state",
 		}
 		if got := strings.Join(lines, "\n"); got != strings.Join(want, "\n") {
 			t.Errorf("got\n%s\nwant\n%s", got, strings.Join(want, "\n"))
@@ -252,4 +254,42 @@ func (n *noting) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(func(a slog.Attr) bool { line += " " + a.Key; return true })
 	*n = append(*n, line)
 	return nil
+}
+
+// A trace is shown all jobs of a request, those that share it too.
+func TestTracesHaveTheJobsOfASharedRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := simserver.StartInMemory(t, simserver.WithDurations(simserver.Fixed(time.Minute)))
+		var ids []string
+		for i := range 5 {
+			ids = append(ids, sim.Create(simserver.Job{ID: fmt.Sprint("job ", i)}))
+		}
+		shared := 0
+		see := func(_ context.Context, i vtclient.TraceInfo) {
+			got := slices.Collect(i.JobIDs())
+			switch {
+			case i.Jobs == 0:
+				if !slices.Equal(got, []string{i.JobID}) {
+					t.Errorf("%q of a request for %q", got, i.JobID)
+				}
+			case len(got) != i.Jobs || !slices.Contains(got, i.JobID):
+				t.Errorf("%d jobs, one of them %q: %q", i.Jobs, i.JobID, got)
+			default:
+				shared++
+			}
+		}
+		c, err := vtclient.New(sim.URL(), vtclient.WithHTTPClient(sim.HTTPClient()), vtclient.WithEndpoint(vtclient.HeyGenV3()),
+			vtclient.WithTrace(vtclient.Trace{Sent: see, Answered: see}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range c.WaitAll(t.Context(), vtclient.Jobs(ids...)) {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if shared == 0 {
+			t.Error("no request was shared")
+		}
+	})
 }

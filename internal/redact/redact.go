@@ -27,7 +27,8 @@ type Secrets []string
 
 // Of returns the secrets that req carries, in the forms in which a server or net/http
 // may repeat them: the value of every header that is not known to be harmless, the
-// user and password of the URL, and every query parameter but the public ones.
+// user and password of the URL, and every query parameter but the public ones; and of
+// the URLs in a body whose bytes can be had.
 func Of(req *http.Request, public []string) Secrets {
 	var s Secrets
 	for k, values := range req.Header {
@@ -48,6 +49,12 @@ func Of(req *http.Request, public []string) Secrets {
 	}
 	if req.URL != nil {
 		s.hideURL(req.URL, public)
+	}
+	if b, ok := req.Body.(interface{ Bytes() []byte }); ok {
+		var v any
+		if json.Unmarshal(b.Bytes(), &v) == nil {
+			s.hideBody(v)
+		}
 	}
 	slices.SortFunc(s, func(a, b string) int { return len(b) - len(a) })
 	return s
@@ -91,6 +98,25 @@ func (s *Secrets) hideURL(u *url.URL, public []string) {
 			if plain, err := url.QueryUnescape(value); err == nil {
 				s.hide(plain)
 			}
+		}
+	}
+}
+
+// hideBody hides what the URLs in the JSON of a request's body carry: the signature of
+// an address that gives access to a video, or the token of a callback.
+func (s *Secrets) hideBody(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, one := range v {
+			s.hideBody(one)
+		}
+	case []any:
+		for _, one := range v {
+			s.hideBody(one)
+		}
+	case string:
+		if u, err := url.Parse(v); err == nil && u.Host != "" {
+			s.hideURL(u, nil)
 		}
 	}
 }

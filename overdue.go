@@ -1,0 +1,140 @@
+package vtclient
+
+import (
+	"slices"
+	"time"
+)
+
+// A Forecast is what an [Adaptive] expects of one job; see [Adaptive.Explain].
+type Forecast struct {
+	// Polls are the ages at which the next few polls are due if each of them
+	// finds the job pending, before the small random shifts.
+	Polls []time.Duration
+	// Median, P90 and P99 are the times from now until which half, nine tenths, and 99
+	// in a hundred of such jobs are over. Zero means that this time has passed.
+	Median, P90, P99 time.Duration
+	// Jobs is the number of remembered completions behind it; zero means that
+	// everything here is a guess.
+	Jobs int
+}
+
+// OnOverdue sets a function that is called once for each job that takes longer than 99 of
+// 100 jobs like it, by what the polling Backoff has learnt ([Adaptive]): the job may
+// hang. While nothing is learnt, it is called when the job takes three times as long as
+// [Expect] gives, and without Expect only after most of a day. A Backoff that does not
+// learn has no other measure than Expect.
+//
+// The Status is the last answer, a pending one: what has not been seen is not overdue. The
+// Forecast is what is expected of the job at its age now, that of [Adaptive.Explain]; it
+// is empty with a Backoff that has none. The wait goes on. The function is called like
+// OnProgress, at the time and not at the next poll.
+func OnOverdue(f func(Status, Forecast)) WaitOption {
+	return func(wc *waitConfig) { wc.onOverdue = f }
+}
+
+// overdueFactor is how many times the caller's estimate a job takes before it is overdue,
+// while nothing is learnt. Of jobs whose durations spread by the half around their
+// estimate, one in a hundred takes longer.
+const overdueFactor = 3
+
+// overdueAge returns the age at which a job is overdue by a forecast that was made for its
+// start; 0: there is none.
+func overdueAge(f Forecast, expected time.Duration) time.Duration {
+	if f.Jobs == 0 && expected > 0 {
+		return min(expected, never/overdueFactor) * overdueFactor
+	}
+	return f.P99
+}
+
+// A forecaster is a polling Backoff that forecasts, such as [Adaptive].
+type forecaster interface{ Explain(Attempt) Forecast }
+
+// forecast returns what is expected of a job. It may be the caller's code.
+func (c *Client) forecast(at Attempt) (f Forecast) {
+	if p, ok := c.polling.(forecaster); ok {
+		f = p.Explain(at)
+	}
+	return f
+}
+
+// overdueAge returns the age at which a job is overdue by what is known now; 0: there is
+// none.
+func (c *Client) overdueAge(expected time.Duration) time.Duration {
+	return overdueAge(c.forecast(Attempt{Expected: expected}), expected)
+}
+
+// overdue calls the callback, unless more has been learnt meanwhile and the job's time is
+// not up by that.
+func (w caller) overdue(wc *waitConfig, ev *event) {
+	c, at := w.e.c, ev.overdue
+	if age := c.overdueAge(at.Expected); age > at.Elapsed {
+		w.awaitOverdue(ev.status.JobID, age)
+		return
+	}
+	wc.onOverdue(ev.status, c.forecast(*at))
+}
+
+// awaitOverdue plans an event for the caller, one for each job. Again for the same, it
+// plans it anew.
+func (w caller) awaitOverdue(jobID string, age time.Duration) {
+	e := w.e
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if en := e.polls.get(jobID); en != nil && !w.in.closed {
+		if e.overdues == nil {
+			e.overdues = make(overdues)
+		}
+		e.overdues.add(en, w.in, age)
+		now := e.c.now()
+		e.plan(en, now)
+		e.dispatch(now)
+	}
+}
+
+// overdues are the inboxes that are to have an event when the job of a poll is overdue.
+type overdues map[*entry][]overdueEvent
+
+type overdueEvent struct {
+	to  *inbox
+	age time.Duration // of the job; 0: the event is there
+}
+
+func (o overdues) add(en *entry, in *inbox, age time.Duration) {
+	all := o[en]
+	if i := slices.IndexFunc(all, func(ev overdueEvent) bool { return ev.to == in }); i >= 0 {
+		all[i].age = age
+		return
+	}
+	o[en] = append(all, overdueEvent{in, age})
+}
+
+// remove drops what is planned for an inbox that leaves a poll.
+func (o overdues) remove(en *entry, in *inbox) {
+	all := slices.DeleteFunc(o[en], func(ev overdueEvent) bool { return ev.to == in })
+	if o[en] = all; len(all) == 0 {
+		delete(o, en)
+	}
+}
+
+// next returns when the next event of a poll is due: not before the first look, as the
+// job may be over.
+func (o overdues) next(en *entry) (at int64) {
+	at = never
+	for _, ev := range o[en] {
+		if ev.age > 0 && en.seen {
+			at = min(at, later(en.began, ev.age))
+		}
+	}
+	return at
+}
+
+// deliver puts the events that are due into their inboxes.
+func (o overdues) deliver(en *entry, now int64, w wall) {
+	for i, ev := range o[en] {
+		if age := time.Duration(now - en.began); ev.age > 0 && ev.age <= age && en.seen {
+			o[en][i].age = 0
+			at := Attempt{Number: int(en.requests), Elapsed: age, PendingAt: en.pendingAt, Expected: en.expected}
+			ev.to.put(&event{status: en.last(w), overdue: &at})
+		}
+	}
+}
