@@ -173,7 +173,11 @@ func (en *entry) conclude(o *completions, last *Status, now int64) {
 	}
 	over := o.over[en.ticket]
 	delete(o.over, en.ticket)
-	o.end(en.ticket, completion(&en.poll, over, last), over != nil && en.seen, now)
+	var l *lesson
+	if c := completion(&en.poll, over, last); c != nil {
+		l = &lesson{*c, en.began}
+	}
+	o.end(en.ticket, l, over != nil && en.seen, now)
 	en.ticket = 0
 }
 

@@ -126,6 +126,15 @@ func (t *trip) observe(s *step) bool {
 	return true
 }
 
+// nextPoll asks the polling Backoff for the delay until the next poll of a job that began
+// at start.
+func (c *Client) nextPoll(at Attempt, start time.Time) (delay time.Duration, ok bool) {
+	if a, ok := c.polling.(*Adaptive); ok {
+		return a.nextFrom(at, start)
+	}
+	return c.polling.Next(at)
+}
+
 // backoff asks the strategies for the delay until the next exchange, and reports
 // whether the wait goes on.
 func (t *trip) backoff(s *step) bool {
@@ -133,11 +142,7 @@ func (t *trip) backoff(s *step) bool {
 	s.delay = s.d.delay
 	for ok := false; s.d.asks && !ok; {
 		if s.d.polling {
-			if a, is := e.c.polling.(*Adaptive); is {
-				s.delay, ok = a.nextFrom(s.d.attempt, e.c.wall().at(s.began))
-			} else {
-				s.delay, ok = e.c.polling.Next(s.d.attempt)
-			}
+			s.delay, ok = e.c.nextPoll(s.d.attempt, e.c.wall().at(s.began))
 			if !ok && !t.stop(s) {
 				return false
 			}

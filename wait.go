@@ -179,13 +179,7 @@ func (c *Client) firstDue(job *Job) int64 {
 	if job.StartedAt.IsZero() {
 		return due
 	}
-	at := Attempt{Expected: job.Expect, Shared: c.engine.shared()}
-	delay := time.Duration(0)
-	if a, ok := c.polling.(*Adaptive); ok {
-		delay, _ = a.nextFrom(at, job.StartedAt)
-	} else {
-		delay, _ = c.polling.Next(at)
-	}
+	delay, _ := c.nextPoll(Attempt{Expected: job.Expect, Shared: c.engine.shared()}, job.StartedAt)
 	return max(due, later(c.began(job.StartedAt, clock), delay))
 }
 
