@@ -125,20 +125,20 @@ type overSeen struct {
 // completion returns what the end of a wait teaches, or nil. over is nil for a job that
 // was not seen to be over. Nothing is learnt from one that was over at the first look
 // with no start known: that is no measure of how long it took.
-func completion(p *poll, over *overSeen, last *Status) *lesson {
+func completion(p *poll, over *overSeen, last *Status) *Completion {
 	if over == nil {
 		if !p.seen {
 			return nil
 		}
-		return &lesson{Completion{PendingAt: p.pendingAt, Expected: p.expected}, p.began}
+		return &Completion{PendingAt: p.pendingAt, Expected: p.expected}
 	}
 	if !over.seen && p.start == ofWait {
 		return nil
 	}
-	c := &lesson{Completion{
+	c := &Completion{
 		PendingAt: time.Duration(over.pendingAt - p.began), DoneBy: time.Duration(over.at - p.began),
 		Expected: p.expected, Hinted: over.hinted, Failed: over.failed,
-	}, p.began}
+	}
 	if last != nil && p.start == ofBackend && !last.EndedAt.IsZero() {
 		if d := last.EndedAt.Sub(last.StartedAt); d > 0 && d <= c.DoneBy+startSlack {
 			c.DoneBy, c.Exact = d, true

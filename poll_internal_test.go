@@ -385,12 +385,12 @@ func TestWhatTheEndOfAPollTeaches(t *testing.T) {
 			return completion(p, o.over[1], &Status{State: StateCompleted})
 		}
 	}
-	nothing := (*lesson)(nil)
+	nothing := (*Completion)(nil)
 	checkPolls(t, []pollRow{
-		{"a job that was seen pending", poll{seen: true, pendingAt: 3, expected: 4}, completion(5), &lesson{Completion: Completion{PendingAt: 3, DoneBy: 5, Expected: 4}}, nil},
-		{"through a hint", poll{seen: true, hinted: true}, completion(5), &lesson{Completion: Completion{DoneBy: 5, Hinted: true}}, nil},
-		{"given up: no hint has shown its end", poll{seen: true, hinted: true, pendingAt: 3}, completion(0), &lesson{Completion: Completion{PendingAt: 3}}, nil},
-		{"over at the first look, with a start that is known", poll{start: ofCaller}, completion(5), &lesson{Completion: Completion{DoneBy: 5}}, nil},
+		{"a job that was seen pending", poll{seen: true, pendingAt: 3, expected: 4}, completion(5), &Completion{PendingAt: 3, DoneBy: 5, Expected: 4}, nil},
+		{"through a hint", poll{seen: true, hinted: true}, completion(5), &Completion{DoneBy: 5, Hinted: true}, nil},
+		{"given up: no hint has shown its end", poll{seen: true, hinted: true, pendingAt: 3}, completion(0), &Completion{PendingAt: 3}, nil},
+		{"over at the first look, with a start that is known", poll{start: ofCaller}, completion(5), &Completion{DoneBy: 5}, nil},
 		{"with one that is not", poll{}, completion(5), nothing, nil},
 		{"given up before the first answer", poll{start: ofCaller}, completion(0), nothing, nil},
 	})
