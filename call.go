@@ -32,6 +32,9 @@ type call struct {
 	wire    *wire     // what the latest request reached
 }
 
+// submits reports whether the call creates jobs.
+func (k *call) submits() bool { return k != nil && k.decode != nil }
+
 // errUncertain is the reason for which a call is not repeated.
 const errUncertain = "not retried: it may have been processed, and the backend takes no idempotency key"
 

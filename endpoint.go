@@ -138,18 +138,16 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 		r.empty, eerr = parseTarget("Endpoint.EmptyPath", base, e.EmptyPath)
 	}
 	r.asked, r.askedEmpty = r.path.asked(http.MethodGet, base), r.empty.asked(http.MethodGet, base)
-	for pair := range strings.SplitSeq(r.path.query, "&") {
-		if name, value, _ := strings.Cut(pair, "="); strings.Contains(value, idMark) {
-			r.idParams = append(r.idParams, name)
-		}
-	}
+	r.idParams = r.path.idParams()
 	var kerr error
 	if r.bulk, kerr = newBulkRoute(base, e.Bulk); r.bulk != nil {
 		r.idParams = append(r.idParams, r.bulk.idParams()...)
 	}
 	var serr, cerr error
 	r.submit, serr = newSubmitRoute(base, e.Submit)
-	r.cancel, cerr = newCancelRoute(base, e.Cancel)
+	if r.cancel, cerr = newCancelRoute(base, e.Cancel); r.cancel != nil {
+		r.idParams = append(r.idParams, r.cancel.target.idParams()...)
+	}
 	return r, errors.Join(berr, perr, eerr, kerr, serr, cerr)
 }
 
@@ -235,6 +233,16 @@ func parseTarget(where string, base *url.URL, pattern string) (target, error) {
 	return target{path: parts, rawPath: raw, asIs: slices.Equal(raw, parts), query: query}, nil
 }
 
+// idParams are the query parameters of t that hold an id.
+func (t *target) idParams() (names []string) {
+	for pair := range strings.SplitSeq(t.query, "&") {
+		if name, value, _ := strings.Cut(pair, "="); strings.Contains(value, idMark) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // asked is what a request to t asks of what, for errors.
 func (t *target) asked(method string, base *url.URL) string {
 	return requestLine(method, base, strings.Join(t.rawPath, idMark))
@@ -264,9 +272,9 @@ func (r *route) checkID(id string) error {
 
 // ownID returns a copy of a job id, out of its address u where that has the id as it is. The
 // id that a caller gives may be a part of a large text, and what the client keeps under it
-// must not keep that text.
+// must not keep that text. A call has another address, and WithRequest may have changed it.
 func (r *route) ownID(u *url.URL, id string) string {
-	if before := len(r.path.path[0]); id != "" && len(r.path.path) > 1 {
+	if before := len(r.path.path[0]); before < len(u.Path) && strings.HasPrefix(u.Path[before:], id) {
 		return u.Path[before : before+len(id)]
 	}
 	return strings.Clone(id)

@@ -34,7 +34,9 @@ import (
 //
 // Unlike Status, Submit waits for the pauses that the server asks for, up to
 // [WithMaxRetryAfter] from its first try on, and outlasts the refusals of a breaker that gives the time for
-// which it goes on refusing, each counting as a try. A redirect is not followed. The
+// which it goes on refusing, each counting as a try. The pause of a 429 to a submission holds all submissions
+// of the client, and no look at a job: it is mostly about the number of jobs at a time.
+// A redirect is not followed. The
 // error is an *ArgumentError if nothing can be sent, else a *[SubmitError].
 func (c *Client) Submit(ctx context.Context, key string, body any) ([]Job, error) {
 	r := c.route.submit

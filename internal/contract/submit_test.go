@@ -451,3 +451,103 @@ func TestCancel(t *testing.T) {
 		}
 	})
 }
+
+// The pause of a 429 to a submission, which is mostly about the number of jobs, holds the
+// submissions and no look at a job. The pause of one to a look holds all.
+func TestA429ToASubmissionHoldsSubmissionsOnly(t *testing.T) {
+	const pause = 40 * time.Second
+	do := map[string]func(*testing.T, *vtclient.Client) error{
+		"submission": func(t *testing.T, c *vtclient.Client) error {
+			_, err := c.Submit(t.Context(), "", json.RawMessage(oneLanguage))
+			return err
+		},
+		"cancellation": func(t *testing.T, c *vtclient.Client) error { return c.Cancel(t.Context(), "j") },
+		"status":       func(t *testing.T, c *vtclient.Client) error { _, err := c.Status(t.Context(), "s"); return err },
+		"wait":         func(t *testing.T, c *vtclient.Client) error { _, err := c.Wait(t.Context(), "w"); return err },
+	}
+	e := vtclient.HeyGenV3()
+	e.Cancel = "POST /cancel/{id}"
+	for first := range do {
+		for second := range do {
+			t.Run(second+" after that of a "+first, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					began, limited := time.Now(), false
+					var last time.Duration // of the second's first request
+					c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+						last = time.Since(began).Round(time.Second) // a wait may be put off a little
+						switch {
+						case !limited:
+							limited = true
+							return respond(r, 429, `{}`, "Retry-After: 40"), nil
+						case r.URL.Path == e.Submit.Path:
+							return respond(r, 200, created), nil
+						}
+						return respond(r, 200, `{"data":{"status":"completed","video_url":"u"}}`), nil
+					}, vtclient.WithEndpoint(e), vtclient.WithCache(nil))
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					go func() {
+						if first == "wait" {
+							c.Wait(ctx, "w1")
+						} else {
+							do[first](t, c)
+						}
+					}()
+					time.Sleep(time.Second)
+					cancel()
+					do[second](t, c)
+					want := time.Second
+					if first != "submission" && second != "status" || first == "submission" && second == "submission" {
+						want = pause
+					}
+					if second == "status" && first != "submission" { // one look does not wait for so long
+						want = 0
+					}
+					if last != want {
+						t.Errorf("asked after %v, want %v", last, want)
+					}
+					time.Sleep(time.Minute)
+				})
+			})
+		}
+	}
+}
+
+// A cancellation may have another address than a look, of any shape.
+func TestCancelHasAnAddressOfItsOwn(t *testing.T) {
+	for _, path := range []string{"/v1/jobs/{id}", "/a/very/much/longer/path/{id}", "/{id}", "/job?name={id}"} {
+		for cancel, uri := range map[string]string{
+			"POST /c/{id}": "/c/id-of-%2F%20job", "DELETE /v1/jobs/{id}": "/v1/jobs/id-of-%2F%20job",
+			"PUT /{id}/cancel?now=1": "/id-of-%2F%20job/cancel?now=1", "POST /c?job={id}": "/c?job=id-of-%2F+job",
+		} {
+			t.Run(path+" "+cancel, func(t *testing.T) {
+				c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+					if r.Method+" "+r.URL.RequestURI() != strings.Fields(cancel)[0]+" "+uri {
+						t.Errorf("%s %s", r.Method, r.URL.RequestURI())
+					}
+					return respond(r, 400, "no id-of-/ job here"), nil
+				}, vtclient.WithEndpoint(vtclient.Endpoint{Path: path, Cancel: cancel}))
+				err := c.Cancel(t.Context(), "id-of-/ job")
+				var h *vtclient.HTTPError
+				if !errors.As(err, &h) || h.JobID != "id-of-/ job" || h.Excerpt != "no id-of-/ job here" {
+					t.Errorf("%+v, %v", h, err)
+				}
+			})
+		}
+	}
+}
+
+// A WithRequest that changes the address changes no id, also where the request is made again
+// over another connection.
+func TestAnAddressChangedByWithRequestChangesNoID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testserver.StartInMemory(t, testserver.JSON(200, `{"result":"pending"}`), testserver.Drop(), testserver.JSON(400, `{}`))
+		c := clientFor(t, s, vtclient.WithCache(nil), vtclient.WithRequest(func(r *http.Request) error { r.URL.Path, r.URL.RawPath = "/", ""; return nil }))
+		c.Status(t.Context(), "job-1")
+		_, err := c.Status(t.Context(), "job-2")
+		var h *vtclient.HTTPError
+		if !errors.As(err, &h) || h.JobID != "job-2" || len(s.Requests()) != 3 {
+			t.Errorf("%v", err)
+		}
+	})
+}
