@@ -1,11 +1,13 @@
 package vtclient
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -15,7 +17,8 @@ import (
 // Submit makes one request that creates jobs, by the [Endpoint]'s Submit, and
 // returns the jobs in the order of the answer, ready for [Client.WaitAll]: their
 // StartedAt is the local time at which the first request that may have created them
-// was sent. body is any value that marshals to JSON; a json.RawMessage is sent as it is.
+// was sent. body is any value that marshals to JSON; a json.RawMessage is sent as it is,
+// and a []byte or an io.Reader is refused.
 //
 // key makes it safe to submit again where the backend takes an idempotency key
 // (Submit.IdempotencyHeader): all requests with one key create the jobs once. It is 1
@@ -124,8 +127,13 @@ func (c *Client) do(ctx context.Context, k *call, jobID string) error {
 
 // marshal returns the JSON of a value.
 func marshal(body any) ([]byte, error) {
-	if raw, ok := body.(json.RawMessage); ok && json.Valid(raw) {
-		return raw, nil
+	switch b := body.(type) {
+	case json.RawMessage:
+		if json.Valid(b) {
+			return bytes.Clone(b), nil // a transport may read it after the call has been left
+		}
+	case []byte, io.Reader: // which marshal as a text in base64, and as {}
+		return nil, badArgument("Submit: body", words(fmt.Sprintf("a %T", body)), "a json.RawMessage, or a value that marshals to JSON")
 	}
 	text, err := json.Marshal(body)
 	if err != nil {

@@ -54,6 +54,8 @@ func TestSubmitIsRepeatedOnlyWhereThatIsSafe(t *testing.T) {
 		{"an answer without an id", []testserver.Step{testserver.JSON(200, `{"data":{}}`), testserver.JSON(200, created)}, 2, 1, true, "no \"data.video_translation_ids\""},
 		{"an empty id", []testserver.Step{testserver.JSON(200, `{"data":{"video_translation_ids":["",""]}}`), testserver.JSON(200, created)}, 2, 1, true, "an empty job id"},
 		{"being processed", []testserver.Step{testserver.JSON(409, `{"error":{"code":"request_in_progress"}}`), testserver.JSON(200, created)}, 2, 1, false, "409 Conflict"},
+		{"being processed, with Retry-After", []testserver.Step{testserver.JSON(409, `{}`, "Retry-After: 1"), testserver.JSON(200, created)}, 2, 1, false, "409 Conflict"},
+		{"a 403 with Retry-After", []testserver.Step{testserver.JSON(403, `{}`, "Retry-After: 1"), testserver.JSON(200, created)}, 2, 1, false, "403 Forbidden"},
 		{"a 400", []testserver.Step{testserver.JSON(400, `{"error":{"code":"invalid_parameter"}}`)}, 1, 1, false, "invalid_parameter"},
 		{"a 402", []testserver.Step{testserver.JSON(402, `{"error":{"code":"insufficient_credit"}}`)}, 1, 1, false, "insufficient_credit"},
 		{"an error with 200", []testserver.Step{testserver.JSON(200, `{"error":{"code":"insufficient_credit"},"data":null}`)}, 1, 1, false, "insufficient_credit"},
@@ -259,6 +261,8 @@ func TestSubmitWhatIsRefused(t *testing.T) {
 		{"a key for a backend that takes none", unkeyed(), "k", 1, "the backend takes no idempotency key"},
 		{"a body that is no JSON", vtclient.HeyGenV3(), "k", json.RawMessage(`{`), "want a value that marshals to JSON"},
 		{"a body that does not marshal", vtclient.HeyGenV3(), "k", make(chan int), "a chan int (json: unsupported type"},
+		{"bytes", vtclient.HeyGenV3(), "k", []byte(`{}`), "got a []uint8, want a json.RawMessage"},
+		{"a reader", vtclient.HeyGenV3(), "k", strings.NewReader(`{}`), "got a *strings.Reader, want a json.RawMessage"},
 		{"no video", vtclient.HeyGenV3(), "k", vtclient.HeyGenRequest{Languages: []string{"German"}}, "one of VideoURL and AssetID"},
 		{"two videos", vtclient.HeyGenV3(), "k", vtclient.HeyGenRequest{VideoURL: "u", AssetID: "a", Languages: []string{"German"}}, "one of VideoURL and AssetID"},
 		{"no language", vtclient.HeyGenV3(), "k", vtclient.HeyGenRequest{VideoURL: "u"}, "Languages is empty"},
@@ -283,7 +287,7 @@ func TestSubmitWhatIsRefused(t *testing.T) {
 		{Submit: vtclient.Submit{Path: "/jobs/{id}", Decode: vtclient.HeyGenV3().Submit.Decode}},
 		{Submit: vtclient.Submit{IdempotencyHeader: "Key", Decode: vtclient.HeyGenV3().Submit.Decode}},
 		{Submit: vtclient.Submit{Path: "/jobs", IdempotencyHeader: "A Key", Decode: vtclient.HeyGenV3().Submit.Decode}},
-		{Cancel: "/jobs/{id}"}, {Cancel: "POST /jobs"}, {Cancel: "GET /jobs/{id}"}, {Cancel: "post /jobs/{id}"}, {Cancel: "POST jobs/{id}"},
+		{Cancel: "/jobs/{id}"}, {Cancel: "POST /jobs"}, {Cancel: "GET /jobs/{id}"}, {Cancel: "HEAD /jobs/{id}"}, {Cancel: "POST"}, {Cancel: " POST /jobs/{id}"}, {Cancel: "POST  /jobs/{id}"}, {Cancel: "post /jobs/{id}"}, {Cancel: "POST jobs/{id}"},
 	} {
 		if _, err := vtclient.New("http://api.test", vtclient.WithEndpoint(e)); err == nil {
 			t.Errorf("accepted %+v", e)
@@ -550,4 +554,21 @@ func TestAnAddressChangedByWithRequestChangesNoID(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// A transport may read the body after a call has been left; the caller may write over it then.
+func TestSubmitKeepsNothingOfTheCallersBody(t *testing.T) {
+	body := json.RawMessage(oneLanguage)
+	var late io.Reader
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+		late = r.Body
+		return respond(r, 200, created), nil
+	}, vtclient.WithEndpoint(vtclient.HeyGenV3()))
+	if _, err := c.Submit(t.Context(), "k", body); err != nil {
+		t.Fatal(err)
+	}
+	clear(body)
+	if text, _ := io.ReadAll(late); string(text) != oneLanguage {
+		t.Errorf("%q", text)
+	}
 }
