@@ -244,7 +244,7 @@ func (x *exchanger) again(ctx context.Context, asked inquiry, out *outcome) bool
 		return false
 	}
 	limited := x.limiter != nil && x.limiter.Wait(ctx) != nil
-	return due(ctx, asked, out) && !limited
+	return due(ctx, asked, out) && !limited && x.held() == 0 // a 429 may have come meanwhile
 }
 
 // An announcement is the Sent of one request.

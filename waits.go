@@ -12,7 +12,7 @@ import (
 var errLoopLeft error = &textError{"the wait was left", context.Canceled}
 
 func (c *Client) waitBegun(ctx context.Context, jobID string) {
-	if c.tracesWaits {
+	if c.tracesWaits && ctx != nil {
 		c.emit(ctx, traceWaitBegun, TraceInfo{JobID: jobID})
 	}
 }
@@ -25,7 +25,7 @@ func (en *entry) stamp(ev *event, now int64) *event {
 
 // waitEnded is called with the event that ends a wait, once.
 func (c *Client) waitEnded(ctx context.Context, ev *event) {
-	if !c.tracesWaits {
+	if !c.tracesWaits || ctx == nil { // a nil context is refused
 		return
 	}
 	st := &ev.status

@@ -90,6 +90,14 @@ func TestEachWaitBeginsAndEndsOnce(t *testing.T) {
 			func(i vtclient.TraceInfo) bool { return i.Err != nil && i.Requests == 1 }},
 		{"an id that is refused", nil, func(t *testing.T, ctx context.Context, c *vtclient.Client) { c.Wait(ctx, long) }, 1,
 			func(i vtclient.TraceInfo) bool { return i.Err != nil && i.Requests == 0 && i.Age == 0 }},
+		{"a nil context, which no callback is to get", nil, func(t *testing.T, ctx context.Context, c *vtclient.Client) {
+			ctx = nil
+			c.Wait(ctx, "0")
+			for range c.Watch(ctx, "0") {
+			}
+			for range c.WaitAll(ctx, vtclient.Jobs("0")) {
+			}
+		}, 0, nil},
 		{"out of the cache", []vtclient.Option{vtclient.WithCache(vtclient.NewMemoryCache[vtclient.Status](9))}, func(t *testing.T, ctx context.Context, c *vtclient.Client) {
 			c.Wait(ctx, "0")
 			c.Wait(ctx, "0")
