@@ -521,12 +521,9 @@ func BenchmarkAdaptiveLearn(b *testing.B) {
 }
 
 // What the cadence costs is measured in internal/cadence; here it is seen from outside.
-type (
-	dist    = yardstick.Dist
-	optimum = yardstick.Optimum
-)
+type dist = yardstick.Dist
 
-var lognormal, uniform, mix, solve = yardstick.LogNormal, yardstick.Uniform, yardstick.Mixture, yardstick.Solve
+var lognormal, uniform = yardstick.LogNormal, yardstick.Uniform
 
 // follow waits for a job of the duration x seconds from its start with no first check, as
 // a client does.

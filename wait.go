@@ -179,7 +179,7 @@ func (c *Client) firstDue(job *Job) int64 {
 	if job.StartedAt.IsZero() {
 		return due
 	}
-	delay, _ := c.nextPoll(Attempt{Expected: job.Expect, Shared: c.engine.shared()}, job.StartedAt)
+	delay, _ := nextPoll(c.polling, Attempt{Expected: job.Expect, Shared: c.engine.shared()}, job.StartedAt)
 	return max(due, later(c.began(job.StartedAt, clock), delay))
 }
 
