@@ -13,6 +13,7 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,7 +52,15 @@ var (
 	job       vtclient.Job
 	store     func(context.Context, vtclient.Status, error) error
 	heartbeat func(context.Context, time.Duration) (stop func())
+
+	videos []Video
 )
+
+// A Video is one to be translated, and the key of its order.
+type Video struct {
+	Key     string
+	Request vtclient.HeyGenRequest
+}
 
 // A Result is what a backend's terminal answer holds.
 type Result struct{ VideoURL string }

@@ -214,7 +214,7 @@ func TestOddBodies(t *testing.T) {
 	z, _ := gzip.NewWriterLevel(&stored, gzip.NoCompression)
 	io.WriteString(z, good)
 	z.Close()
-	flipped := []byte(stored.String())
+	flipped := bytes.Clone(stored.Bytes())
 	flipped[15] ^= 1
 	read := []error{nil}
 	damaged := []error{new(vtclient.DecodeError)}

@@ -90,8 +90,8 @@ func TestEachWaitBeginsAndEndsOnce(t *testing.T) {
 			func(i vtclient.TraceInfo) bool { return i.Err != nil && i.Requests == 1 }},
 		{"an id that is refused", nil, func(t *testing.T, ctx context.Context, c *vtclient.Client) { c.Wait(ctx, long) }, 1,
 			func(i vtclient.TraceInfo) bool { return i.Err != nil && i.Requests == 0 && i.Age == 0 }},
-		{"a nil context, which no callback is to get", nil, func(t *testing.T, ctx context.Context, c *vtclient.Client) {
-			ctx = nil
+		{"a nil context, which no callback is to get", nil, func(t *testing.T, _ context.Context, c *vtclient.Client) {
+			var ctx context.Context
 			c.Wait(ctx, "0")
 			for range c.Watch(ctx, "0") {
 			}
