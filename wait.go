@@ -183,32 +183,6 @@ func (c *Client) firstDue(job *Job) int64 {
 	return max(due, later(c.began(job.StartedAt, clock), delay))
 }
 
-// deadline translates the deadline of a context into the client's time; never: it
-// has none.
-func (c *Client) deadline(ctx context.Context) int64 {
-	if t, ok := ctx.Deadline(); ok {
-		return c.when(t, time.Now())
-	}
-	return never
-}
-
-// times translates the start and the deadline of a job into the client's time; never:
-// it has none.
-func (c *Client) times(job *Job) (start, deadline int64) {
-	start, deadline = never, never
-	if job.StartedAt.IsZero() && job.Deadline.IsZero() {
-		return start, deadline
-	}
-	clock := time.Now()
-	if !job.StartedAt.IsZero() {
-		start = c.began(job.StartedAt, clock)
-	}
-	if !job.Deadline.IsZero() {
-		deadline = c.when(job.Deadline, clock)
-	}
-	return start, deadline
-}
-
 // began translates a job's start into the client's time.
 func (c *clock) began(t, now time.Time) int64 {
 	// Not so long ago that the age would overflow.
