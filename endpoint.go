@@ -27,8 +27,8 @@ type Endpoint struct {
 	// and EmptyPath is not, an empty id is refused.
 	EmptyPath string
 	// Decode reads an answer with a 2xx status code; others never reach it.
-	// It fills in State and, where the answer has them, Message and Progress; the client
-	// fills in the rest. An error means that the answer is unreadable, which
+	// It fills in State and, where the answer has them, Message, Progress, StartedAt,
+	// EndedAt, PollAfter and Cancelled; the client fills in the rest. An error means that the answer is unreadable, which
 	// is a fault and is retried, unless it matches [ErrFinal]. A State other than the three known
 	// ones means that the backend used an unknown word: that is a fault, too, an
 	// *UnknownStateError that names it. Where a completed answer lacks
@@ -50,18 +50,20 @@ type Endpoint struct {
 	Cancel string
 }
 
-// A Submit describes how a backend is asked to create jobs; see [Client.Submit].
+// A Submit describes how a backend is asked to create jobs; see [Client.Submit]. Path and
+// Decode are needed.
 type Submit struct {
 	// Path is the path below the base URL to which the request is POSTed.
 	Path string
 	// IdempotencyHeader is the name of the header in which the backend takes an
-	// idempotency key: it creates nothing for a second request with the same key, and
+	// idempotency key, such as Idempotency-Key: it creates nothing for a second request with the same key, and
 	// answers as it did to the first. Empty: the backend has none.
 	IdempotencyHeader string
 	// Decode reads an answer with a 2xx status code: the ids of the jobs that were
 	// created, at least one. An error means that the answer is unreadable, which is a
 	// fault; one that wraps [ErrFinal] means that the backend has refused and created
-	// nothing. Decode must not keep a.Body, which is reused.
+	// nothing. Decode must be safe for concurrent use and must not keep a.Body, which is
+	// reused.
 	Decode func(a Answer) (ids []string, err error)
 }
 

@@ -58,9 +58,9 @@ func WithEndpoint(e Endpoint) Option {
 // stays the same: waits and the sharing of polls, retries, breaker, cache,
 // limits, learning and traces. A call of f is a request to them.
 //
-// f fills in State and, where it has them, Message, Progress, ResultMissing and
-// Body. A job that failed is a Status with StateFailed; an error means that
-// there is no answer. It is a fault, and retried, unless it wraps [ErrFinal].
+// f fills in State and, where it has them, the other fields of the Status. JobID,
+// CheckedAt and Cached are set by the client. A job that failed is a Status with
+// StateFailed; an error means that there is no answer. It is a fault, and retried, unless it wraps [ErrFinal].
 // If it has, or wraps an error that has, the method
 //
 //	RetryAfter() time.Duration
