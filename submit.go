@@ -78,10 +78,10 @@ func (c *Client) Submit(ctx context.Context, key string, body any) ([]Job, error
 // Cancel asks the backend to cancel a job, by the [Endpoint]'s Cancel. Faults are
 // retried as those of [Client.Status] are, but a refusal of the breaker that gives the
 // time for which it goes on is outlasted. A nil error means that the backend has
-// taken the request. What became of the job is shown by its next Status: the waits for
-// it look at once (see [Client.Hint]), and end with what the backend answers, which may
-// be that the job was completed before. A cancelled job is a failed one, marked by
-// Status.Cancelled where the Endpoint sets it.
+// taken the request. What became of the job is shown by its next Status, for which the
+// cache is not asked. The waits for it look at once (see [Client.Hint]), and end with what
+// the backend answers, which may be that the job was completed before. A cancelled job is
+// a failed one, marked by Status.Cancelled where the Endpoint sets it.
 //
 // The errors are those of Status. A job that is over is refused by some backends, with
 // a 4xx that is final.
@@ -100,6 +100,7 @@ func (c *Client) Cancel(ctx context.Context, jobID string) error {
 	if err := c.do(ctx, k, jobID); err != nil {
 		return err
 	}
+	c.forget(ctx, jobID)
 	c.Hint(jobID)
 	return nil
 }

@@ -572,3 +572,35 @@ func TestSubmitKeepsNothingOfTheCallersBody(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 }
+
+// A Status after a Cancel is the backend's, and not what a cache has kept from before.
+func TestCancelForgetsWhatIsCached(t *testing.T) {
+	kept := map[string]vtclient.Status{}
+	foreign := cacheFuncs{
+		func(id string) (vtclient.Status, bool, error) { st, ok := kept[id]; return st, ok, nil },
+		func(id string, st vtclient.Status) error {
+			if kept[id] = st; st.State == "" {
+				delete(kept, id)
+			}
+			return nil
+		},
+	}
+	for name, cache := range map[string]vtclient.Cache[vtclient.Status]{"in memory": vtclient.NewMemoryCache[vtclient.Status](10), "foreign": foreign} {
+		state := "processing"
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPost {
+				state = "canceled"
+			}
+			return respond(r, 200, `{"status":"`+state+`"}`), nil
+		}, vtclient.WithEndpoint(cancelling), vtclient.WithCache(cache), vtclient.WithCacheTTL(time.Hour, time.Hour))
+		if st, err := c.Status(t.Context(), "j"); err != nil || st.Cancelled {
+			t.Fatal(st, err)
+		}
+		if err := c.Cancel(t.Context(), "j"); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := c.Status(t.Context(), "j"); err != nil || !st.Cancelled || st.Cached {
+			t.Errorf("%s: %v, %v", name, st, err)
+		}
+	}
+}
