@@ -111,7 +111,7 @@ func zipped(resp *http.Response) bool {
 // A gunzip reads a compressed body. net/http would do so by itself if the client did not
 // ask for gzip. But its errors do not show whether the network failed or the answer is
 // damaged, and it cannot read an answer that is followed by other bytes, or that is not
-// compressed although its header says so.
+// compressed although its header has it so.
 type gunzip struct {
 	source
 	r      *bufio.Reader

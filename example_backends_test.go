@@ -147,7 +147,7 @@ func Example_replicate() {
 }
 
 // runway is a task of Runway's: GET /v1/tasks/{id}, with Authorization: Bearer and
-// X-Runway-Version. Progress is told while the task is running.
+// X-Runway-Version. The answer has the progress while the task is running.
 //
 // Source: https://docs.dev.runwayml.com/api/
 var runway = vtclient.Endpoint{
