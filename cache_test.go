@@ -122,7 +122,7 @@ func TestMemoryCacheExpiry(t *testing.T) {
 					t.Errorf("Len = %d, want %d", n, wantLen)
 				}
 				if c.has("k") != tt.want {
-					t.Error("Len changed what Get says")
+					t.Error("Len changed what Get returns")
 				}
 			})
 		})
@@ -259,7 +259,7 @@ func TestMemoryCacheHasNoGoroutine(t *testing.T) {
 	})
 }
 
-func TestMemoryCacheOverwritingAtCapacityEvictsNobody(t *testing.T) {
+func TestMemoryCacheOverwritingAtCapacityEvictsNothing(t *testing.T) {
 	for capacity := 1; capacity <= 20; capacity++ {
 		c := newCache[int](t, capacity)
 		for i := range capacity {

@@ -127,20 +127,20 @@ func TestGivingUpTakesAResultThatIsThere(t *testing.T) {
 }
 
 // A hearingLearner notes of what it is told and how.
-type hearingLearner struct {
+type hintLearner struct {
 	Constant
-	heard *[]string
+	received *[]string
 }
 
-func (l hearingLearner) Learn(c Completion) { *l.heard = append(*l.heard, fmt.Sprint(c.Hinted)) }
-func (l hearingLearner) hintsCome()         { *l.heard = append(*l.heard, "hints") }
+func (l hintLearner) Learn(c Completion) { *l.received = append(*l.received, fmt.Sprint(c.Hinted)) }
+func (l hintLearner) hintsCome()         { *l.received = append(*l.received, "hints") }
 
 // Only a job that ended through a hint says that hints come.
 func TestWhichJobsSayThatHintsCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		var heard []string
-		c, err := New("", WithPolling(hearingLearner{Constant(10 * time.Second), &heard}), WithCache(nil), WithFetch(func(context.Context, string) (Status, error) {
+		var received []string
+		c, err := New("", WithPolling(hintLearner{Constant(10 * time.Second), &received}), WithCache(nil), WithFetch(func(context.Context, string) (Status, error) {
 			if n++; n%2 == 1 {
 				return Status{State: StatePending}, nil
 			}
@@ -157,8 +157,8 @@ func TestWhichJobsSayThatHintsCome(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if want := []string{"false", "hints", "true", "false"}; !slices.Equal(heard, want) {
-			t.Errorf("%q, want %q", heard, want)
+		if want := []string{"false", "hints", "true", "false"}; !slices.Equal(received, want) {
+			t.Errorf("%q, want %q", received, want)
 		}
 		if c.conns != nil {
 			t.Error("a client that asks a function holds a transport")

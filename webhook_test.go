@@ -178,7 +178,7 @@ func TestWebhookDeliveries(t *testing.T) {
 				says = h.errs[0].Error()
 			}
 			if len(h.errs) > 1 || (test.says == "") != (says == "") || !strings.Contains(says, test.says) {
-				t.Errorf("OnError was told %v, want %q", h.errs, test.says)
+				t.Errorf("OnError got %v, want %q", h.errs, test.says)
 			}
 			if strings.Contains(says, webhookSecret) || strings.Contains(says, sign(webhookSecret, test.body)) {
 				t.Errorf("a secret in %q", says)

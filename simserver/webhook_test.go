@@ -24,11 +24,11 @@ import (
 // An ear hears deliveries signed with "s".
 type ear struct {
 	mu   sync.Mutex
-	got  []heard
+	got  []received
 	code int // what it answers; 0: nothing in particular
 }
 
-type heard struct {
+type received struct {
 	Type string `json:"event_type"`
 	Data struct {
 		ID         string `json:"video_translate_id"`
@@ -42,7 +42,7 @@ type heard struct {
 }
 
 func (e *ear) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := heard{url: r.URL.String(), event: r.Header.Get("Heygen-Event-Id"), at: time.Now()}
+	h := received{url: r.URL.String(), event: r.Header.Get("Heygen-Event-Id"), at: time.Now()}
 	if r.URL.Host == "" {
 		h.url = "http://" + r.Host + r.URL.String()
 	}
@@ -68,11 +68,11 @@ func (e *ear) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // all returns what was heard, sorted by job.
-func (e *ear) all() []heard {
+func (e *ear) all() []received {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	got := slices.Clone(e.got)
-	slices.SortStableFunc(got, func(a, b heard) int { return strings.Compare(a.Data.ID, b.Data.ID) })
+	slices.SortStableFunc(got, func(a, b received) int { return strings.Compare(a.Data.ID, b.Data.ID) })
 	return got
 }
 
@@ -142,7 +142,7 @@ func TestWebhookLossesAndDuplicates(t *testing.T) {
 				sim.Create(simserver.Job{Duration: time.Minute})
 			}
 			time.Sleep(10 * time.Minute)
-			first, twice := map[string]heard{}, 0
+			first, twice := map[string]received{}, 0
 			for _, d := range e.all() {
 				ids = append(ids, d.Data.ID)
 				late := d.at.Sub(start) - time.Minute
@@ -274,7 +274,7 @@ func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { retu
 func TestCallbacksAreNotSigned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
-		heard := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		received := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			for key := range r.Header {
 				if strings.HasPrefix(key, "Heygen-") {
@@ -288,7 +288,7 @@ func TestCallbacksAreNotSigned(t *testing.T) {
 				w := httptest.NewRecorder()
 				in := r.Clone(r.Context())
 				in.Host = r.URL.Host
-				heard.ServeHTTP(w, in)
+				received.ServeHTTP(w, in)
 				return w.Result(), nil
 			}),
 		}))

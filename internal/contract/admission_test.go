@@ -23,10 +23,10 @@ import (
 // counted in the attempt's timeout.
 func TestTheLimiterComesFirstAndOutsideTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		l := &countingLimiter{pause: time.Hour}
 		l.then = func() {
-			if n, _ := b.noted(); n != 0 {
+			if n, _ := b.recorded(); n != 0 {
 				t.Errorf("%d permits held in the limiter's queue", n)
 			}
 		}
@@ -46,7 +46,7 @@ func TestTheLimiterComesFirstAndOutsideTheTimeout(t *testing.T) {
 		if _, err := c.Status(ctx, "k"); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &te) {
 			t.Error(err)
 		}
-		if n, _ := b.noted(); n != 1 {
+		if n, _ := b.recorded(); n != 1 {
 			t.Errorf("%d permits", n)
 		}
 	})
@@ -199,7 +199,7 @@ func TestTheErrorOfAHoldMayBeReadByOthers(t *testing.T) {
 // has used up: its refusal would hide why the call ended.
 func TestNoPermitAfterALateLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &notingBreaker{refusal: errors.New("shut")}
+		b := &recordingBreaker{refusal: errors.New("shut")}
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF }, vtclient.WithBreaker(b),
 			vtclient.WithLimiter(limiterFunc(func(context.Context) error { time.Sleep(time.Minute); return nil })))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -349,7 +349,7 @@ func TestA429HoldsTheWholeClient(t *testing.T) {
 
 // An error that a wait ends with while the breaker refuses says so: nothing
 // else would tell why no request was made.
-func TestWaitThatEndsBehindAnOpenBreakerSaysSo(t *testing.T) {
+func TestWaitThatEndsBehindAnOpenBreakerNamesTheBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := simserver.StartInMemory(t)
 		id := sim.Create(simserver.Job{Duration: time.Hour})

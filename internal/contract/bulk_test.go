@@ -39,7 +39,7 @@ type bulkBackend struct {
 	start    time.Time
 	requests []bulkRequest
 	kind     [2]int
-	told     map[string]bool // jobs that a shared answer called completed
+	reported map[string]bool // jobs that a shared answer called completed
 	fetches  int             // single requests for them
 }
 
@@ -83,7 +83,7 @@ func (b *bulkBackend) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	b.kind[k]++
 	n := b.kind[k]
-	if !q.bulk && b.told[q.ids[0]] {
+	if !q.bulk && b.reported[q.ids[0]] {
 		b.fetches++
 	}
 	b.mu.Unlock()
@@ -147,7 +147,7 @@ func (b *bulkBackend) answer(r *http.Request, q bulkRequest) string {
 			items = append(items, map[string]string{"video_id": id, "status": st, "error": "no speech in " + id})
 		default:
 			b.mu.Lock()
-			b.told[id] = b.told[id] || st == "completed"
+			b.reported[id] = b.reported[id] || st == "completed"
 			b.mu.Unlock()
 			items = append(items, map[string]string{"video_id": id, "status": st})
 		}
@@ -219,7 +219,7 @@ func bulkEndpoint() Endpoint {
 // startBulk is startFake for a bulkBackend.
 func startBulk(t testing.TB, b *bulkBackend, opts ...Option) *Client {
 	t.Helper()
-	b.start, b.told = time.Now(), map[string]bool{}
+	b.start, b.reported = time.Now(), map[string]bool{}
 	if b.state == nil {
 		b.state = func(string, time.Duration) string { return "processing" }
 	}
@@ -304,7 +304,7 @@ func TestBulkFigure(t *testing.T) {
 				return r, d, float64(r)/n + d
 			}
 			r0, d0, _ := cost("one by one:", false, NewAdaptive(time.Second))
-			_, _, deafCost := cost("shared, the cadence not told:", true, deaf{NewAdaptive(time.Second)})
+			_, _, deafCost := cost("shared, the cadence unaware:", true, deaf{NewAdaptive(time.Second)})
 			r, d, c := cost("shared:", true, NewAdaptive(time.Second))
 			if x.jobs == 1 {
 				continue
@@ -313,7 +313,7 @@ func TestBulkFigure(t *testing.T) {
 				t.Errorf("%d jobs: %d requests are not 1/%d of %d, or %.2f s are more than %.2f s", x.jobs, r, x.atMost, r0, d, d0)
 			}
 			if x.jobs >= 10 && c > deafCost { // among three it makes little difference, and chance more
-				t.Errorf("%d jobs: cost %.2f, and %.2f if the cadence is not told of sharing", x.jobs, c, deafCost)
+				t.Errorf("%d jobs: cost %.2f, and %.2f if the cadence does not get Attempt.Shared", x.jobs, c, deafCost)
 			}
 		}
 	}
@@ -401,9 +401,9 @@ func TestBulkRidersCountAsPolled(t *testing.T) {
 		at := func(ms int) time.Duration { return time.Duration(ms) * time.Millisecond }
 		want := []Attempt{{Number: 1, Elapsed: at(10), PendingAt: at(10)}, {Number: 2, Elapsed: at(3010), PendingAt: at(3010), Shared: 2}}
 		if first := []Attempt{asked[0], asked[1]}; asked[1].Number == 2 && !slices.Equal(first, want) {
-			t.Errorf("told %+v, want %+v", first, want)
+			t.Errorf("got %+v, want %+v", first, want)
 		} else if asked[2].Number == 2 && asked[2] != want[1] {
-			t.Errorf("told %+v, want %+v", asked, want)
+			t.Errorf("got %+v, want %+v", asked, want)
 		}
 	})
 }
@@ -523,8 +523,8 @@ func TestBulkPages(t *testing.T) {
 		c := startBulk(t, b)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		told := map[string]int{}
-		for _, err := range c.WaitAll(ctx, Jobs(ids(5)...), OnProgress(func(st Status) { told[st.JobID]++ })) {
+		reported := map[string]int{}
+		for _, err := range c.WaitAll(ctx, Jobs(ids(5)...), OnProgress(func(st Status) { reported[st.JobID]++ })) {
 			var w *WaitError
 			if !errors.As(err, &w) || w.Last.State != StatePending {
 				t.Error(err)
@@ -535,8 +535,8 @@ func TestBulkPages(t *testing.T) {
 				t.Errorf("page %d was asked for by %s", i, r.query)
 			}
 		}
-		if len(told) != 5 || told["4"] < 1 || len(b.made(false)) != 0 {
-			t.Errorf("told %v, requests %q", told, b.log())
+		if len(reported) != 5 || reported["4"] < 1 || len(b.made(false)) != 0 {
+			t.Errorf("reported %v, requests %q", reported, b.log())
 		}
 	})
 	bubble(t, func(t *testing.T) { // a page that fails is a fault of those that are not on the pages before
@@ -640,7 +640,7 @@ func TestBulkFallsBack(t *testing.T) {
 					t.Errorf("the bulk path was tried at %v", at)
 				}
 				if len(faults) != len(at) {
-					t.Errorf("told of %d faults in %d", len(faults), len(at))
+					t.Errorf("reported: %d faults in %d", len(faults), len(at))
 				}
 				if text := faults[0].Error(); !strings.Contains(text, "for 100 jobs at once") || !strings.Contains(text, "jobs are asked for one by one for 15s") {
 					t.Error(text)
@@ -800,18 +800,18 @@ func TestBulkOutageDoesNotMultiplyTheLoad(t *testing.T) {
 						single: func(_ int, at time.Duration, _ string) *bulkReply { return down(at) },
 					}
 					c := startBulk(t, b, WithRetry(Exponential{Base: 500 * time.Millisecond, Max: 30 * time.Second, Jitter: 0.5}))
-					told := map[string]int{}
+					reported := map[string]int{}
 					for _, err := range c.WaitAll(t.Context(), Jobs(ids(n)...), OnError(func(err error) {
 						if d := new(HTTPError); errors.As(err, &d) {
-							told[d.JobID]++
+							reported[d.JobID]++
 						}
 					})) {
 						if err != nil {
 							t.Error(err)
 						}
 					}
-					if re.code != 0 && re.retryAfter == "" && len(told) != n {
-						t.Errorf("told of faults of %d jobs", len(told))
+					if re.code != 0 && re.retryAfter == "" && len(reported) != n {
+						t.Errorf("reported: faults of %d jobs", len(reported))
 					}
 					last = time.Since(b.start) - 30*time.Second - outage
 					for _, r := range slices.Concat(b.made(true), b.made(false)) {
@@ -1046,7 +1046,7 @@ func TestBulkFirstChecks(t *testing.T) {
 }
 
 // Who was asked to stay away does not ride, nor does a job for whose answer there is no room.
-func TestBulkWhoDoesNotRide(t *testing.T) {
+func TestBulkJobsThatDoNotShare(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := &bulkBackend{bulk: func(_ int, at time.Duration, _ []string) *bulkReply {
 			if at < time.Second {
@@ -1133,12 +1133,12 @@ func TestBulkTraceAndErrors(t *testing.T) {
 			return nil
 		}}
 		var mu sync.Mutex
-		var told []string
+		var reported []string
 		note := func(what string) func(context.Context, TraceInfo) {
 			return func(_ context.Context, i TraceInfo) {
 				mu.Lock()
 				defer mu.Unlock()
-				told = append(told, fmt.Sprintf("%s %d %d", what, i.Jobs, i.Attempt))
+				reported = append(reported, fmt.Sprintf("%s %d %d", what, i.Jobs, i.Attempt))
 			}
 		}
 		c := startBulk(t, b, WithTrace(Trace{Sent: note("sent"), Answered: note("answered")}))
@@ -1149,11 +1149,11 @@ func TestBulkTraceAndErrors(t *testing.T) {
 		for st, err := range c.WaitAll(ctx, Jobs("a", "b", "c"), OnError(func(err error) { mine = append(mine, err) })) {
 			texts[st.JobID] = err.Error()
 		}
-		if want := []string{"sent 3 1", "answered 3 1", "sent 3 2", "answered 3 2"}; !slices.Equal(told[:4], want) {
-			t.Errorf("told %q, want %q", told, want)
+		if want := []string{"sent 3 1", "answered 3 1", "sent 3 2", "answered 3 2"}; !slices.Equal(reported[:4], want) {
+			t.Errorf("got %q, want %q", reported, want)
 		}
 		if len(mine) != 3 {
-			t.Errorf("told of %v", mine)
+			t.Errorf("reported: %v", mine)
 		}
 		for i, err := range mine {
 			var h *HTTPError
@@ -1365,7 +1365,7 @@ func TestBulkLateResult(t *testing.T) {
 
 // A request that stands in a queue is not sent once nobody wants any of its jobs,
 // and is sent for one who does.
-func TestBulkNobodyWants(t *testing.T) {
+func TestBulkRequestIsNotSentWithoutAWait(t *testing.T) {
 	for _, wanted := range []bool{false, true} {
 		t.Run(fmt.Sprint(wanted), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -1486,11 +1486,11 @@ func TestBulkErrorsNameTheIDs(t *testing.T) {
 			c := startBulk(t, b, WithEndpoint(e))
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			var told []error
-			for range c.WaitAll(ctx, Jobs("first-job", "second-job"), OnError(func(err error) { told = append(told, err) })) {
+			var reported []error
+			for range c.WaitAll(ctx, Jobs("first-job", "second-job"), OnError(func(err error) { reported = append(reported, err) })) {
 			}
-			if len(told) != 1 || !strings.Contains(told[0].Error(), `"neither first-job nor second-job, said [redacted]"`) {
-				t.Errorf("told of %v", told)
+			if len(reported) != 1 || !strings.Contains(reported[0].Error(), `"neither first-job nor second-job, said [redacted]"`) {
+				t.Errorf("reported: %v", reported)
 			}
 		})
 	}
@@ -1512,7 +1512,7 @@ func TestBulkWithoutCredentials(t *testing.T) {
 
 // The wait that is told of a bulk path that fails, and the job that is asked for in
 // order to see whether a key is wrong, are among those that are still there.
-func TestBulkFallsBackForWhoIsLeft(t *testing.T) {
+func TestBulkFallsBackForTheJobsThatAreLeft(t *testing.T) {
 	for code, want := range map[int]int{404: 2, 401: 1} {
 		bubble(t, func(t *testing.T) {
 			b := &bulkBackend{
@@ -1529,14 +1529,14 @@ func TestBulkFallsBackForWhoIsLeft(t *testing.T) {
 			time.AfterFunc(500*time.Millisecond, cancel)
 			go c.Wait(ctx, "a")
 			synctest.Wait()
-			told := 0
-			for st, err := range c.WaitAll(t.Context(), Jobs("b", "c"), OnError(func(error) { told++ })) {
+			reported := 0
+			for st, err := range c.WaitAll(t.Context(), Jobs("b", "c"), OnError(func(error) { reported++ })) {
 				if (err == nil) != (code == 404) {
 					t.Errorf("%d: %s: %v", code, st.JobID, err)
 				}
 			}
-			if code == 404 && told != 1 {
-				t.Errorf("told of %d faults", told)
+			if code == 404 && reported != 1 {
+				t.Errorf("reported: %d faults", reported)
 			}
 			for _, r := range b.made(false) {
 				if r.ids[0] == "a" {
@@ -1551,7 +1551,7 @@ func TestBulkFallsBackForWhoIsLeft(t *testing.T) {
 }
 
 // A wait that ends while the breaker refuses shared requests says what the breaker said.
-func TestBulkRefusalIsTold(t *testing.T) {
+func TestBulkRefusalIsReported(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		shut := errors.New("shut for repairs")
 		b := &bulkBackend{}

@@ -129,12 +129,12 @@ func TestAWaitTakesOnlyTheEndFromAForeignCache(t *testing.T) {
 // Each of that is told to the traces, but not that the caller left meanwhile.
 func TestACacheThatHangsIsLeftAloneForAWhile(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		cache *storing
-		limit time.Duration // of the first call
-		leave bool          // at a third of a second
-		want  []int         // Gets after the calls at 0, 4.9, 5.3 s
-		told  int
+		name     string
+		cache    *storing
+		limit    time.Duration // of the first call
+		leave    bool          // at a third of a second
+		want     []int         // Gets after the calls at 0, 4.9, 5.3 s
+		reported int
 	}{
 		{"it fails at once", &storing{err: io.ErrClosedPipe}, time.Hour, false, []int{1, 2, 3}, 3},
 		{"it hangs", &storing{hang: time.Hour}, time.Hour, false, []int{1, 1, 2}, 2},
@@ -173,11 +173,11 @@ func TestACacheThatHangsIsLeftAloneForAWhile(t *testing.T) {
 				}
 				for _, f := range failures {
 					if f.JobID != "j" || !strings.Contains(f.Err.Error(), `job "j": cache: `) {
-						t.Errorf("told %+v", f)
+						t.Errorf("reported %+v", f)
 					}
 				}
-				if len(failures) != tt.told {
-					t.Errorf("told of %d failures, want %d", len(failures), tt.told)
+				if len(failures) != tt.reported {
+					t.Errorf("reported: %d failures, want %d", len(failures), tt.reported)
 				}
 			})
 		})

@@ -29,7 +29,7 @@ import (
 // in clock_internal_test.go.
 
 // Property 105: who appends to a Status's Body does not write into what others get.
-func TestAppendingToABodyHurtsNobody(t *testing.T) {
+func TestAppendingToABodyChangesNoOtherCopy(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.JSON(200, `{"result":"completed","url":"longer"}`))
 		c, _ := New(s.URL(), WithHTTPClient(s.Client()))
@@ -58,7 +58,7 @@ func TestMessageOfAPendingAnswerIsBounded(t *testing.T) {
 		defer cancel()
 		st, err := c.Wait(ctx, "a", OnProgress(func(st Status) {
 			if n := len(st.Message); n > 1024 || n < 1000 || !utf8.ValidString(st.Message) {
-				t.Errorf("told a message of %d bytes", n)
+				t.Errorf("reported a message of %d bytes", n)
 			}
 		}))
 		if n := len(st.Message); !errors.Is(err, context.DeadlineExceeded) || n > 1024 || n < 1000 {
@@ -125,17 +125,17 @@ func TestALatePendingAnswerDoesNotUndoTheEnd(t *testing.T) {
 }
 
 // A nosyError asks the client something whenever it is asked something itself.
-type nosyError struct{ ask func() }
+type callingError struct{ ask func() }
 
-func (e nosyError) Error() string   { e.ask(); return "nosy" }
-func (e nosyError) Is(error) bool   { e.ask(); return false }
-func (e nosyError) Unwrap() []error { e.ask(); return nil }
+func (e callingError) Error() string   { e.ask(); return "nosy" }
+func (e callingError) Is(error) bool   { e.ask(); return false }
+func (e callingError) Unwrap() []error { e.ask(); return nil }
 
 // Property 109: no method of an error that comes from the caller's own code is
 // called under a lock of the client's.
 func TestForeignErrorsAreAskedUnderNoLock(t *testing.T) {
 	var c *Client
-	nosy := nosyError{func() {
+	nosy := callingError{func() {
 		done := make(chan bool)
 		go func() {
 			c.Hint("a")
@@ -205,7 +205,7 @@ func TestAnEndedStatusPromisesNoRequest(t *testing.T) {
 
 // Property 112: a Limiter that never lets anything through, or that says early
 // that the time will not suffice, holds nobody beyond their time and costs no request.
-func TestALimiterHoldsNobodyBeyondTheirTime(t *testing.T) {
+func TestALimiterHoldsNoCallerBeyondItsTime(t *testing.T) {
 	t.Run("blocks", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c, f := startFake(t, always(pending), WithMaxInFlight(2), WithLimiter(limiterFunc(func(ctx context.Context) error {
@@ -238,7 +238,7 @@ func TestALimiterHoldsNobodyBeyondTheirTime(t *testing.T) {
 			}
 		})
 	})
-	t.Run("says so early", func(t *testing.T) {
+	t.Run("refuses early", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			early := errors.New("rate: Wait(n=1) would exceed context deadline")
 			var from time.Time
@@ -251,15 +251,15 @@ func TestALimiterHoldsNobodyBeyondTheirTime(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			from = time.Now().Add(time.Hour)
-			told := 0
+			reported := 0
 			_, err := c.Wait(ctx, "a", OnError(func(err error) {
-				if told++; !errors.Is(err, early) {
+				if reported++; !errors.Is(err, early) {
 					t.Error(err)
 				}
 			}))
 			var w *WaitError
-			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, early) || !errors.As(err, &w) || w.Requests != 0 || told == 0 {
-				t.Errorf("Wait: %v, told %d times", err, told)
+			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, early) || !errors.As(err, &w) || w.Requests != 0 || reported == 0 {
+				t.Errorf("Wait: %v, reported %d times", err, reported)
 			}
 			if time.Since(f.start) != 10*time.Second || f.total() != 0 {
 				t.Errorf("%d requests in %v", f.total(), time.Since(f.start))
@@ -426,7 +426,7 @@ func TestAbsurdPausesOfABreaker(t *testing.T) {
 }
 
 // Property 117: a Retry-After beside an answer that ends a job holds up nobody.
-func TestRetryAfterOfAnEndHoldsUpNobody(t *testing.T) {
+func TestRetryAfterOfAnEndHoldsUpNoOtherJob(t *testing.T) {
 	for _, reply := range []fakeReply{{state: "completed"}, {state: "error"}, {code: 301}, {state: "what"}, {code: 404}, {code: 503}} {
 		bubble(t, func(t *testing.T) {
 			reply.retryAfter = 300 * time.Second
@@ -487,17 +487,17 @@ func second(_ Status, err error) error { return err }
 func TestAnEndIsAnEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, inTurn(pending, completed, pending), WithCache(NewMemoryCache[Status](10)))
-		told := 0
+		reported := 0
 		for range 3 {
-			st, err := c.Wait(t.Context(), "a", OnProgress(func(Status) { told++ }))
+			st, err := c.Wait(t.Context(), "a", OnProgress(func(Status) { reported++ }))
 			if err != nil || st.State != StateCompleted {
 				t.Fatal(st, err)
 			}
 			c.Hint("a")
 			time.Sleep(time.Minute)
 		}
-		if f.total() != 2 || told != 4 {
-			t.Errorf("%d requests, told %d times", f.total(), told)
+		if f.total() != 2 || reported != 4 {
+			t.Errorf("%d requests, reported %d times", f.total(), reported)
 		}
 	})
 }
@@ -521,7 +521,7 @@ func TestProgressIsAlwaysAShare(t *testing.T) {
 			t.Error(err)
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("told %v, want %v", got, want)
+			t.Errorf("got %v, want %v", got, want)
 		}
 	})
 	for _, p := range odd {
@@ -633,7 +633,7 @@ func TestTheHTTPClientsTimeoutIsAFault(t *testing.T) {
 		}
 		var tr *TransportError
 		if !errors.As(fault, &tr) || !tr.Timeout() || errors.Is(fault, context.DeadlineExceeded) || errors.Is(fault, context.Canceled) {
-			t.Errorf("told %v", fault)
+			t.Errorf("reported %v", fault)
 		}
 		wantTimes(t, f.at("a"), 0, 2)
 	})

@@ -286,7 +286,7 @@ func TestHeyGenV3ReadsAnswers(t *testing.T) {
 	}
 }
 
-func TestHeyGenV3NamesAWordItDoesNotKnow(t *testing.T) {
+func TestHeyGenV3NamesAnUnknownWord(t *testing.T) {
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 		return respond(r, 200, `{"data":{"status":"archived"}}`), nil
 	}, vtclient.WithEndpoint(vtclient.HeyGenV3()))

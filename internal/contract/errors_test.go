@@ -19,7 +19,7 @@ import (
 
 // Issue 2, item 7: each error says job, attempt, what the server said (code,
 // request id, excerpt) and when to come back.
-func TestErrorsSayWhatHappened(t *testing.T) {
+func TestErrorsDescribeWhatHappened(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		step testserver.Step
@@ -136,11 +136,11 @@ func openBreaker(t *testing.T) error {
 	return err
 }
 
-func TestRefusedErrorSaysWhenToComeBack(t *testing.T) {
-	synctest.Test(t, testRefusedErrorSaysWhenToComeBack)
+func TestRefusedErrorHasTheTimeToComeBack(t *testing.T) {
+	synctest.Test(t, testRefusedErrorHasTheTimeToComeBack)
 }
 
-func testRefusedErrorSaysWhenToComeBack(t *testing.T) {
+func testRefusedErrorHasTheTimeToComeBack(t *testing.T) {
 	for _, tt := range []struct {
 		said error
 		want time.Duration
@@ -172,7 +172,7 @@ func TestTheCausesOfTheCallersContextAreKept(t *testing.T) {
 }
 
 // A cancellation without a cause is said once.
-func TestACancellationWithoutACauseIsSaidOnce(t *testing.T) {
+func TestACancellationWithoutACauseIsPrintedOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, errors.New("sent") })
@@ -194,7 +194,7 @@ func TestWhatAWaitErrorUnwrapsTo(t *testing.T) {
 }
 
 // Property 78: an error says what was asked of what: method, host and path, without secrets.
-func TestErrorsSayWhatWasAsked(t *testing.T) {
+func TestErrorsNameTheRequest(t *testing.T) {
 	down := func(r *http.Request) (*http.Response, error) { return respond(r, 503, ""), nil }
 	list := vtclient.Endpoint{Path: "/jobs/{id}", Bulk: vtclient.Bulk{Path: "/jobs?key=s3cret&ids={ids}", Decode: func(vtclient.Answer) ([]vtclient.Status, string, error) {
 		return nil, "", errors.New("unread")
@@ -223,7 +223,7 @@ func TestErrorsSayWhatWasAsked(t *testing.T) {
 			return nil
 		})}, "j", "POST other.test/x: 503"},
 		{"the limiter fails", "https://api.example.com", down, []vtclient.Option{vtclient.WithLimiter(&countingLimiter{err: errors.New("closed")})}, "j", "GET api.example.com/status/{id}: refused by the limiter"},
-		{"the breaker refuses", "https://api.example.com", down, []vtclient.Option{vtclient.WithBreaker(&notingBreaker{refusal: errors.New("open")})}, "j", "no request made: GET api.example.com/status/{id}: open"},
+		{"the breaker refuses", "https://api.example.com", down, []vtclient.Option{vtclient.WithBreaker(&recordingBreaker{refusal: errors.New("open")})}, "j", "no request made: GET api.example.com/status/{id}: open"},
 		{"many jobs", "https://api.example.com", down, []vtclient.Option{vtclient.WithEndpoint(list)}, "many", "for 3 jobs at once: GET api.example.com/jobs: 503"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -239,14 +239,14 @@ func TestErrorsSayWhatWasAsked(t *testing.T) {
 				} else {
 					_, err = c.Status(t.Context(), tt.id)
 				}
-				saysOnce(t, err, tt.want)
+				hasOnce(t, err, tt.want)
 			})
 		})
 	}
 }
 
-// saysOnce checks that an error has a text once, and no secret.
-func saysOnce(t *testing.T, err error, want string) {
+// hasOnce checks that an error has a text once, and no secret.
+func hasOnce(t *testing.T, err error, want string) {
 	t.Helper()
 	if err == nil {
 		t.Fatal("no error")
@@ -265,7 +265,7 @@ func saysOnce(t *testing.T, err error, want string) {
 }
 
 // A call that ends without any fault says it, too, and so does one that ends with its last.
-func TestAWaitThatEndsSaysWhatWasAsked(t *testing.T) {
+func TestTheErrorOfAWaitNamesTheRequest(t *testing.T) {
 	for name, step := range map[string]testserver.Step{"silence": testserver.Silence(), "a fault": testserver.Reply(503, ""), "pending": testserver.Pending()} {
 		bubble(t, func(t *testing.T) {
 			s := testserver.StartInMemory(t, step)

@@ -428,7 +428,7 @@ func TestAContextMayCallTheClient(t *testing.T) {
 		c, _ := startFake(t, doneAt(25*time.Second))
 		parent, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		ctx := nosyContext{parent, func() { c.Hint("a") }}
+		ctx := callingContext{parent, func() { c.Hint("a") }}
 		if _, err := c.Wait(ctx, "a"); err != nil {
 			t.Error(err)
 		}
@@ -441,15 +441,15 @@ func TestAContextMayCallTheClient(t *testing.T) {
 }
 
 // A nosyContext calls a function whenever it is asked for something.
-type nosyContext struct {
+type callingContext struct {
 	context.Context
 	called func()
 }
 
-func (c nosyContext) Err() error                  { c.called(); return c.Context.Err() }
-func (c nosyContext) Deadline() (time.Time, bool) { c.called(); return c.Context.Deadline() }
-func (c nosyContext) Done() <-chan struct{}       { c.called(); return c.Context.Done() }
-func (c nosyContext) Value(key any) any           { c.called(); return c.Context.Value(key) }
+func (c callingContext) Err() error                  { c.called(); return c.Context.Err() }
+func (c callingContext) Deadline() (time.Time, bool) { c.called(); return c.Context.Deadline() }
+func (c callingContext) Done() <-chan struct{}       { c.called(); return c.Context.Done() }
+func (c callingContext) Value(key any) any           { c.called(); return c.Context.Value(key) }
 
 // Property 65: a callback may ask about any other job, however many do so at once.
 func TestTracesMayWaitForOtherJobs(t *testing.T) {

@@ -100,7 +100,7 @@ func TestWithFetchWaitsLikeOverHTTP(t *testing.T) {
 	})
 }
 
-func TestAnErrorOfFetchIsAFaultUnlessItSaysFinal(t *testing.T) {
+func TestAnErrorOfFetchIsAFaultUnlessItMatchesErrFinal(t *testing.T) {
 	sdk := &sdkError{code: "UNAVAILABLE"}
 	for _, tt := range []struct {
 		name  string
@@ -118,7 +118,7 @@ func TestAnErrorOfFetchIsAFaultUnlessItSaysFinal(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := &notingBreaker{}
+				b := &recordingBreaker{}
 				calls := 0
 				c := fetching(t, func(context.Context, int) (vtclient.Status, error) { calls++; return done, tt.give }, vtclient.WithBreaker(b))
 				st, err := c.Status(t.Context(), "j")
@@ -136,13 +136,13 @@ func TestAnErrorOfFetchIsAFaultUnlessItSaysFinal(t *testing.T) {
 				if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("%v speaks of the caller's context", err)
 				}
-				for _, told := range b.told {
-					if (told == nil) != errors.Is(tt.give, vtclient.ErrFinal) || errors.Is(told, context.Canceled) {
-						t.Errorf("the breaker was told %v", told)
+				for _, reported := range b.reported {
+					if (reported == nil) != errors.Is(tt.give, vtclient.ErrFinal) || errors.Is(reported, context.Canceled) {
+						t.Errorf("the breaker got %v", reported)
 					}
 				}
-				if len(b.told) != tt.calls {
-					t.Errorf("the breaker was told of %d of %d calls", len(b.told), tt.calls)
+				if len(b.reported) != tt.calls {
+					t.Errorf("the breaker got %d of %d calls", len(b.reported), tt.calls)
 				}
 			})
 		})
@@ -167,7 +167,7 @@ func TestAWaitEndsAtOnceWithAFinalErrorOfFetch(t *testing.T) {
 
 func TestFetchHasTheTimeoutOfAnAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		c := fetching(t, func(ctx context.Context, n int) (vtclient.Status, error) {
 			if n == 1 {
 				<-ctx.Done()
@@ -187,15 +187,15 @@ func TestFetchHasTheTimeoutOfAnAttempt(t *testing.T) {
 			!strings.Contains(fault.Error(), "request 1: WithFetch(contract_test.fetching.func1): no whole answer within 3s (sdk: DEADLINE_EXCEEDED") {
 			t.Errorf("%v", fault)
 		}
-		if len(b.told) != 2 || b.told[0] == nil || b.told[1] != nil {
-			t.Errorf("the breaker was told %v", b.told)
+		if len(b.reported) != 2 || b.reported[0] == nil || b.reported[1] != nil {
+			t.Errorf("the breaker got %v", b.reported)
 		}
 	})
 }
 
-func TestACallerWhoLeavesFetchIsNoFault(t *testing.T) {
+func TestACallerThatLeavesFetchIsNoFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		c := fetching(t, func(ctx context.Context, n int) (vtclient.Status, error) {
 			<-ctx.Done()
 			return done, errors.New("interrupted")
@@ -213,15 +213,15 @@ func TestACallerWhoLeavesFetchIsNoFault(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		for _, told := range b.told {
-			if !errors.Is(told, context.Canceled) {
-				t.Errorf("the breaker was told %v", told)
+		for _, reported := range b.reported {
+			if !errors.Is(reported, context.Canceled) {
+				t.Errorf("the breaker got %v", reported)
 			}
 		}
 	})
 }
 
-func TestFetchSaysHowLongToWaitWithItsError(t *testing.T) {
+func TestAnErrorOfFetchMayCarryAPause(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		give error
@@ -307,7 +307,7 @@ func TestFetchMayHandOverAResultThatIsMissing(t *testing.T) {
 // The panic reaches whoever waits, and nobody else: the next call works.
 func TestAPanicInFetchIsThatOfTheCaller(t *testing.T) {
 	for _, way := range []string{"Wait", "Status"} {
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		c := fetching(t, func(_ context.Context, n int) (vtclient.Status, error) {
 			if n == 1 {
 				panic("in the sdk")
@@ -328,8 +328,8 @@ func TestAPanicInFetchIsThatOfTheCaller(t *testing.T) {
 			}()
 			ask()
 		}()
-		if st, err := ask(); err != nil || st.State != vtclient.StateCompleted || len(b.told) != 2 || !errors.Is(b.told[0], context.Canceled) {
-			t.Errorf("%s: %+v, %v, the breaker was told %v", way, st, err, b.told)
+		if st, err := ask(); err != nil || st.State != vtclient.StateCompleted || len(b.reported) != 2 || !errors.Is(b.reported[0], context.Canceled) {
+			t.Errorf("%s: %+v, %v, the breaker got %v", way, st, err, b.reported)
 		}
 	}
 }

@@ -68,14 +68,14 @@ func every(d time.Duration, n int) vtclient.Option {
 }
 
 // notingBreaker is a foreign breaker that lets everything through and notes what it is told.
-type notingBreaker struct {
-	mu      sync.Mutex
-	allowed int
-	told    []error
-	refusal error
+type recordingBreaker struct {
+	mu       sync.Mutex
+	allowed  int
+	reported []error
+	refusal  error
 }
 
-func (b *notingBreaker) Allow() (func(error), error) {
+func (b *recordingBreaker) Allow() (func(error), error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.refusal != nil {
@@ -85,14 +85,14 @@ func (b *notingBreaker) Allow() (func(error), error) {
 	return func(err error) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.told = append(b.told, err)
+		b.reported = append(b.reported, err)
 	}, nil
 }
 
-func (b *notingBreaker) noted() (int, []error) {
+func (b *recordingBreaker) recorded() (int, []error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.allowed, append([]error(nil), b.told...)
+	return b.allowed, append([]error(nil), b.reported...)
 }
 
 // countingLimiter lets a request through after a pause, and counts.

@@ -356,7 +356,7 @@ func TestHostileAnswers(t *testing.T) {
 			w.body("200 OK\r\nContent-Encoding: gzip", gzipped(goodBody)[:10]+goodBody)
 		}, decode, lineBound, 0, false, nil},
 		{"half of gzip", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: gzip", gzipped(goodBody)[:20]) }, decode, lineBound, 0, false, nil},
-		{"an encoding that nobody asked for", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: br", "\x0b\x0a\x80{}\x03") }, decode, lineBound, 0, false, nil},
+		{"an encoding that was not asked for", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: br", "\x0b\x0a\x80{}\x03") }, decode, lineBound, 0, false, nil},
 		{"gzip declared twice", func(t *testing.T, w *wire) {
 			w.body("200 OK\r\nContent-Encoding: gzip, gzip", gzipped(gzipped(goodBody)))
 		}, decode, lineBound, 0, false, nil},
@@ -830,7 +830,7 @@ func TestHeadersCannotBeInjected(t *testing.T) {
 				"agent": func(r *http.Request) { r.Header.Set("User-Agent", "s3cr3t"+inject) },
 				"none":  func(r *http.Request) { r.Header[""] = []string{"s3cr3t"} },
 			} {
-				b := &notingBreaker{}
+				b := &recordingBreaker{}
 				c, a := attacked(t, func(w *wire) { w.good() }, vtclient.WithBreaker(b),
 					vtclient.WithRequest(func(r *http.Request) error { change(r); return nil }))
 				_, err := c.Wait(t.Context(), "j")
@@ -839,8 +839,8 @@ func TestHeadersCannotBeInjected(t *testing.T) {
 					t.Errorf("%s, %q: %v, %d requests", name, inject, err, a.requests.Load())
 				}
 				checkText(t, err)
-				if _, told := b.noted(); len(told) != 1 || !errors.Is(told[0], context.Canceled) {
-					t.Errorf("%s, %q: the breaker was told %v", name, inject, told)
+				if _, reported := b.recorded(); len(reported) != 1 || !errors.Is(reported[0], context.Canceled) {
+					t.Errorf("%s, %q: the breaker got %v", name, inject, reported)
 				}
 			}
 
@@ -1076,7 +1076,7 @@ func TestForeignErrorsStayOnOneLine(t *testing.T) {
 	cancel(loud)
 	answer := func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{"result":"pending"}`), nil }
 	for name, c := range map[string]*vtclient.Client{
-		"breaker":     stubbed(t, answer, vtclient.WithBreaker(&notingBreaker{refusal: loud})),
+		"breaker":     stubbed(t, answer, vtclient.WithBreaker(&recordingBreaker{refusal: loud})),
 		"limiter":     stubbed(t, answer, once(), vtclient.WithLimiter(&countingLimiter{err: loud})),
 		"WithRequest": stubbed(t, answer, once(), vtclient.WithRequest(func(*http.Request) error { return loud })),
 		"transport":   stubbed(t, func(*http.Request) (*http.Response, error) { return nil, loud }, once()),

@@ -140,7 +140,7 @@ func TestWithRequestMayFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broke := errors.New("no token")
 		calls, sent := 0, 0
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		f := func(*http.Request) error {
 			if calls++; calls <= 2 {
 				return broke
@@ -165,8 +165,8 @@ func TestWithRequestMayFail(t *testing.T) {
 		if _, err := c.Status(ctx, "k"); !errors.Is(err, context.Canceled) || errors.As(err, &te) || sent != 1 {
 			t.Error(err)
 		}
-		if _, told := b.noted(); len(told) != 4 || !errors.Is(told[0], context.Canceled) || !errors.Is(told[1], context.Canceled) || told[2] != nil || !errors.Is(told[3], context.Canceled) {
-			t.Errorf("the breaker was told %v", told)
+		if _, reported := b.recorded(); len(reported) != 4 || !errors.Is(reported[0], context.Canceled) || !errors.Is(reported[1], context.Canceled) || reported[2] != nil || !errors.Is(reported[3], context.Canceled) {
+			t.Errorf("the breaker got %v", reported)
 		}
 	})
 }

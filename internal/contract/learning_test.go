@@ -175,21 +175,21 @@ func TestAdaptiveThroughClient(t *testing.T) {
 }
 
 // A scribe notes what the client asks of and tells a Learner.
-type scribe struct {
+type recordingLearner struct {
 	*vtclient.Adaptive
-	asked  []vtclient.Attempt
-	delays []time.Duration
-	told   []vtclient.Completion
+	asked    []vtclient.Attempt
+	delays   []time.Duration
+	reported []vtclient.Completion
 }
 
-func (r *scribe) Next(at vtclient.Attempt) (time.Duration, bool) {
+func (r *recordingLearner) Next(at vtclient.Attempt) (time.Duration, bool) {
 	d, ok := r.Adaptive.Next(at)
 	r.asked, r.delays = append(r.asked, at), append(r.delays, d)
 	return d, ok
 }
 
-func (r *scribe) Learn(c vtclient.Completion) {
-	r.told = append(r.told, c)
+func (r *recordingLearner) Learn(c vtclient.Completion) {
+	r.reported = append(r.reported, c)
 	r.Adaptive.Learn(c)
 }
 
@@ -198,7 +198,7 @@ func (r *scribe) Learn(c vtclient.Completion) {
 func TestAdaptiveClientKeepsTheSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := simserver.StartInMemory(t)
-		rec := &scribe{Adaptive: vtclient.NewAdaptive(2 * time.Second)}
+		rec := &recordingLearner{Adaptive: vtclient.NewAdaptive(2 * time.Second)}
 		client, err := vtclient.New(sim.URL(), vtclient.WithHTTPClient(sim.HTTPClient()), vtclient.WithPolling(rec))
 		if err != nil {
 			t.Fatal(err)
@@ -206,7 +206,7 @@ func TestAdaptiveClientKeepsTheSchedule(t *testing.T) {
 		r := rand.New(rand.NewPCG(2, 5))
 		for range 150 {
 			x := time.Duration(90e9 * math.Exp(.5*r.NormFloat64()))
-			rec.asked, rec.delays, rec.told = nil, nil, nil
+			rec.asked, rec.delays, rec.reported = nil, nil, nil
 			start := time.Now()
 			id := sim.Create(simserver.Job{Duration: x})
 			if _, err := client.Wait(t.Context(), id, vtclient.StartedAt(start)); err != nil {
@@ -223,8 +223,8 @@ func TestAdaptiveClientKeepsTheSchedule(t *testing.T) {
 				at.Number++
 			}
 			want := vtclient.Completion{PendingAt: at.PendingAt, DoneBy: at.Elapsed}
-			if len(rec.told) != 1 || rec.told[0] != want {
-				t.Fatalf("job of %v: told %+v, want %+v once", x, rec.told, want)
+			if len(rec.reported) != 1 || rec.reported[0] != want {
+				t.Fatalf("job of %v: got %+v, want %+v once", x, rec.reported, want)
 			}
 			if n := sim.Requests(id); n != at.Number || took != at.Elapsed || at.PendingAt >= x || at.Elapsed < x {
 				t.Fatalf("job of %v: %d requests and %v, the schedule has %d and %v", x, n, took, at.Number, at.Elapsed)
@@ -234,23 +234,23 @@ func TestAdaptiveClientKeepsTheSchedule(t *testing.T) {
 }
 
 // told is the end in each lesson that a Learner was told; 0: given up.
-type told []time.Duration
+type reported []time.Duration
 
-type toldLearner struct {
+type learnerOfEnds struct {
 	vtclient.Backoff
-	told *told
+	reported *reported
 }
 
-func (r toldLearner) Learn(c vtclient.Completion) { *r.told = append(*r.told, c.DoneBy) }
+func (r learnerOfEnds) Learn(c vtclient.Completion) { *r.reported = append(*r.reported, c.DoneBy) }
 
 // Of jobs that run at the same time the short ones end first. A Learner is told
 // of them in the order in which they began, which says nothing about how long
 // they take.
-func TestLessonsAreToldInTheOrderOfTheStarts(t *testing.T) {
+func TestCompletionsAreLearntInTheOrderOfTheStarts(t *testing.T) {
 	for _, tt := range []struct {
 		rule string
 		run  func(t *testing.T, sim *simserver.Server, c *vtclient.Client)
-		want told
+		want reported
 	}{
 		{"jobs that overlap", func(t *testing.T, sim *simserver.Server, c *vtclient.Client) {
 			var ids []string
@@ -262,14 +262,14 @@ func TestLessonsAreToldInTheOrderOfTheStarts(t *testing.T) {
 					t.Error(err)
 				}
 			}
-		}, told{30 * time.Second, 10 * time.Second, 50 * time.Second, 20 * time.Second}},
+		}, reported{30 * time.Second, 10 * time.Second, 50 * time.Second, 20 * time.Second}},
 		{"a job that is given up keeps its place", func(t *testing.T, sim *simserver.Server, c *vtclient.Client) {
 			slow := sim.Create(simserver.Job{Duration: simserver.Never})
 			fast := sim.Create(simserver.Job{Duration: 10 * time.Second})
 			jobs := []vtclient.Job{{ID: slow, Deadline: time.Now().Add(25 * time.Second)}, {ID: fast}}
 			for range c.WaitAll(t.Context(), slices.Values(jobs)) {
 			}
-		}, told{0, 10 * time.Second}},
+		}, reported{0, 10 * time.Second}},
 		{"a job that lasts far longer than others does not hold them up", func(t *testing.T, sim *simserver.Server, c *vtclient.Client) {
 			slow := sim.Create(simserver.Job{Duration: 200 * time.Second})
 			jobs := func(yield func(vtclient.Job) bool) {
@@ -281,20 +281,20 @@ func TestLessonsAreToldInTheOrderOfTheStarts(t *testing.T) {
 			}
 			for range c.WaitAll(t.Context(), jobs) {
 			}
-		}, told{0, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 200 * time.Second}},
+		}, reported{0, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 200 * time.Second}},
 	} {
 		t.Run(tt.rule, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var got told
+				var got reported
 				sim := simserver.StartInMemory(t)
 				c, err := vtclient.New(sim.URL(), vtclient.WithHTTPClient(sim.HTTPClient()),
-					vtclient.WithPolling(toldLearner{vtclient.Constant(10 * time.Second), &got}))
+					vtclient.WithPolling(learnerOfEnds{vtclient.Constant(10 * time.Second), &got}))
 				if err != nil {
 					t.Fatal(err)
 				}
 				tt.run(t, sim, c)
 				if !slices.Equal(got, tt.want) {
-					t.Errorf("told %v, want %v", got, tt.want)
+					t.Errorf("got %v, want %v", got, tt.want)
 				}
 			})
 		})
@@ -401,8 +401,8 @@ func followHinted(t *testing.T, d dist, c float64, seed uint64, teach, measure, 
 			t.Fatal(err)
 		}
 		webhook := &vtclient.Webhook{Verify: verify}
-		told := simserver.Webhook{Handler: webhook, Secret: webhookSecret, Loss: 0.02}
-		sim := simserver.StartInMemory(t, simserver.WithSeed(seed), simserver.WithWebhook(told),
+		reported := simserver.Webhook{Handler: webhook, Secret: webhookSecret, Loss: 0.02}
+		sim := simserver.StartInMemory(t, simserver.WithSeed(seed), simserver.WithWebhook(reported),
 			simserver.WithFaults(simserver.Faults{Latency: hintTrip}))
 		client, err := vtclient.New(sim.URL(), vtclient.WithHTTPClient(sim.HTTPClient()),
 			vtclient.WithPolling(vtclient.NewAdaptive(time.Duration(c*1e9))))
@@ -415,8 +415,8 @@ func followHinted(t *testing.T, d dist, c float64, seed uint64, teach, measure, 
 		var jobs [3]int
 		for i := range teach + measure + lost {
 			if i == teach+measure {
-				told.Loss = 1
-				sim.SetWebhook(told)
+				reported.Loss = 1
+				sim.SetWebhook(reported)
 			}
 			x := time.Duration(d.Draw(r) * 1e9)
 			hinted = false

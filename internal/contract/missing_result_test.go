@@ -244,7 +244,7 @@ func TestTheJobEndedWhenItWasFirstSeenCompleted(t *testing.T) {
 	}
 }
 
-func TestAWaitThatEndsWithoutTheResultSaysSo(t *testing.T) {
+func TestAWaitThatEndsWithoutTheResultReportsThat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 		defer cancel()

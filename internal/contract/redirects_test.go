@@ -43,7 +43,7 @@ func TestRedirectsElsewhereAreRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var seen []string
-			b := &notingBreaker{}
+			b := &recordingBreaker{}
 			hc := &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
 				if seen = append(seen, r.URL.String()); r.URL.Host == strings.TrimPrefix(second.URL, "http://") {
 					return http.DefaultTransport.RoundTrip(r)
@@ -68,8 +68,8 @@ func TestRedirectsElsewhereAreRefused(t *testing.T) {
 			if !refusedRedirect(err) || !errors.As(err, &te) || len(seen) != 1 || arrived.Load() != 0 {
 				t.Errorf("%v after %q, %d at the second server", err, seen, arrived.Load())
 			}
-			if _, told := b.noted(); len(told) != 1 || told[0] != nil {
-				t.Errorf("the breaker was told %v", told)
+			if _, reported := b.recorded(); len(reported) != 1 || reported[0] != nil {
+				t.Errorf("the breaker got %v", reported)
 			}
 		})
 	}

@@ -93,7 +93,7 @@ func TestRequestsThatCannotBeSentAreRefused(t *testing.T) {
 		"context":          func(r *http.Request) { *r = *r.WithContext(context.Background()) },
 		"URL":              func(r *http.Request) { r.URL = nil },
 	} {
-		sent, b := 0, &notingBreaker{}
+		sent, b := 0, &recordingBreaker{}
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 			sent++
 			return respond(r, 200, `{"result":"pending"}`), nil
@@ -103,8 +103,8 @@ func TestRequestsThatCannotBeSentAreRefused(t *testing.T) {
 		if !errors.As(err, &te) || te.Attempt != 1 || !strings.Contains(err.Error(), name) || sent != 0 {
 			t.Errorf("%s: %v, %d requests", name, err, sent)
 		}
-		if _, told := b.noted(); len(told) != 1 || !errors.Is(told[0], context.Canceled) {
-			t.Errorf("%s: the breaker was told %v", name, told)
+		if _, reported := b.recorded(); len(reported) != 1 || !errors.Is(reported[0], context.Canceled) {
+			t.Errorf("%s: the breaker got %v", name, reported)
 		}
 	}
 	type key struct{}
@@ -246,7 +246,7 @@ func TestOddBodies(t *testing.T) {
 		{"gzip that is not declared", zip, false, damaged},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := &notingBreaker{}
+			b := &recordingBreaker{}
 			c, err := vtclient.New(serving(t, func(w http.ResponseWriter, r *http.Request) {
 				if tt.zipped {
 					w.Header().Set("Content-Encoding", "gzip")
@@ -263,8 +263,8 @@ func TestOddBodies(t *testing.T) {
 			if want := tt.want[0]; want == nil && (err != nil || string(st.Body) != good) || want != nil && !errors.As(err, &de) {
 				t.Errorf("%+v, %v", st, err)
 			}
-			if _, told := b.noted(); len(told) != 1 || told[0] != nil {
-				t.Errorf("the breaker was told %v", told)
+			if _, reported := b.recorded(); len(reported) != 1 || reported[0] != nil {
+				t.Errorf("the breaker got %v", reported)
 			}
 		})
 	}
@@ -332,7 +332,7 @@ func TestARepeatedRequestIsTheSame(t *testing.T) {
 func TestWhatIsHeldIsNotRepeated(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Pending(), testserver.Silence(), testserver.Reply(429, "", "Retry-After: 60"), testserver.Completed())
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		c := clientFor(t, s, once(), vtclient.WithCache(nil), vtclient.WithBreaker(b), vtclient.WithTimeout(10*time.Second))
 		if _, err := c.Status(t.Context(), "j"); err != nil {
 			t.Fatal(err)
@@ -346,8 +346,8 @@ func TestWhatIsHeldIsNotRepeated(t *testing.T) {
 		if !errors.As(err, &te) || !te.Timeout() || len(s.Requests()) != 3 {
 			t.Errorf("%v after %d requests", err, len(s.Requests()))
 		}
-		if _, told := b.noted(); len(told) != 3 || !errors.Is(told[2], context.Canceled) {
-			t.Errorf("the breaker was told %v", told)
+		if _, reported := b.recorded(); len(reported) != 3 || !errors.Is(reported[2], context.Canceled) {
+			t.Errorf("the breaker got %v", reported)
 		}
 	})
 	bubble(t, func(t *testing.T) {

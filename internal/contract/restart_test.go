@@ -366,8 +366,8 @@ func TestInstantFailuresTeachNothing(t *testing.T) {
 		off      float64 // how far the first poll of later jobs may move
 	}{
 		{"at the first look", 50, -1, false, 0, 0},
-		{"told by a hint", 50, 1200 * time.Millisecond, true, 0, 0},
-		{"told by a hint, with an estimate", 50, 1200 * time.Millisecond, true, 3 * time.Minute, 0},
+		{"seen through a hint", 50, 1200 * time.Millisecond, true, 0, 0},
+		{"seen through a hint, with an estimate", 50, 1200 * time.Millisecond, true, 3 * time.Minute, 0},
 		{"found at the next poll", 3, 700 * time.Millisecond, false, 0, .5},
 	} {
 		synctest.Test(t, func(t *testing.T) {

@@ -92,7 +92,7 @@ func TestAFailedStatusHoldsTheIDAndNothingElse(t *testing.T) {
 }
 
 // Who has joined another's call and leaves it is told by a *WaitError as well.
-func TestAFollowerThatLeavesIsToldLikeAnyOther(t *testing.T) {
+func TestAFollowerThatLeavesGetsAWaitError(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, always(fakeReply{takes: 5 * time.Second}))
 		var wg sync.WaitGroup
@@ -133,18 +133,18 @@ func TestAFollowerOfAPanicStillHasItsID(t *testing.T) {
 
 // The Backoff given to WithRetry is told which fault it is and how long the
 // call has gone on since it began its first request, not since it was made.
-func TestRetryIsToldWhereAStatusStands(t *testing.T) {
+func TestTheAttemptDescribesTheStatusCall(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []Attempt
+		var reported []Attempt
 		c, f := startFake(t, always(fakeReply{code: 503, takes: time.Second}), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
-			told = append(told, a)
+			reported = append(reported, a)
 			return 2 * time.Second, a.Number < 3
 		})))
 		if _, err := c.Status(t.Context(), "j"); err == nil {
 			t.Error("no error")
 		}
-		if want := []Attempt{{Number: 1, Elapsed: time.Second}, {Number: 2, Elapsed: 4 * time.Second}, {Number: 3, Elapsed: 7 * time.Second}}; !slices.Equal(told, want) {
-			t.Errorf("told %+v, want %+v", told, want)
+		if want := []Attempt{{Number: 1, Elapsed: time.Second}, {Number: 2, Elapsed: 4 * time.Second}, {Number: 3, Elapsed: 7 * time.Second}}; !slices.Equal(reported, want) {
+			t.Errorf("got %+v, want %+v", reported, want)
 		}
 		wantTimes(t, f.at("j"), 0, 3, 6)
 	})
@@ -259,14 +259,14 @@ func TestAHoldThatEndsACallCountsItsRequests(t *testing.T) {
 // What a trace was given of a fault stays as it was, whatever becomes of the call.
 func TestTheErrorOfATraceStaysAsItWas(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told error
-		c, _ := startFake(t, always(fakeReply{code: 503}), every(time.Hour, 5), WithTrace(Trace{Scheduled: func(_ context.Context, i TraceInfo) { told = i.Err }}))
+		var reported error
+		c, _ := startFake(t, always(fakeReply{code: 503}), every(time.Hour, 5), WithTrace(Trace{Scheduled: func(_ context.Context, i TraceInfo) { reported = i.Err }}))
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		_, err := c.Status(ctx, "j")
 		var h *HTTPError
-		if !errors.As(err, &h) || h.Next != 0 || !errors.As(told, &h) || h.Next != time.Hour {
-			t.Errorf("the call ended with %v, the trace was told %v", err, told)
+		if !errors.As(err, &h) || h.Next != 0 || !errors.As(reported, &h) || h.Next != time.Hour {
+			t.Errorf("the call ended with %v, the trace got %v", err, reported)
 		}
 	})
 }
@@ -510,7 +510,7 @@ func TestACallerThatLeavesDoesNotHurtTheOthers(t *testing.T) {
 }
 
 // A leader whose time is too short for the next try leaves it to who has more, tries counted on.
-func TestTheNextTryIsLeftToWhoHasTheTime(t *testing.T) {
+func TestTheNextTryGoesToACallerThatHasTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Delay(time.Second, testserver.Reply(503, "")), testserver.Pending())
 		c := clientFor(t, s, every(5*time.Second, 3))
@@ -532,7 +532,7 @@ func TestTheNextTryIsLeftToWhoHasTheTime(t *testing.T) {
 }
 
 // Property 33 through Status: a panic or a Goexit in the shared call releases everyone.
-func TestAPanicReleasesThoseWhoShareTheCall(t *testing.T) {
+func TestAPanicReleasesTheCallersOfASharedCall(t *testing.T) {
 	for _, how := range []string{"panic", "Goexit"} {
 		synctest.Test(t, func(t *testing.T) {
 			var n atomic.Int32

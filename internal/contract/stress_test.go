@@ -334,7 +334,7 @@ func (s *storm) run() {
 		s.fail("traced %d requests, the server has seen %d; %d were cut off", want, got, s.loose.Load())
 	}
 	if n, ends := s.joined.Load(), s.ends.Load(); ends > n || s.lessons.Load() > 2*n {
-		s.fail("told %d ends and %d lessons of %d waits", ends, s.lessons.Load(), n)
+		s.fail("reported %d ends and %d lessons of %d waits", ends, s.lessons.Load(), n)
 	}
 }
 
@@ -544,10 +544,10 @@ func (s *storm) options(r *rand.Rand, k *call, id string) (opts []vtclient.WaitO
 		opts = append(opts, vtclient.OnProgress(func(st vtclient.Status) {
 			k.inside(func() {
 				if id != "" && st.JobID != id {
-					s.fail("job %q is told of %q", id, st.JobID)
+					s.fail("job %q: got an observation of %q", id, st.JobID)
 				}
 				if id != "" && st.CheckedAt.Before(last) {
-					s.fail("job %q: told of %v after %v", id, st.CheckedAt, last)
+					s.fail("job %q: got %v after %v", id, st.CheckedAt, last)
 				}
 				last = st.CheckedAt
 				s.checkStatus(st.JobID, st)
@@ -562,7 +562,7 @@ func (s *storm) options(r *rand.Rand, k *call, id string) (opts []vtclient.WaitO
 				var tr *vtclient.TransportError
 				var d *vtclient.DecodeError
 				if _, ok := err.(*vtclient.HTTPError); !ok && !errors.As(err, &tr) && !errors.As(err, &d) || errors.As(err, &h) && h.StatusCode < 429 && h.JobID != "nobody's" {
-					s.fail("told of %v", err)
+					s.fail("reported: %v", err)
 				}
 				s.callback(r, s.ids[0])
 			})
@@ -915,7 +915,7 @@ func (s *storm) RoundTrip(r *http.Request) (*http.Response, error) {
 		if !slices.ContainsFunc(s.waits[id], func(w *waiting) bool {
 			return !w.until.Before(now) && (w.left.IsZero() || !w.left.Before(now))
 		}) {
-			s.fail("a poll of %q, for which nobody waits", id)
+			s.fail("a poll of %q, which has no wait", id)
 		}
 	} else if k.done().Before(now) {
 		s.fail("a request for %q, %v after the end of its context", id, now.Sub(k.done()))
@@ -1069,7 +1069,7 @@ func (l student) Learn(c vtclient.Completion) {
 		s.ends.Add(1)
 	}
 	if c.PendingAt < 0 || c.DoneBy < 0 || c.DoneBy > 0 && c.DoneBy < c.PendingAt {
-		s.fail("told %+v", c)
+		s.fail("reported %+v", c)
 	}
 	s.mishap("Learn")
 	l.Learner.Learn(c)

@@ -82,8 +82,8 @@ func TestAWaitDoesNotQueueWithAWaitAll(t *testing.T) {
 func TestTheEarliestStartCounts(t *testing.T) {
 	for _, ages := range [][]time.Duration{{time.Minute, time.Second}, {time.Second, time.Minute}} {
 		bubble(t, func(t *testing.T) {
-			var told []Completion
-			c, _ := startFake(t, inTurn(pending, completed), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+			var reported []Completion
+			c, _ := startFake(t, inTurn(pending, completed), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 			var wg sync.WaitGroup
 			for _, age := range ages {
 				wg.Go(func() { c.Wait(t.Context(), "a", StartedAt(time.Now().Add(-age))) })
@@ -92,8 +92,8 @@ func TestTheEarliestStartCounts(t *testing.T) {
 			wg.Wait()
 			// The first poll is that of the first to come: at once after a minute, 9 s later after a second.
 			pendingAt := time.Minute
-			if want := []Completion{{PendingAt: pendingAt, DoneBy: pendingAt + 10*time.Second}}; !slices.Equal(told, want) {
-				t.Errorf("ages %v: told %+v, want %+v", ages, told, want)
+			if want := []Completion{{PendingAt: pendingAt, DoneBy: pendingAt + 10*time.Second}}; !slices.Equal(reported, want) {
+				t.Errorf("ages %v: got %+v, want %+v", ages, reported, want)
 			}
 		})
 	}
@@ -102,9 +102,9 @@ func TestTheEarliestStartCounts(t *testing.T) {
 // Of several estimates that are given for a job the first counts.
 func TestTheFirstEstimateCounts(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []time.Duration
+		var reported []time.Duration
 		c, _ := startFake(t, inTurn(pending, pending, completed), WithPolling(backoffFunc(func(a Attempt) (time.Duration, bool) {
-			told = append(told, a.Expected)
+			reported = append(reported, a.Expected)
 			return 10 * time.Second, true
 		})))
 		var wg sync.WaitGroup
@@ -113,33 +113,33 @@ func TestTheFirstEstimateCounts(t *testing.T) {
 			synctest.Wait()
 		}
 		wg.Wait()
-		if want := []time.Duration{0, time.Minute}; !slices.Equal(told, want) {
-			t.Errorf("told %v, want %v", told, want)
+		if want := []time.Duration{0, time.Minute}; !slices.Equal(reported, want) {
+			t.Errorf("got %v, want %v", reported, want)
 		}
 	})
 }
 
 // A Learner is told of a job before the caller has its result, whether that came
 // or was given up, and not only when the last one is over.
-func TestALearnerIsToldBeforeTheCaller(t *testing.T) {
+func TestLearnComesBeforeTheCallersResult(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []Completion
+		var reported []Completion
 		c, _ := startFake(t, func(id string, n int, at time.Duration) fakeReply {
 			if id == "0" {
 				return doneAt(5*time.Second)(id, n, at)
 			}
 			return pending
-		}, WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+		}, WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 		defer cancel()
 		n := 0
 		for range c.WaitAll(ctx, Jobs(ids(10)...)) {
-			if n++; len(told) < n {
-				t.Errorf("told of %d jobs when number %d is handed over", len(told), n)
+			if n++; len(reported) < n {
+				t.Errorf("reported: %d jobs when number %d is handed over", len(reported), n)
 			}
 		}
-		if n != 10 || len(told) != 10 || told[0].DoneBy != 10*time.Second || told[9].DoneBy != 0 {
-			t.Errorf("told %+v of %d", told, n)
+		if n != 10 || len(reported) != 10 || reported[0].DoneBy != 10*time.Second || reported[9].DoneBy != 0 {
+			t.Errorf("reported %+v of %d", reported, n)
 		}
 	})
 }
@@ -168,16 +168,16 @@ func TestTheLastAnswerInAnError(t *testing.T) {
 // Who leaves does not change what the others were told of a fault.
 func TestALeaverDoesNotChangeTheOthersErrors(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []error
+		var reported []error
 		c, _ := startFake(t, inTurn(fakeReply{code: 503}, completed), WithRetry(Constant(30*time.Second)))
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { told = append(told, err) })); err != nil {
+			if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { reported = append(reported, err) })); err != nil {
 				t.Error(err)
 			}
 		})
 		synctest.Wait()
-		text := told[0].Error()
+		text := reported[0].Error()
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		var h *HTTPError
@@ -185,8 +185,8 @@ func TestALeaverDoesNotChangeTheOthersErrors(t *testing.T) {
 			t.Error(err)
 		}
 		wg.Wait()
-		if !errors.As(told[0], &h) || h.Next != 30*time.Second || told[0].Error() != text || len(told) != 1 {
-			t.Errorf("told %v, of which the first was %s", told, text)
+		if !errors.As(reported[0], &h) || h.Next != 30*time.Second || reported[0].Error() != text || len(reported) != 1 {
+			t.Errorf("reported %v, of which the first was %s", reported, text)
 		}
 	})
 }
@@ -230,18 +230,18 @@ func TestJobsThatEndWhileOthersAreGiven(t *testing.T) {
 
 // An answer that comes when nobody waits any more, to a request that could not be
 // stopped, leaves nothing behind, whatever it says.
-func TestAnAnswerThatNobodyWaitsForAnyMore(t *testing.T) {
+func TestAnAnswerAfterTheLastWaitHasLeft(t *testing.T) {
 	for _, answer := range []Status{{State: StatePending}, {State: StateCompleted}, {State: StateCompleted, ResultMissing: true}, {State: "strange"}, {}} {
 		bubble(t, func(t *testing.T) {
 			var scheduled int
-			var told []Completion
+			var reported []Completion
 			c, err := New("", WithFetch(func(context.Context, string) (Status, error) {
 				time.Sleep(5 * time.Second)
 				if answer.State == "" {
 					return answer, errors.New("no")
 				}
 				return answer, nil
-			}), WithTrace(Trace{Scheduled: counting(&scheduled)}), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+			}), WithTrace(Trace{Scheduled: counting(&scheduled)}), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -252,8 +252,8 @@ func TestAnAnswerThatNobodyWaitsForAnyMore(t *testing.T) {
 			}
 			time.Sleep(5 * time.Second)
 			synctest.Wait()
-			if err := leftovers(c); err != nil || scheduled != 0 || len(told) != 0 {
-				t.Errorf("after %q: %v; %d scheduled, told %v", answer.State, err, scheduled, told)
+			if err := leftovers(c); err != nil || scheduled != 0 || len(reported) != 0 {
+				t.Errorf("after %q: %v; %d scheduled, reported %v", answer.State, err, scheduled, reported)
 			}
 		})
 	}
@@ -325,7 +325,7 @@ func TestTheLastPollKeepsTheFloor(t *testing.T) {
 // When the time of one who waits is up, the others' polls go on as if nothing
 // had been: none is made for it, whether the poll is between two exchanges, in
 // one, or queueing for one.
-func TestAnExpiryDisturbsNobody(t *testing.T) {
+func TestAnExpiryDisturbsNoOtherWait(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		answer func(string, int, time.Duration) fakeReply
@@ -510,7 +510,7 @@ func TestALateEndOfAnEarlierWait(t *testing.T) {
 				start := time.Now()
 				var mu sync.Mutex
 				var at []time.Duration
-				var told []Completion
+				var reported []Completion
 				c, err := New("", WithFetch(func(context.Context, string) (Status, error) {
 					mu.Lock()
 					at = append(at, time.Since(start))
@@ -524,7 +524,7 @@ func TestALateEndOfAnEarlierWait(t *testing.T) {
 						return Status{State: StatePending}, nil
 					}
 					return Status{State: StateCompleted}, nil
-				}), WithCache(nil), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+				}), WithCache(nil), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -534,13 +534,13 @@ func TestALateEndOfAnEarlierWait(t *testing.T) {
 					t.Error(err)
 				}
 				time.Sleep(time.Second)
-				told = nil
+				reported = nil
 				if st, err := c.Wait(t.Context(), "j"); err != nil || st.State != StateCompleted {
 					t.Errorf("%+v, %v", st, err)
 				}
 				wantTimes(t, at, 0, 2, 12, 22)
-				if want := []Completion{{PendingAt: 10 * time.Second, DoneBy: 20 * time.Second}}; !slices.Equal(told, want) {
-					t.Errorf("told %+v, want %+v", told, want)
+				if want := []Completion{{PendingAt: 10 * time.Second, DoneBy: 20 * time.Second}}; !slices.Equal(reported, want) {
+					t.Errorf("got %+v, want %+v", reported, want)
 				}
 				synctest.Wait()
 				if err := leftovers(c); err != nil {
@@ -608,7 +608,7 @@ func TestWhatEndsAWaitAnnouncesNothing(t *testing.T) {
 // An answer ends what WithRetry was told about faults and refusals before it.
 func TestAnAnswerEndsTheCountOfFaults(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []Attempt
+		var reported []Attempt
 		var refuse atomic.Bool
 		shut := breakerFunc(func() (func(error), error) {
 			if refuse.Load() {
@@ -621,15 +621,15 @@ func TestAnAnswerEndsTheCountOfFaults(t *testing.T) {
 			time.AfterFunc((d+19)*time.Second, func() { refuse.Store(false) })
 		}
 		c, f := startFake(t, inTurn(pending, fakeReply{code: 503}, pending, pending, pending, pending, completed), WithBreaker(shut), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
-			told = append(told, a)
+			reported = append(reported, a)
 			return 4 * time.Second, true
 		})))
 		if _, err := c.Wait(t.Context(), "a"); err != nil {
 			t.Error(err)
 		}
 		s := time.Second
-		if want := []Attempt{{Number: 1}, {Number: 1}, {Number: 2, Elapsed: 4 * s}, {Number: 3, Elapsed: 8 * s}, {Number: 1}, {Number: 2, Elapsed: 4 * s}, {Number: 3, Elapsed: 8 * s}}; !slices.Equal(told, want) {
-			t.Errorf("told %+v, want %+v; requests at %v", told, want, f.at("a"))
+		if want := []Attempt{{Number: 1}, {Number: 1}, {Number: 2, Elapsed: 4 * s}, {Number: 3, Elapsed: 8 * s}, {Number: 1}, {Number: 2, Elapsed: 4 * s}, {Number: 3, Elapsed: 8 * s}}; !slices.Equal(reported, want) {
+			t.Errorf("got %+v, want %+v; requests at %v", reported, want, f.at("a"))
 		}
 	})
 }
@@ -637,20 +637,20 @@ func TestAnAnswerEndsTheCountOfFaults(t *testing.T) {
 // A job whose poll panicked is told to a Learner as given up.
 func TestAPollThatPanickedTeachesNoEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []Completion
+		var reported []Completion
 		n := 0
 		c, err := New("", WithFetch(func(context.Context, string) (Status, error) {
 			if n++; n == 2 {
 				panic("oops")
 			}
 			return Status{State: StatePending}, nil
-		}), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+		}), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 		if err != nil {
 			t.Fatal(err)
 		}
 		recovered(func() { c.Wait(t.Context(), "j") })
-		if want := []Completion{{}}; !slices.Equal(told, want) {
-			t.Errorf("told %+v, want %+v", told, want)
+		if want := []Completion{{}}; !slices.Equal(reported, want) {
+			t.Errorf("got %+v, want %+v", reported, want)
 		}
 	})
 }
@@ -739,29 +739,29 @@ func TestLeavingWhileAStrategyIsAsked(t *testing.T) {
 // Only a hint makes an end one that a hint brought about: not a fault before it.
 func TestAFaultIsNoHint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []Completion
-		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}, pending, fakeReply{code: 503}, completed), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+		var reported []Completion
+		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}, pending, fakeReply{code: 503}, completed), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 		if _, err := c.Wait(t.Context(), "a"); err != nil {
 			t.Error(err)
 		}
-		if want := []Completion{{PendingAt: 11 * time.Second, DoneBy: 22 * time.Second}}; !slices.Equal(told, want) {
-			t.Errorf("told %+v, want %+v", told, want)
+		if want := []Completion{{PendingAt: 11 * time.Second, DoneBy: 22 * time.Second}}; !slices.Equal(reported, want) {
+			t.Errorf("got %+v, want %+v", reported, want)
 		}
 	})
 }
 
 // What ended otherwise than by the job's own end is told to a Learner as given up.
-func TestWhatWasGivenUpIsToldSo(t *testing.T) {
+func TestWhatIsLearntAsGivenUp(t *testing.T) {
 	for name, opts := range map[string][]Option{"the outage tolerance": {WithOutageTolerance(0)}, "too long a pause": {WithMaxRetryAfter(time.Second)}} {
 		bubble(t, func(t *testing.T) {
-			var told []Completion
+			var reported []Completion
 			c, _ := startFake(t, inTurn(pending, pending, fakeReply{code: 503, retryAfter: 2 * time.Second}),
-				append(opts, WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))...)
+				append(opts, WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))...)
 			if _, err := c.Wait(t.Context(), "a"); err == nil {
 				t.Error("no error")
 			}
-			if want := []Completion{{PendingAt: 10 * time.Second}}; !slices.Equal(told, want) {
-				t.Errorf("%s: told %+v, want %+v", name, told, want)
+			if want := []Completion{{PendingAt: 10 * time.Second}}; !slices.Equal(reported, want) {
+				t.Errorf("%s: got %+v, want %+v", name, reported, want)
 			}
 		})
 	}
@@ -840,7 +840,7 @@ func TestPollsThatComeBackTogether(t *testing.T) {
 }
 
 // A fault of the last poll promises none to come, and one before it says when.
-func TestWhatAFaultSaysOfThePollAfterIt(t *testing.T) {
+func TestAFaultHasTheDelayOfTheNextPoll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}), WithRetry(Constant(4*time.Second)))
 		ctx, cancel := context.WithTimeout(t.Context(), 16*time.Second)

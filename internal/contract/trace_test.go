@@ -59,7 +59,7 @@ func (r *recorder) String() string {
 }
 
 // Design, Trace: sent, answered, scheduled, cached and refused, each with its facts.
-func TestTraceTellsTheWholeStoryOfAStatus(t *testing.T) {
+func TestTraceHasEachEventOfAStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Reply(503, ""), testserver.Delay(250*time.Millisecond, testserver.Pending()))
 		var r recorder
@@ -97,11 +97,11 @@ func TestTraceTellsTheWholeStoryOfAStatus(t *testing.T) {
 	})
 }
 
-func TestTraceTellsOfRefusalsAndOfCallersThatLeft(t *testing.T) {
+func TestTraceReportsRefusalsAndCallersThatLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Silence())
 		var r recorder
-		b := &notingBreaker{refusal: errors.New("shut")}
+		b := &recordingBreaker{refusal: errors.New("shut")}
 		c := clientFor(t, s, vtclient.WithTrace(r.trace()), vtclient.WithBreaker(b))
 		_, err := c.Status(t.Context(), "j")
 		var refused *vtclient.RefusedError
@@ -222,7 +222,7 @@ func (brokenCache) Set(context.Context, string, vtclient.Status, time.Duration) 
 // Each log line has the facts that apply to it, and no others.
 func TestWhatALogLineHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var lines noting
+		var lines lineRecorder
 		cache := vtclient.NewMemoryCache[vtclient.Status](10)
 		c := clientFor(t, testserver.StartInMemory(t, testserver.Reply(503, ""), testserver.Delay(250*time.Millisecond, testserver.Pending())),
 			every(2*time.Second, 2), vtclient.WithCache(cache), vtclient.WithLogger(slog.New(&lines)))
@@ -244,12 +244,12 @@ func TestWhatALogLineHolds(t *testing.T) {
 }
 
 // noting is a slog.Handler that notes level, message and keys of each line.
-type noting []string
+type lineRecorder []string
 
-func (n *noting) Enabled(context.Context, slog.Level) bool { return true }
-func (n *noting) WithAttrs([]slog.Attr) slog.Handler       { return n }
-func (n *noting) WithGroup(string) slog.Handler            { return n }
-func (n *noting) Handle(_ context.Context, r slog.Record) error {
+func (n *lineRecorder) Enabled(context.Context, slog.Level) bool { return true }
+func (n *lineRecorder) WithAttrs([]slog.Attr) slog.Handler       { return n }
+func (n *lineRecorder) WithGroup(string) slog.Handler            { return n }
+func (n *lineRecorder) Handle(_ context.Context, r slog.Record) error {
 	line := fmt.Sprintf("%v %s:", r.Level, r.Message)
 	r.Attrs(func(a slog.Attr) bool { line += " " + a.Key; return true })
 	*n = append(*n, line)
@@ -613,11 +613,11 @@ func TestEachFaultIsLoggedOnce(t *testing.T) {
 					}
 					return respond(r, 200, `{"result":"completed"}`), nil
 				}, opts...)
-				heard := map[string]int{}
+				received := map[string]int{}
 				onError := vtclient.OnError(func(err error) {
 					for _, id := range []string{"a", "b", "c"} {
 						if strings.Contains(err.Error(), `job "`+id+`"`) {
-							heard[id]++
+							received[id]++
 						}
 					}
 				})
@@ -639,8 +639,8 @@ func TestEachFaultIsLoggedOnce(t *testing.T) {
 				}
 				refusal := strings.Contains(tt.rule, "refusal") // no fault of the backend's
 				for _, id := range []string{"a", "b", "c"}[:tt.jobs] {
-					if want := map[bool]int{false: 1}[refusal]; heard[id] != want {
-						t.Errorf("OnError of %q was called %d times, want %d", id, heard[id], want)
+					if want := map[bool]int{false: 1}[refusal]; received[id] != want {
+						t.Errorf("OnError of %q was called %d times, want %d", id, received[id], want)
 					}
 				}
 			})

@@ -352,7 +352,7 @@ type backoffFunc func(Attempt) (time.Duration, bool)
 func (f backoffFunc) Next(a Attempt) (time.Duration, bool) { return f(a) }
 
 // What a Backoff is told, polling and retrying.
-func TestBackoffIsToldWhereTheWaitStands(t *testing.T) {
+func TestTheAttemptDescribesTheWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var polls, retries []Attempt
 		c, f := startFake(t, func(_ string, n int, _ time.Duration) fakeReply {
@@ -382,15 +382,15 @@ func TestBackoffIsToldWhereTheWaitStands(t *testing.T) {
 			{Number: 2, Elapsed: 22 * s, PendingAt: 21 * s, Expected: time.Hour},
 			{Number: 5, Elapsed: 41 * s, PendingAt: 40 * s, Expected: time.Hour},
 		}; !slices.Equal(polls, want) {
-			t.Errorf("polling was told\n%+v, want\n%+v", polls, want)
+			t.Errorf("polling got\n%+v, want\n%+v", polls, want)
 		}
 		if want := []Attempt{{Number: 1}, {Number: 2, Elapsed: 4 * s}}; !slices.Equal(retries, want) {
-			t.Errorf("retrying was told\n%+v, want\n%+v", retries, want)
+			t.Errorf("retrying got\n%+v, want\n%+v", retries, want)
 		}
 	})
 }
 
-func TestWaitEndsWhenPollingSaysStop(t *testing.T) {
+func TestWaitEndsWhenThePollingBackoffStops(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, always(pending), WithPolling(Exponential{Base: time.Second, Limit: 3}))
 		st, err := c.Wait(t.Context(), "a")
@@ -405,7 +405,7 @@ func TestWaitEndsWhenPollingSaysStop(t *testing.T) {
 	})
 }
 
-func TestWaitGoesOnWhenRetryingSaysStop(t *testing.T) {
+func TestWaitGoesOnWhenTheRetryBackoffStops(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		retry Backoff
@@ -790,7 +790,7 @@ func TestCancellingDuringASleepReturnsAtOnce(t *testing.T) {
 }
 
 // Properties 15 and 18, with an exchange in flight when the time is up.
-func TestTimeoutErrorSaysAllThatIsKnown(t *testing.T) {
+func TestTimeoutErrorHasDeadlineFaultAndLastStatus(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, inTurn(pending, fakeReply{code: 502}, fakeReply{takes: time.Hour}), WithTimeout(time.Minute))
 		start := time.Now()
@@ -871,25 +871,25 @@ func TestWaitsAndTheCache(t *testing.T) {
 			}
 		}
 		wantTimes(t, f.at("a"), 0, 0, 10)
-		told := 0
-		st, err := c.Wait(ctx, "a", OnProgress(func(Status) { told++ }))
-		if err != nil || !st.Cached || told != 1 {
-			t.Errorf("Wait = %+v, %v; told %d times", st, err, told)
+		reported := 0
+		st, err := c.Wait(ctx, "a", OnProgress(func(Status) { reported++ }))
+		if err != nil || !st.Cached || reported != 1 {
+			t.Errorf("Wait = %+v, %v; reported %d times", st, err, reported)
 		}
-		for st, err := range c.WaitAll(ctx, Jobs("a", "a"), OnProgress(func(Status) { told++ })) {
+		for st, err := range c.WaitAll(ctx, Jobs("a", "a"), OnProgress(func(Status) { reported++ })) {
 			if err != nil || !st.Cached {
 				t.Errorf("WaitAll: %+v, %v", st, err)
 			}
-			told++
+			reported++
 		}
 		for st, err := range c.Watch(ctx, "a") {
 			if err != nil || !st.Cached {
 				t.Errorf("Watch: %+v, %v", st, err)
 			}
-			told++
+			reported++
 		}
-		if told != 6 || f.total() != 3 {
-			t.Errorf("told %d times, %d requests", told, f.total())
+		if reported != 6 || f.total() != 3 {
+			t.Errorf("reported %d times, %d requests", reported, f.total())
 		}
 	})
 }
@@ -977,7 +977,7 @@ func TestOutageTolerance(t *testing.T) {
 }
 
 // Property 39, on the wire: each fault is told once, with what comes next, and the wait goes on.
-func TestEachFaultIsToldOnce(t *testing.T) {
+func TestEachFaultIsReportedOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Pending(), testserver.HalfBody(`{"result":"completed"}`),
 			testserver.Reply(503, "down"), testserver.Reply(200, "<html>"), testserver.Silence(), testserver.Completed())
@@ -985,15 +985,15 @@ func TestEachFaultIsToldOnce(t *testing.T) {
 		// where another one brings the answer.
 		hc := &http.Client{Transport: &http.Transport{DialContext: s.DialContext, DisableKeepAlives: true}}
 		c, _ := New(s.URL(), WithHTTPClient(hc), WithPolling(Constant(10*time.Second)), WithRetry(Constant(time.Second)))
-		var told []error
+		var reported []error
 		start := time.Now()
-		if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { told = append(told, err) })); err != nil {
+		if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { reported = append(reported, err) })); err != nil {
 			t.Error(err)
 		}
-		if len(told) != 4 {
-			t.Fatalf("told %d faults: %v", len(told), told)
+		if len(reported) != 4 {
+			t.Fatalf("reported %d faults: %v", len(reported), reported)
 		}
-		for i, err := range told {
+		for i, err := range reported {
 			if !strings.Contains(err.Error(), fmt.Sprintf(`job "a": request %d: `, i+2)) || !strings.Contains(err.Error(), "next request in 1s") {
 				t.Errorf("fault %d: %v", i+1, err)
 			}
@@ -1010,7 +1010,7 @@ func TestBreakerRefusals(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			br := &refuser{after: 20 * time.Second, until: time.Now().Add(70 * time.Second)}
 			c, f := startFake(t, always(completed), WithBreaker(br))
-			if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { t.Errorf("told %v", err) })); err != nil {
+			if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { t.Errorf("reported %v", err) })); err != nil {
 				t.Error(err)
 			}
 			if br.asked != 5 {
@@ -1019,7 +1019,7 @@ func TestBreakerRefusals(t *testing.T) {
 			wantTimes(t, f.at("a"), 80)
 		})
 	})
-	t.Run("or as retrying says", func(t *testing.T) {
+	t.Run("or at the delay of WithRetry", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			br := &refuser{until: time.Now().Add(4 * time.Second)}
 			c, f := startFake(t, always(completed), WithBreaker(br), WithRetry(Exponential{Base: time.Second, Limit: 1}))
@@ -1056,7 +1056,7 @@ func TestBreakerRefusals(t *testing.T) {
 // Refusals of the breaker do not stretch the delay after a fault, which follows from the faults in a row.
 func TestRefusalsDoNotStretchTheDelayAfterAFault(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []int
+		var reported []int
 		br := &refuser{until: time.Now()}
 		c, f := startFake(t, func(_ string, n int, at time.Duration) fakeReply {
 			if n == 1 {
@@ -1064,15 +1064,15 @@ func TestRefusalsDoNotStretchTheDelayAfterAFault(t *testing.T) {
 			}
 			return []fakeReply{{code: 503}, {code: 503}, completed}[n-1]
 		}, WithBreaker(br), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
-			told = append(told, a.Number)
+			reported = append(reported, a.Number)
 			return time.Second, true
 		})))
 		if _, err := c.Wait(t.Context(), "a"); err != nil {
 			t.Error(err)
 		}
 		wantTimes(t, f.at("a"), 0, 3, 4)
-		if want := []int{1, 2, 3, 2}; !slices.Equal(told, want) {
-			t.Errorf("retrying was told of tries %v, want %v", told, want)
+		if want := []int{1, 2, 3, 2}; !slices.Equal(reported, want) {
+			t.Errorf("retrying was asked about tries %v, want %v", reported, want)
 		}
 	})
 }
@@ -1164,7 +1164,7 @@ func TestWaitsComeBackSpreadOut(t *testing.T) {
 		"with a foreign one": func() Breaker {
 			return &outageBreaker{from: time.Now().Add(10 * time.Minute), to: time.Now().Add(14 * time.Minute)}
 		},
-		"told by Retry-After": nil,
+		"by Retry-After": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

@@ -222,7 +222,7 @@ func TestFlightUncontendedCallAllocatesNothing(t *testing.T) {
 }
 
 // Property 32: a caller that cancels does not fail the others.
-func TestFlightLeaderThatLeavesHurtsNobody(t *testing.T) {
+func TestFlightLeaderThatLeavesHurtsNoFollower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
 			f  tryGroup
@@ -296,7 +296,7 @@ func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 		wg.Go(func() {
 			v, _, err := f.Do(t.Context(), "job", r.run)
 			if want := fmt.Sprintf("run %d, try %[1]d", leavers+1); v != want || err != nil {
-				t.Errorf("who stayed: %q, %v, want %q", v, err, want)
+				t.Errorf("the caller that stayed: %q, %v, want %q", v, err, want)
 			}
 		})
 		synctest.Wait()
@@ -436,7 +436,7 @@ func TestFlightContextDoneBeforeRunsNothing(t *testing.T) {
 
 // A follower is promoted at the instant at which its own context ends: it runs
 // nothing, and the lead goes on to the next.
-func TestFlightPromotionOfOneWhoIsLeaving(t *testing.T) {
+func TestFlightPromotionOfALeavingFollower(t *testing.T) {
 	for round := range 50 { // select takes its cases in random order
 		synctest.Test(t, func(t *testing.T) {
 			var (
@@ -449,7 +449,7 @@ func TestFlightPromotionOfOneWhoIsLeaving(t *testing.T) {
 			for range 5 {
 				wg.Go(func() {
 					if _, shared, err := f.Do(ctx, "job", r.run); shared || err != context.DeadlineExceeded {
-						t.Errorf("one who leaves: %t, %v", shared, err)
+						t.Errorf("the caller that leaves: %t, %v", shared, err)
 					}
 				})
 			}
@@ -458,7 +458,7 @@ func TestFlightPromotionOfOneWhoIsLeaving(t *testing.T) {
 			if stays {
 				wg.Go(func() {
 					if v, _, err := f.Do(t.Context(), "job", r.run); v != "run 2, try 2" || err != nil {
-						t.Errorf("who stays: %q, %v", v, err)
+						t.Errorf("the caller that stays: %q, %v", v, err)
 					}
 				})
 			}
@@ -502,7 +502,7 @@ func TestFlightPromotedWithAContextThatIsDoneRunsNothing(t *testing.T) {
 		late := &lateContext{Context: t.Context()}
 		wg.Go(func() {
 			if _, shared, err := f.Do(late, "job", r.run); shared || err != context.Canceled {
-				t.Errorf("who was promoted too late: %t, %v", shared, err)
+				t.Errorf("the follower that was promoted too late: %t, %v", shared, err)
 			}
 		})
 		synctest.Wait()

@@ -51,7 +51,7 @@ func waitFor(cfg clientConfig) error {
 	if err != nil {
 		return err
 	}
-	told := 0
+	reported := 0
 	for st, err := range client.WaitAll(context.Background(), vtclient.Jobs(cfg.IDs...), vtclient.StartedAt(cfg.StartedAt)) {
 		r := result{Status: st}
 		if err != nil {
@@ -64,7 +64,7 @@ func waitFor(cfg clientConfig) error {
 		if _, err := fmt.Printf("%s\n", text); err != nil {
 			return err
 		}
-		if told++; told == cfg.Halt {
+		if reported++; reported == cfg.Halt {
 			select {}
 		}
 	}
@@ -114,26 +114,26 @@ func TestClientKilled(t *testing.T) {
 			}
 			results[id] = r
 		}
-		told := 0
-		for run == 2 || told < len(ids)/4 {
+		reported := 0
+		for run == 2 || reported < len(ids)/4 {
 			line, ok := client.line()
 			if !ok {
 				break
 			}
 			take(line)
-			told++
+			reported++
 		}
 		if run < 2 {
 			_ = client.cmd.Process.Kill()
 			for _, line := range client.rest() { // told before it was killed
 				take(line)
-				told++
+				reported++
 			}
 		}
 		if client.rest(); (client.err == nil) != (run == 2) {
 			t.Errorf("run %d: the client ended with %v", run+1, client.err)
 		}
-		t.Logf("run %d: %d jobs waited for, %d results, at %v", run+1, len(missing), told, time.Since(began).Round(time.Millisecond))
+		t.Logf("run %d: %d jobs waited for, %d results, at %v", run+1, len(missing), reported, time.Since(began).Round(time.Millisecond))
 		if run == 1 {
 			srv.kill()
 			srv = startServer(t, srv.cfg)

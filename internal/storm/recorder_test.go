@@ -76,7 +76,7 @@ type recorder struct {
 	asked     map[string]bool      // the jobs that an exchange is over for
 	onAsked   func(jobs int)
 	refused   int
-	told      map[string]string // by OnError: the report, by tag
+	reported  map[string]string // by OnError: the report, by tag
 	leaks     []string          // texts with the secret in them
 	wrong     []string          // what may not be
 
@@ -88,7 +88,7 @@ type recorder struct {
 func newRecorder(secret string, bound int) *recorder {
 	return &recorder{
 		secret: secret, bound: bound, begun: make(map[string]int), open: make(map[string]*exchange),
-		asked: make(map[string]bool), told: make(map[string]string),
+		asked: make(map[string]bool), reported: make(map[string]string),
 	}
 }
 
@@ -187,10 +187,10 @@ func (r *recorder) onError(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.inspect(text)
-	if r.told[tag] != "" {
-		r.wrong = append(r.wrong, tag+": told twice by OnError")
+	if r.reported[tag] != "" {
+		r.wrong = append(r.wrong, tag+": reported twice by OnError")
 	}
-	r.told[tag] = outcome
+	r.reported[tag] = outcome
 	if d.Next <= 0 || !strings.Contains(text, strconv.Quote(d.JobID)) {
 		r.wrong = append(r.wrong, fmt.Sprintf("OnError: the error does not say which job, or what is next: %s", text))
 	}

@@ -266,7 +266,7 @@ func runStorm(t *testing.T, sc scale) {
 	}
 	l := balance(rec.exchanges, wires, kills, sc.timeout)
 	l.wrong = append(l.wrong, rec.wrong...)
-	l.wrong = append(l.wrong, compareTold(rec)...)
+	l.wrong = append(l.wrong, compareReports(rec)...)
 	for i, text := range l.wrong {
 		if i == 20 {
 			t.Errorf("and %d more", len(l.wrong)-i)
@@ -299,7 +299,7 @@ func runStorm(t *testing.T, sc scale) {
 	}
 
 	for _, text := range rec.leaks {
-		t.Errorf("a secret is told: %s", text)
+		t.Errorf("a secret is shown: %s", text)
 	}
 	atServers := peakAtServers(rec.exchanges, wires, kills, false)
 	if n := rec.peakInFlight.Load(); n > bound || atServers > bound {
@@ -415,20 +415,20 @@ func check(st vtclient.Status, err error, want simserver.Job) error {
 	return nil
 }
 
-// compareTold says where OnError and the trace differ.
-func compareTold(r *recorder) (wrong []string) {
+// compareReports says where OnError and the trace differ.
+func compareReports(r *recorder) (wrong []string) {
 	for _, x := range r.exchanges {
 		want := x.outcome
 		if want == answered || want == withdrawn {
 			want = ""
 		}
-		if got := r.told[x.tag]; got != want {
-			wrong = append(wrong, fmt.Sprintf("%s: the trace says %q, and OnError %q", x.tag, x.outcome, got))
+		if got := r.reported[x.tag]; got != want {
+			wrong = append(wrong, fmt.Sprintf("%s: the trace has %q, and OnError %q", x.tag, x.outcome, got))
 		}
-		delete(r.told, x.tag)
+		delete(r.reported, x.tag)
 	}
-	for tag, what := range r.told {
-		wrong = append(wrong, fmt.Sprintf("%s: OnError says %q, and the trace nothing", tag, what))
+	for tag, what := range r.reported {
+		wrong = append(wrong, fmt.Sprintf("%s: OnError has %q, and the trace nothing", tag, what))
 	}
 	return wrong
 }
