@@ -54,8 +54,8 @@ func inState(t *testing.T, b *vtclient.CircuitBreaker, want string) {
 	}
 }
 
-// newOpen returns a breaker that one failure opened just now, for a second
-// without jitter unless cfg says otherwise.
+// newOpen returns a breaker that one failure opened just now, for a second without jitter
+// unless cfg sets one.
 func newOpen(t *testing.T, cfg vtclient.BreakerConfig) *vtclient.CircuitBreaker {
 	t.Helper()
 	cfg.ConsecutiveFailures = 1
@@ -622,7 +622,7 @@ func TestBreakerForgetsCountsOfAnEarlierEra(t *testing.T) {
 	})
 }
 
-// changes records what OnStateChange is told.
+// changes records the calls of OnStateChange.
 type changes struct {
 	mu  sync.Mutex
 	got []string
@@ -736,7 +736,7 @@ func TestBreakerCallbackThatPanicsIsCalledAgain(t *testing.T) {
 func TestBreakerUnderConcurrentUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const bound = 3
-		state := "closed" // as told; unguarded: one call at a time
+		state := "closed" // as reported; unguarded: one call at a time
 		reported := 0
 		b := vtclient.NewCircuitBreaker(vtclient.BreakerConfig{
 			OpenPeriod: 10 * time.Millisecond, Window: 10 * time.Millisecond, HalfOpenProbes: bound,
@@ -857,7 +857,7 @@ func TestBreakerConfigBadFieldIsReportedAndDefaulted(t *testing.T) {
 				if want := "vtclient: BreakerConfig." + tt.field + ": got " + tt.value + ", want "; err == nil || !strings.HasPrefix(err.Error(), want) {
 					t.Fatalf("validate() = %v, want %s…", err, want)
 				}
-				// The defaults, all told by what they do.
+				// The defaults, each by its effect.
 				for range 5 {
 					inState(t, b, "closed")
 					allow(t, b)(errDown)

@@ -19,9 +19,9 @@ const (
 	ends   = "it ends"
 )
 
-// follow tells what a context says of itself from the start, if asked is 0, and after
-// each step from the asked-th on. Each call has a bubble of its own, so that all see the
-// same times.
+// follow returns what the methods of a context return, from the start if asked is 0, and after
+// each step from the asked-th on. Each call has a bubble of its own, so that all see the same
+// times.
 func follow(t *testing.T, make func(context.Context, time.Time) (context.Context, func()), limit time.Duration, asked int, steps ...string) (reported []string) {
 	type key struct{}
 	synctest.Test(t, func(t *testing.T) {
@@ -61,9 +61,9 @@ func follow(t *testing.T, make func(context.Context, time.Time) (context.Context
 	return reported
 }
 
-// Whoever asks a lazyContext, and whenever, is told what context.WithDeadline's says.
-// But one that nobody asked before it ended has been cancelled, and if nobody asked
-// before both came, the parent's end counts and not the deadline.
+// The methods of a lazyContext return at any time what those of a context.WithDeadline return,
+// with two exceptions. One that is first asked after it ended has been cancelled. One that is
+// first asked after both its parent's end and its deadline has the parent's end.
 func TestALazyContextBehavesLikeOneWithADeadline(t *testing.T) {
 	eager := func(parent context.Context, deadline time.Time) (context.Context, func()) {
 		ctx, cancel := context.WithDeadline(parent, deadline)

@@ -161,7 +161,7 @@ func TestHeyGenFaultsAndPaths(t *testing.T) {
 
 func TestHeyGenSubmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		received := new(ear)
+		received := new(webhookReceiver)
 		sim := simserver.StartInMemory(t, simserver.WithWebhook(simserver.Webhook{Handler: received, Secret: "s"}))
 		res, body := doV3(t, sim, "POST", v3, `{"video":{"type":"url","url":"https://x"},"output_languages":["German","French"],`+
 			`"title":"Hi","callback_url":"https://me.example.com/hook?k=1","callback_id":"c-1","mode":"speed"}`)

@@ -21,8 +21,8 @@ import (
 	"github.com/vtclient/vtclient/simserver"
 )
 
-// An ear hears deliveries signed with "s".
-type ear struct {
+// A webhookReceiver keeps the deliveries that are signed with "s".
+type webhookReceiver struct {
 	mu   sync.Mutex
 	got  []received
 	code int // what it answers; 0: nothing in particular
@@ -41,7 +41,7 @@ type received struct {
 	bad        string
 }
 
-func (e *ear) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (e *webhookReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := received{url: r.URL.String(), event: r.Header.Get("Heygen-Event-Id"), at: time.Now()}
 	if r.URL.Host == "" {
 		h.url = "http://" + r.Host + r.URL.String()
@@ -67,8 +67,8 @@ func (e *ear) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// all returns what was heard, sorted by job.
-func (e *ear) all() []received {
+// all returns what was received, sorted by job.
+func (e *webhookReceiver) all() []received {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	got := slices.Clone(e.got)
@@ -76,9 +76,9 @@ func (e *ear) all() []received {
 	return got
 }
 
-func TestWebhookTellsOfEachEnd(t *testing.T) {
+func TestEachEndIsDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := new(ear)
+		e := new(webhookReceiver)
 		start := time.Now()
 		sim := simserver.StartInMemory(t, simserver.WithAutoCreate(), simserver.WithWebhook(simserver.Webhook{
 			Handler: e, Secret: "s", Delay: time.Second,
@@ -131,7 +131,7 @@ func TestWebhookTellsOfEachEnd(t *testing.T) {
 
 func TestWebhookLossesAndDuplicates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := new(ear)
+		e := new(webhookReceiver)
 		h := simserver.Webhook{Handler: e, Secret: "s", Loss: 0.3, Duplicates: 0.5, Delay: time.Second, Jitter: time.Minute}
 		run := func() (ids []string) {
 			e.got = nil
@@ -170,7 +170,7 @@ func TestWebhookLossesAndDuplicates(t *testing.T) {
 
 func TestSetWebhook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &ear{code: 500}
+		e := &webhookReceiver{code: 500}
 		sim := simserver.StartInMemory(t)
 		if err := sim.ProbeWebhook(); err == nil {
 			t.Error("probed nothing")

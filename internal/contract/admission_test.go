@@ -132,7 +132,7 @@ type limiterFunc func(context.Context) error
 
 func (f limiterFunc) Wait(ctx context.Context) error { return f(ctx) }
 
-// Who leaves while queueing gets its own context's error, sends nothing and keeps no place.
+// A caller that leaves while queueing gets its own context's error, sends nothing and keeps no place.
 func TestLeavingAQueue(t *testing.T) {
 	for _, where := range []string{"gate", "limiter"} {
 		t.Run(where, func(t *testing.T) {
@@ -249,8 +249,8 @@ func TestAHoldComesBeforeTheLimiterAndAfterTheGate(t *testing.T) {
 	})
 }
 
-// Of several 429s the one that lasts longest holds the client, in whatever order
-// they come, and is the one that errors tell of.
+// Of several 429s the one that lasts longest holds the client, in whatever order they come, and
+// is the one in the errors.
 func TestTheLongestPauseHolds(t *testing.T) {
 	const none = "x"
 	for _, pauses := range [][]string{{"6", "3", none}, {"3", "6", none}, {none, "6", "3"}, {"6", none, "3"}} {
@@ -347,8 +347,8 @@ func TestA429HoldsTheWholeClient(t *testing.T) {
 	})
 }
 
-// An error that a wait ends with while the breaker refuses says so: nothing
-// else would tell why no request was made.
+// A wait that ends while the breaker refuses has the refusal in its error: nothing else shows
+// why no request was made.
 func TestWaitThatEndsBehindAnOpenBreakerNamesTheBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := simserver.StartInMemory(t)

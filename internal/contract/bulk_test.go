@@ -26,8 +26,8 @@ import (
 // A bulkBackend is a backend inside the transport that answers for one job or
 // for many, as HeyGen's does.
 type bulkBackend struct {
-	// state says how far a job is: queued, processing, completed, failed or
-	// not_found; "" leaves it out of the answer.
+	// state returns how far a job is: queued, processing, completed, failed or not_found; ""
+	// leaves it out of the answer.
 	state func(id string, at time.Duration) string
 	// bulk and single, if not nil, answer the n-th request of their kind in the
 	// place of the jobs' states; nil from them: the states do.
@@ -172,7 +172,7 @@ func (b *bulkBackend) made(bulk bool) (rs []bulkRequest) {
 	return rs
 }
 
-// log tells the requests as "at:jobs", singly asked ones as "at:id".
+// log returns the requests as "at:jobs", single ones as "at:id".
 func (b *bulkBackend) log() (s []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -280,9 +280,8 @@ func (d deaf) Next(at Attempt) (time.Duration, bool) {
 	return d.Adaptive.Next(at)
 }
 
-// The figure: at most 1/20 of the status requests of the same client without
-// sharing, at no more mean delay. And it pays to tell the cadence that requests
-// are shared. The long form is
+// The figure: at most 1/20 of the status requests of the same client without sharing, at no
+// more mean delay. And it pays that the cadence gets Attempt.Shared. The long form is
 //
 //	VTCLIENT_FIGURES=1 go test -run BulkFigure -v ./internal/contract
 func TestBulkFigure(t *testing.T) {
@@ -418,8 +417,8 @@ func TestBulkLimitAndLength(t *testing.T) {
 		defer cancel()
 		for range c.WaitAll(ctx, Jobs("a", "b", "c", "d", "e", "f", "g")) {
 		}
-		// Three requests a round. The third is for the one that is left over, and takes along
-		// whoever is not in flight: none, or some that the first two have just told of.
+		// Three requests a round. The third is for the job that is left over, and takes along
+		// the jobs that are not in flight: none, or some that the first two have just answered.
 		rounds, full := map[string]int{}, map[string]int{}
 		for _, r := range b.log() {
 			at, jobs, _ := strings.Cut(r, ":")
@@ -732,7 +731,7 @@ func TestBulkPathComesBack(t *testing.T) {
 	})
 }
 
-// A wrong key ends all waits, as in single mode, after one single request says so, too.
+// A wrong key ends all waits, as in single mode, once a single request has got the same answer.
 func TestBulkUnauthorized(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		denied := &bulkReply{code: 401, body: "who are you?"}
@@ -910,7 +909,7 @@ func TestBulkBehindABreaker(t *testing.T) {
 	})
 }
 
-// Who leaves in mid-exchange hurts nobody; the last one to leave ends it.
+// A caller that leaves during an exchange hurts no other; the last one to leave ends it.
 func TestBulkLeavers(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := &bulkBackend{bulk: func(int, time.Duration, []string) *bulkReply { return &bulkReply{takes: 5 * time.Second} }}
@@ -1045,7 +1044,7 @@ func TestBulkFirstChecks(t *testing.T) {
 	})
 }
 
-// Who was asked to stay away does not ride, nor does a job for whose answer there is no room.
+// A job that the backend asked to pause shares no request, nor does one for whose answer there is no room.
 func TestBulkJobsThatDoNotShare(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := &bulkBackend{bulk: func(_ int, at time.Duration, _ []string) *bulkReply {
@@ -1123,7 +1122,7 @@ func TestBulkPanics(t *testing.T) {
 	}
 }
 
-// One request on the wire is told once, with the number of its jobs, and its error says that it was shared.
+// One request on the wire is traced once, with the number of its jobs, and its error has that number.
 func TestBulkTraceAndErrors(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := &bulkBackend{bulk: func(n int, _ time.Duration, _ []string) *bulkReply {
@@ -1262,7 +1261,7 @@ func TestHeygenBulkDecode(t *testing.T) {
 	}
 }
 
-// A shared request is cheaper: Next polls more often for the one who shares, and without allocation.
+// A shared request is cheaper: Next polls more often, and without allocation.
 func TestAdaptiveSharedRequests(t *testing.T) {
 	a := NewAdaptive(time.Second)
 	r := rand.New(rand.NewPCG(3, 3))
@@ -1363,8 +1362,8 @@ func TestBulkLateResult(t *testing.T) {
 	}
 }
 
-// A request that stands in a queue is not sent once nobody wants any of its jobs,
-// and is sent for one who does.
+// A request that stands in a queue is not sent once all waits for its jobs have left, and is
+// sent while one remains.
 func TestBulkRequestIsNotSentWithoutAWait(t *testing.T) {
 	for _, wanted := range []bool{false, true} {
 		t.Run(fmt.Sprint(wanted), func(t *testing.T) {
@@ -1403,7 +1402,7 @@ func TestBulkRequestIsNotSentWithoutAWait(t *testing.T) {
 	}
 }
 
-// What a shared answer says goes through the same hands as a single one.
+// A job in a shared answer is treated like one in a single answer.
 func TestBulkAnswersAreCompleted(t *testing.T) {
 	const key = "k-123456"
 	read := func(a Answer) (all []Status, _ string, _ error) {
@@ -1496,7 +1495,7 @@ func TestBulkErrorsNameTheIDs(t *testing.T) {
 	}
 }
 
-// Who was refused for want of credentials is told so, whichever request it was.
+// A wait that is refused for want of credentials has that in its error, whichever request it was.
 func TestBulkWithoutCredentials(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		denied := &bulkReply{code: 401}
@@ -1510,8 +1509,8 @@ func TestBulkWithoutCredentials(t *testing.T) {
 	})
 }
 
-// The wait that is told of a bulk path that fails, and the job that is asked for in
-// order to see whether a key is wrong, are among those that are still there.
+// The wait that gets the fault of a bulk path, and the job that is asked for to see whether a
+// key is wrong, are among those that have not left.
 func TestBulkFallsBackForTheJobsThatAreLeft(t *testing.T) {
 	for code, want := range map[int]int{404: 2, 401: 1} {
 		bubble(t, func(t *testing.T) {
@@ -1550,7 +1549,7 @@ func TestBulkFallsBackForTheJobsThatAreLeft(t *testing.T) {
 	}
 }
 
-// A wait that ends while the breaker refuses shared requests says what the breaker said.
+// A wait that ends while the breaker refuses shared requests has the breaker's refusal in its error.
 func TestBulkRefusalIsReported(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		shut := errors.New("shut for repairs")

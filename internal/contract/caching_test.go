@@ -56,8 +56,8 @@ func (s *storing) Set(ctx context.Context, key string, st Status, ttl time.Durat
 	return nil
 }
 
-// A foreign cache is given each answer with its time to live, and asked before
-// each request; what it answers is marked as cached, and told to the traces.
+// A foreign cache is given each answer with its time to live, and asked before each request;
+// its answer is marked as cached, and traced.
 func TestAForeignCacheIsWrittenAndRead(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := &storing{}
@@ -124,9 +124,9 @@ func TestAWaitTakesOnlyTheEndFromAForeignCache(t *testing.T) {
 	})
 }
 
-// A cache that hangs for as long as it may is left alone for 5 s; one that fails
-// at once, or had less time than it may take, is asked again at the next call.
-// Each of that is told to the traces, but not that the caller left meanwhile.
+// A cache that hangs for as long as it may is left alone for 5 s; one that fails at once, or
+// had less time than it may take, is asked again at the next call. Each of that is traced, but
+// not that the caller left meanwhile.
 func TestACacheThatHangsIsLeftAloneForAWhile(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -198,7 +198,7 @@ func TestACacheThatHungIsAskedAgainInTime(t *testing.T) {
 	})
 }
 
-// A Status whose context is done is told so though the cache knows the answer.
+// A Status whose context is done returns the context's error though the cache has the answer.
 func TestADoneContextComesBeforeTheCache(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		for _, opt := range []Option{WithCache(NewMemoryCache[Status](10)), WithCache(&storing{})} {

@@ -182,7 +182,7 @@ func TestTheBoundBeforeTheFirstAnswer(t *testing.T) {
 			}
 		})
 	}
-	// A request that has not failed yet is no trouble: a caller who allows a minute gets it.
+	// A request that has not failed yet is no trouble: a timeout of a minute is kept.
 	synctest.Test(t, func(t *testing.T) {
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 			time.Sleep(50 * time.Second)

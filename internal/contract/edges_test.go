@@ -23,12 +23,11 @@ import (
 	"github.com/vtclient/vtclient/internal/testserver"
 )
 
-// The properties of this file were found by reading the code as an attacker, as
-// a slow network and as an impatient user. Each test says the property; numbers
-// below 101 are other lists'. 101 and 102 stand in poller_test.go, 103 and 104
-// in clock_internal_test.go.
+// The properties of this file were found by reading the code as an attacker, as a slow network
+// and as an impatient user. Each test states its property. Those below 101 are in the other
+// files, 101 and 102 in polls_test.go, 103 and 104 in vtclient_internal_test.go.
 
-// Property 105: who appends to a Status's Body does not write into what others get.
+// Property 105: appending to a Status's Body changes no other caller's.
 func TestAppendingToABodyChangesNoOtherCopy(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.JSON(200, `{"result":"completed","url":"longer"}`))
@@ -187,7 +186,7 @@ func TestTheTextOfAnErrorDoesNotChange(t *testing.T) {
 	})
 }
 
-// Property 111: a call that has ended tells of no request to come.
+// Property 111: the Status of a call that has ended announces no request to come.
 func TestAnEndedStatusPromisesNoRequest(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, always(fakeReply{code: 503}), WithRetry(Constant(time.Hour)))
@@ -203,8 +202,8 @@ func TestAnEndedStatusPromisesNoRequest(t *testing.T) {
 	})
 }
 
-// Property 112: a Limiter that never lets anything through, or that says early
-// that the time will not suffice, holds nobody beyond their time and costs no request.
+// Property 112: a Limiter that never lets anything through, or that returns early since the
+// time will not suffice, holds no caller beyond its time and costs no request.
 func TestALimiterHoldsNoCallerBeyondItsTime(t *testing.T) {
 	t.Run("blocks", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
@@ -283,8 +282,8 @@ func (c cacheFuncs) Set(_ context.Context, key string, st Status, _ time.Duratio
 	return c.set(key, st)
 }
 
-// Property 113: a panic in a part that stands around the exchange reaches those
-// who wait, and leaves neither a place in flight taken nor anybody waiting.
+// Property 113: a panic in a part that stands around the exchange reaches the callers, and
+// leaves neither a place in flight taken nor a caller waiting.
 func TestPanicAroundTheExchange(t *testing.T) {
 	var on atomic.Bool
 	bad := func() {
@@ -383,8 +382,8 @@ func TestAbsurdTimes(t *testing.T) {
 	}
 }
 
-// Property 115: a Backoff that says the longest delay there is keeps neither the
-// last poll nor a hint from being made.
+// Property 115: a Backoff that returns the longest delay there is keeps neither the last poll
+// nor a hint from being made.
 func TestALongDelayIsNotForEver(t *testing.T) {
 	for _, reply := range []fakeReply{pending, {code: 503}} {
 		bubble(t, func(t *testing.T) {
@@ -405,7 +404,7 @@ func TestALongDelayIsNotForEver(t *testing.T) {
 // Property 116: whatever pause a breaker's refusal names, a wait neither spins nor is lost.
 func TestAbsurdPausesOfABreaker(t *testing.T) {
 	for _, pause := range []time.Duration{math.MinInt64, -time.Hour, -1, 1, math.MaxInt64} {
-		most := map[bool]int{true: 32, false: 3}[pause < 0] // as WithRetry says; or now, at the hint, and no more
+		most := map[bool]int{true: 32, false: 3}[pause < 0] // after the delay of WithRetry; or now, at the hint, and no more
 		if pause == 1 {
 			most = 3001 // as the floor allows
 		}
@@ -425,7 +424,7 @@ func TestAbsurdPausesOfABreaker(t *testing.T) {
 	}
 }
 
-// Property 117: a Retry-After beside an answer that ends a job holds up nobody.
+// Property 117: a Retry-After beside an answer that ends a job holds up no other job.
 func TestRetryAfterOfAnEndHoldsUpNoOtherJob(t *testing.T) {
 	for _, reply := range []fakeReply{{state: "completed"}, {state: "error"}, {code: 301}, {state: "what"}, {code: 404}, {code: 503}} {
 		bubble(t, func(t *testing.T) {
@@ -502,8 +501,8 @@ func TestAnEndIsAnEnd(t *testing.T) {
 	})
 }
 
-// Property 120: Progress is within 0..1 whatever the Endpoint or a cache says, may go back, and is 1 on a
-// completed job.
+// Property 120: Progress is within 0..1 whatever the Endpoint or a cache returns, may go back, and is 1
+// on a completed job.
 func TestProgressIsAlwaysAShare(t *testing.T) {
 	odd := []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1, 2, 1e300, .5, .25}
 	want := []float64{0, 1, 0, 0, 1, 1, .5, 1}
@@ -558,7 +557,7 @@ func TestHintsInFlightAreOne(t *testing.T) {
 	})
 }
 
-// Property 122: a callback or loop body may wait for, and hint at, the very job that it is told of.
+// Property 122: a callback or loop body may wait for, and hint at, the very job that it is called for.
 func TestWaitingWithinAWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, doneAt(5*time.Millisecond))
@@ -580,7 +579,7 @@ func TestWaitingWithinAWait(t *testing.T) {
 				}
 			}
 		}
-		// The answer at 10 s came while the body ran, and is told after; the Wait in it is a new one.
+		// The answer at 10 s came while the body ran, and is yielded after it; the Wait in it is a new one.
 		if want := []State{StatePending, StatePending, StateCompleted}; !slices.Equal(seen, want) {
 			t.Errorf("seen %v, want %v", seen, want)
 		}

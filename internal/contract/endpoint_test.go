@@ -164,7 +164,7 @@ func TestNewRefusesAddressesThatCannotBeAskedAt(t *testing.T) {
 		{"http://u:" + password + "@h/v1?key=" + password, "", "", `New: baseURL: got a query or a fragment after "http://h/v1", want`},
 		{"http://u:" + password + "@h?", "", "", `New: baseURL: got a query or a fragment after "http://h", want`},
 		{"http://u:" + password + "@h#" + password, "", "", `New: baseURL: got a query or a fragment after "http://h", want`},
-		// Passwords that nobody has escaped.
+		// Passwords that are not escaped.
 		{"http://u/" + password + "@h?", "", "", "New: baseURL: got a query or a fragment, want"},
 		{"http://u:1?" + password + "@h", "", "", "New: baseURL: got a query or a fragment, want"},
 		{"http://u:1#" + password + "@h", "", "", "New: baseURL: got a query or a fragment, want"},
@@ -315,7 +315,7 @@ func TestHeyGenV3ErrorsShowTheEnvelopeAndNotTheKey(t *testing.T) {
 	}
 }
 
-// An Endpoint is given the answer as it came, and cannot forge what the client knows better.
+// An Endpoint gets the answer as it came. What the client itself fills in, Decode cannot set.
 func TestDecodeSeesTheAnswerAndFillsInOnlyWhatIsItsOwn(t *testing.T) {
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 206, "body", "X-Y: z"), nil },
 		vtclient.WithEndpoint(vtclient.Endpoint{Path: "/{id}", Decode: func(a vtclient.Answer) (vtclient.Status, error) {
@@ -432,7 +432,7 @@ func FuzzDecodePlain(f *testing.F) {
 	})
 }
 
-// What cannot be read at all says so, by the error of encoding/json.
+// The error about an answer that cannot be read has that of encoding/json.
 func TestHeyGenV3KeepsTheCauseOfWhatItCannotRead(t *testing.T) {
 	_, err := vtclient.HeyGenV3().Decode(vtclient.Answer{StatusCode: 200, Body: []byte(`<html>`)})
 	var syntax *json.SyntaxError

@@ -17,8 +17,8 @@ import (
 	"github.com/vtclient/vtclient/internal/testserver"
 )
 
-// Issue 2, item 7: each error says job, attempt, what the server said (code,
-// request id, excerpt) and when to come back.
+// Issue 2, item 7: each error has job, attempt, the server's answer (code, request id, excerpt)
+// and when to come back.
 func TestErrorsDescribeWhatHappened(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -54,7 +54,7 @@ func TestErrorsDescribeWhatHappened(t *testing.T) {
 	}
 }
 
-// Each error is found by errors.As with its facts, and the caller who keeps one sees what comes next.
+// Each error is found by errors.As with its facts, and has what comes next.
 func TestErrorsCarryTheirFacts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Reply(429, "slow\ndown", "Retry-After: 4", "X-Request-Id: abc"))
@@ -100,7 +100,7 @@ func TestJobErrorIsBoundedAndMatchesErrJobFailed(t *testing.T) {
 	}
 }
 
-// Property 18, and what a WaitError says.
+// Property 18, and the text of a WaitError.
 func TestWaitErrorMatchesCauseAndFault(t *testing.T) {
 	fault := &vtclient.HTTPError{Details: vtclient.Details{JobID: "j", Attempt: 2, StatusCode: 503}}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -148,7 +148,7 @@ func testRefusedErrorHasTheTimeToComeBack(t *testing.T) {
 	}{
 		{comesBack(3 * time.Second), 3 * time.Second, `vtclient: job "j": no request made: go away; try again in 3s`},
 		{comesBack(-1), 0, `vtclient: job "j": no request made: go away`},
-		{openBreaker(t), time.Minute, // whose own text says it
+		{openBreaker(t), time.Minute, // whose own text has it
 			`vtclient: job "j": no request made: circuit breaker is open (failures in a row: 1): try again in 1m0s`},
 		{errors.New("shut"), 0, `vtclient: job "j": no request made: shut`},
 	} {
@@ -193,7 +193,7 @@ func TestWhatAWaitErrorUnwrapsTo(t *testing.T) {
 	}
 }
 
-// Property 78: an error says what was asked of what: method, host and path, without secrets.
+// Property 78: an error gives what was asked: method, host and path, without secrets.
 func TestErrorsNameTheRequest(t *testing.T) {
 	down := func(r *http.Request) (*http.Response, error) { return respond(r, 503, ""), nil }
 	list := vtclient.Endpoint{Path: "/jobs/{id}", Bulk: vtclient.Bulk{Path: "/jobs?key=s3cret&ids={ids}", Decode: func(vtclient.Answer) ([]vtclient.Status, string, error) {
@@ -264,7 +264,7 @@ func hasOnce(t *testing.T, err error, want string) {
 	}
 }
 
-// A call that ends without any fault says it, too, and so does one that ends with its last.
+// So does the error of a call that ends without any fault, and of one that ends with its last.
 func TestTheErrorOfAWaitNamesTheRequest(t *testing.T) {
 	for name, step := range map[string]testserver.Step{"silence": testserver.Silence(), "a fault": testserver.Reply(503, ""), "pending": testserver.Pending()} {
 		bubble(t, func(t *testing.T) {

@@ -53,7 +53,7 @@ func TestA401IsTriedOnceMoreWithAFreshToken(t *testing.T) {
 	})
 }
 
-// Property 26, 31 through the client: what a foreign breaker is told.
+// Properties 26 and 31 through the client: what is reported to a foreign breaker.
 func TestWhatIsReportedToTheBreaker(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -179,7 +179,7 @@ func TestConcurrentFirstUse(t *testing.T) {
 	wg.Wait()
 }
 
-// Property 26: a context error of somebody else's is not the end of the caller's own context.
+// Property 26: a context error of another origin is not the end of the caller's own context.
 func TestForeignContextErrorsAreNotTheCallers(t *testing.T) {
 	for _, foreign := range []error{context.DeadlineExceeded, context.Canceled} {
 		wrapped := fmt.Errorf("%w: %w", io.ErrNoProgress, foreign)
@@ -229,7 +229,7 @@ type dueContext struct {
 
 func (c dueContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
-// What fails at the very instant of the caller's deadline is the caller's end: neutral, and not told to others.
+// What fails at the very instant of the caller's deadline is the caller's end: neutral, and not reported to others.
 func TestAFailureAtTheDeadlineIsTheCallersEnd(t *testing.T) {
 	for _, where := range []string{"transport", "WithRequest", "limiter"} {
 		t.Run(where, func(t *testing.T) {
@@ -275,8 +275,8 @@ func TestAFailureAtTheDeadlineIsTheCallersEnd(t *testing.T) {
 	}
 }
 
-// What a breaker is told when the caller left matches context.Canceled, says
-// something, and matches nothing else.
+// What is reported to a breaker when the caller left matches context.Canceled, has a text, and
+// matches nothing else.
 func TestWhatIsReportedToTheBreakerOfACallerThatLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &recordingBreaker{}
@@ -349,8 +349,8 @@ func TestARefusalNamesJobAndNumber(t *testing.T) {
 	})
 }
 
-// A 401 that is asked about once more is two requests: in what a wait's Backoff
-// is told and in the error that a wait ends with.
+// A 401 that is asked about once more is two requests: in the Attempt of a wait's Backoff, and
+// in the error that a wait ends with.
 func TestA401CountsAsTheRequestThatItWas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0

@@ -53,7 +53,7 @@ func TestFaultsAreTypedAndTriedAgain(t *testing.T) {
 		name   string
 		step   testserver.Step
 		kind   string
-		unwell bool // what the breaker is told
+		unwell bool // what is reported to the breaker
 	}{
 		{"dropped", testserver.Drop(), transport, true},
 		{"reset", testserver.Reset(), transport, true},
@@ -293,7 +293,7 @@ func TestWhatCountsAsASecret(t *testing.T) {
 	}
 }
 
-// A server that wants a certificate of the client's will want it again.
+// A server that demands a client certificate will demand it again.
 func TestAnAlertOfTheServersIsFinal(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -325,9 +325,9 @@ func TestA429DoesNotOpenOurBreaker(t *testing.T) {
 	}
 }
 
-// What would go wrong in the same way again ends a Status and a wait at once,
-// whoever found it: crypto/tls, or a callback or transport of the caller's that
-// returns what crypto/x509 said.
+// What would go wrong in the same way again ends a Status and a wait at once, whichever code
+// found it: crypto/tls, or a callback or transport of the caller's that returns an error of
+// crypto/x509.
 func TestTransportErrorsThatAreFinal(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -458,7 +458,7 @@ func TestAPendingAnswerHasNoBody(t *testing.T) {
 	}
 }
 
-// An answer that is too large or breaks off still says which one it was.
+// The error about an answer that is too large or breaks off has its request id.
 func TestTheRequestIDOfABodyThatIsOfNoUse(t *testing.T) {
 	for name, body := range map[string]io.Reader{
 		"too large":  strings.NewReader(strings.Repeat("x", 2000)),

@@ -15,7 +15,7 @@ import (
 	"github.com/vtclient/vtclient"
 )
 
-// sdkError stands for the error of somebody's SDK.
+// sdkError stands for the error of an SDK.
 type sdkError struct {
 	code  string
 	pause time.Duration
@@ -304,7 +304,7 @@ func TestFetchMayHandOverAResultThatIsMissing(t *testing.T) {
 	})
 }
 
-// The panic reaches whoever waits, and nobody else: the next call works.
+// The panic reaches the callers of this call, and no other: the next call works.
 func TestAPanicInFetchIsThatOfTheCaller(t *testing.T) {
 	for _, way := range []string{"Wait", "Status"} {
 		b := &recordingBreaker{}
@@ -365,7 +365,7 @@ func TestWithFetchSharesAndBoundsCalls(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		// One for those who ask, one for those who wait.
+		// One for the Status calls, one for the waits.
 		for id, n := range calls {
 			if n > 2 {
 				t.Errorf("%s: %d calls", id, n)
@@ -493,9 +493,9 @@ func TestFetchMakesNoUseOfABaseURL(t *testing.T) {
 	}
 }
 
-// A call of the function is one request to the traces and to the error that a
-// wait ends with; its context ends with it; how long it took tells when the last
-// poll before a deadline has to be made.
+// A call of the function is one request to the traces and to the error that a wait ends with;
+// its context ends with it; how long it took decides when the last poll before a deadline is
+// made.
 func TestACallOfFetchIsARequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
@@ -533,7 +533,7 @@ func TestACallOfFetchIsARequest(t *testing.T) {
 	})
 }
 
-// The traces are told why a call that its caller left has ended.
+// The traces get the reason for which a call that its caller left has ended.
 func TestTheTraceOfACallOfFetchThatWasLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder

@@ -67,7 +67,7 @@ func every(d time.Duration, n int) vtclient.Option {
 	return vtclient.WithRetry(vtclient.Exponential{Base: d, Max: d, Limit: n})
 }
 
-// notingBreaker is a foreign breaker that lets everything through and notes what it is told.
+// recordingBreaker is a foreign breaker that lets everything through and records what is reported to it.
 type recordingBreaker struct {
 	mu       sync.Mutex
 	allowed  int

@@ -28,8 +28,8 @@ func TestHeyGenJobsShareRequests(t *testing.T) {
 		check  func(t *testing.T, s simserver.Stats, reported int)
 	}{
 		{"as it should be", nil, simserver.Faults{}, func(t *testing.T, s simserver.Stats, reported int) {
-			// Each result is a request, the job that nobody knows is one, and the
-			// last jobs of all have nobody to share with.
+			// Each result is a request, the unknown job is one, and the last jobs of all have
+			// none to share with.
 			if s.Completed+s.Failed+s.NotFound > jobs+1 || s.Pending > 60 || s.Bulk == 0 || s.Bulk > jobs {
 				t.Errorf("%+v", s)
 			}

@@ -500,7 +500,7 @@ func TestHostileRedirects(t *testing.T) {
 						t.Errorf("a header got in: %q", w.request.Header)
 					}
 					if where := tt.location(w.number); where != "" {
-						// Its body has no end, but who follows does not read on.
+						// Its body has no end, but a client that follows does not read on.
 						w.say("HTTP/1.1 302 Found\r\nLocation: %s\r\nConnection: close\r\n\r\n", where)
 						w.flood(t, "a")
 						return
@@ -746,7 +746,7 @@ func TestSecretsAreHiddenWhereverTheServerRepeatsThem(t *testing.T) {
 					level := &slog.HandlerOptions{Level: slog.LevelDebug}
 					var r recorder
 					c, a := attacked(t, func(w *wire) {
-						// As it arrived, so that nothing here goes by what the test knows.
+						// As it arrived, so that nothing here depends on the test.
 						u, p, _ := strings.Cut(w.request.Header.Get("X-Userinfo"), ":")
 						q := w.request.URL.Query()
 						for _, s := range []string{w.request.Header.Get("X-Api-Key"), q.Get("key"), q.Get("asked"), strings.TrimPrefix(w.request.Header.Get("X-Auth"), "Bearer "), u + ":" + p, p} {
@@ -865,9 +865,9 @@ func TestHeadersCannotBeInjected(t *testing.T) {
 	}
 }
 
-// Messages and bodies of jobs are the caller's as they came: nothing in them is
-// taken for anything else. Of a key that is given twice the last value counts,
-// and an answer that says to be about another job is not believed in that.
+// Messages and bodies of jobs are the caller's as they came: nothing in them is taken for
+// anything else. Of a key that is given twice the last value counts, and the id of another job
+// in an answer is ignored.
 func TestAnswersThatContradictThemselves(t *testing.T) {
 	for _, tt := range []struct {
 		body    string
@@ -1113,7 +1113,7 @@ func (c loudCache) Get(context.Context, string) (vtclient.Status, bool, error) {
 }
 func (c loudCache) Set(context.Context, string, vtclient.Status, time.Duration) error { return c.err }
 
-// Whoever is refused for its credentials is told where they come from.
+// The error about refused credentials names where they come from.
 func TestRefusedCredentialsAreHintedAt(t *testing.T) {
 	for _, code := range []int{401, 403, 404} {
 		for _, tt := range []struct {

@@ -193,9 +193,9 @@ func TestWithRequestSeesAWholeRequest(t *testing.T) {
 	}
 }
 
-// Whatever a transport does to the header of a request, though it should leave it alone,
-// and a function given to WithRequest, which may do anything to it: the next request has
-// the header that New was told of.
+// Whatever a transport does to the header of a request, though it should leave it alone, and a
+// function given to WithRequest, which may do anything to it: the next request has the header
+// that was given to New.
 func TestEachRequestHasAHeaderOfItsOwn(t *testing.T) {
 	spoil := func(r *http.Request, with string) {
 		r.Header.Add("X-Three", with)
@@ -263,7 +263,7 @@ func TestEachRequestHasItsOwnCookies(t *testing.T) {
 	}
 }
 
-// An attempt that runs into WithTimeout is a timeout as package net knows it.
+// An attempt that runs into WithTimeout is a timeout in the sense of net.Error.
 func TestTheTimeoutOfAnAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := clientFor(t, testserver.StartInMemory(t, testserver.Silence()), once(), vtclient.WithTimeout(3*time.Second))

@@ -114,8 +114,8 @@ func byClient(t *testing.T, m *meter, xs []time.Duration, gap time.Duration, opt
 	})
 }
 
-// The learning cadence costs the same through the whole client as in a plain
-// loop: what the client tells it, and when it polls, is right to the end.
+// The learning cadence costs the same through the whole client as in a plain loop: what it
+// learns from the client, and when it polls, is right to the end.
 func TestAdaptiveThroughClient(t *testing.T) {
 	noRace(t)
 	started := func() []vtclient.WaitOption {
@@ -174,7 +174,7 @@ func TestAdaptiveThroughClient(t *testing.T) {
 	}
 }
 
-// A scribe notes what the client asks of and tells a Learner.
+// A recordingLearner records the calls of its methods.
 type recordingLearner struct {
 	*vtclient.Adaptive
 	asked    []vtclient.Attempt
@@ -233,24 +233,23 @@ func TestAdaptiveClientKeepsTheSchedule(t *testing.T) {
 	})
 }
 
-// told is the end in each lesson that a Learner was told; 0: given up.
-type reported []time.Duration
+// ends are the DoneBy of each completion; 0: given up.
+type ends []time.Duration
 
 type learnerOfEnds struct {
 	vtclient.Backoff
-	reported *reported
+	reported *ends
 }
 
 func (r learnerOfEnds) Learn(c vtclient.Completion) { *r.reported = append(*r.reported, c.DoneBy) }
 
-// Of jobs that run at the same time the short ones end first. A Learner is told
-// of them in the order in which they began, which says nothing about how long
-// they take.
+// Of jobs that run at the same time the short ones end first. A Learner gets them in the order
+// in which they began, which does not depend on how long they take.
 func TestCompletionsAreLearntInTheOrderOfTheStarts(t *testing.T) {
 	for _, tt := range []struct {
 		rule string
 		run  func(t *testing.T, sim *simserver.Server, c *vtclient.Client)
-		want reported
+		want ends
 	}{
 		{"jobs that overlap", func(t *testing.T, sim *simserver.Server, c *vtclient.Client) {
 			var ids []string
@@ -262,14 +261,14 @@ func TestCompletionsAreLearntInTheOrderOfTheStarts(t *testing.T) {
 					t.Error(err)
 				}
 			}
-		}, reported{30 * time.Second, 10 * time.Second, 50 * time.Second, 20 * time.Second}},
+		}, ends{30 * time.Second, 10 * time.Second, 50 * time.Second, 20 * time.Second}},
 		{"a job that is given up keeps its place", func(t *testing.T, sim *simserver.Server, c *vtclient.Client) {
 			slow := sim.Create(simserver.Job{Duration: simserver.Never})
 			fast := sim.Create(simserver.Job{Duration: 10 * time.Second})
 			jobs := []vtclient.Job{{ID: slow, Deadline: time.Now().Add(25 * time.Second)}, {ID: fast}}
 			for range c.WaitAll(t.Context(), slices.Values(jobs)) {
 			}
-		}, reported{0, 10 * time.Second}},
+		}, ends{0, 10 * time.Second}},
 		{"a job that lasts far longer than others does not hold them up", func(t *testing.T, sim *simserver.Server, c *vtclient.Client) {
 			slow := sim.Create(simserver.Job{Duration: 200 * time.Second})
 			jobs := func(yield func(vtclient.Job) bool) {
@@ -281,11 +280,11 @@ func TestCompletionsAreLearntInTheOrderOfTheStarts(t *testing.T) {
 			}
 			for range c.WaitAll(t.Context(), jobs) {
 			}
-		}, reported{0, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 200 * time.Second}},
+		}, ends{0, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 200 * time.Second}},
 	} {
 		t.Run(tt.rule, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var got reported
+				var got ends
 				sim := simserver.StartInMemory(t)
 				c, err := vtclient.New(sim.URL(), vtclient.WithHTTPClient(sim.HTTPClient()),
 					vtclient.WithPolling(learnerOfEnds{vtclient.Constant(10 * time.Second), &got}))
@@ -305,8 +304,8 @@ func TestCompletionsAreLearntInTheOrderOfTheStarts(t *testing.T) {
 // the next one, which is where an order of endings would mislead it most.
 func TestAdaptiveLearnsFromBatches(t *testing.T) {
 	const jobs, batches = 200, 4
-	// The optimum for these durations and a request worth a second, as
-	// "vt plan -simulate lognormal:3m,0.5" tells; 1 more for the first check.
+	// The optimum for these durations and a request worth a second, as "vt plan -simulate
+	// lognormal:3m,0.5" prints; 1 more for the first check.
 	const optimum = 17.5 + 1
 	synctest.Test(t, func(t *testing.T) {
 		sim := simserver.StartInMemory(t, simserver.WithSeed(7), simserver.WithDurations(simserver.LogNormal(3*time.Minute, 0.5)))

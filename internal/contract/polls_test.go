@@ -88,7 +88,7 @@ func TestThousandWaitsOnOneJobAreOnePoll(t *testing.T) {
 	})
 }
 
-// A joiner takes over the poll where it is, and gives it what it knows.
+// A joiner takes over the poll where it is, and gives it its start and estimate.
 func TestJoiningAPoll(t *testing.T) {
 	t.Run("before its first poll makes that now", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
@@ -321,7 +321,7 @@ func TestBreakingOutOfWatchStopsPolling(t *testing.T) {
 	})
 }
 
-// A slow consumer pauses the polling, does not lose the end, and holds nobody who is faster.
+// A slow consumer pauses the polling, does not lose the end, and holds no faster one.
 func TestSlowWatchPausesPolling(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, doneAt(200*time.Second))
@@ -684,8 +684,8 @@ func TestNoRequestForACancelledWaitAllThatIsBusy(t *testing.T) {
 	}
 }
 
-// A sequence that goes on when the loop has been left, with good ids and bad, is
-// told so at its next yield, and the client is as good as before.
+// A sequence that goes on when the loop has been left, with good ids and bad, gets false from
+// its next yield, and the client is as good as before.
 func TestYieldReturnsFalseAfterTheLoopWasLeft(t *testing.T) {
 	for _, id := range []string{"b", ".."} {
 		bubble(t, func(t *testing.T) {
@@ -1017,7 +1017,7 @@ func TestCallbacksMayCallTheClient(t *testing.T) {
 	})
 }
 
-// recovered runs f on a goroutine of its own and says how that ended.
+// recovered runs f on a goroutine of its own and returns how that ended.
 func recovered(f func()) (end string) {
 	done := make(chan string, 1)
 	go func() {
@@ -1099,7 +1099,7 @@ type learnerFunc struct {
 
 func (l learnerFunc) Learn(c Completion) { l.learn(c) }
 
-// What the caller plugs in may panic or end the goroutine: those who wait learn of it, the engine goes on.
+// What the caller plugs in may panic or end the goroutine: the callers get it as an error, the engine goes on.
 func TestPluggedInPartThatDoesNotReturn(t *testing.T) {
 	every := Constant(10 * time.Second)
 	for _, goexit := range []bool{false, true} {
@@ -1173,8 +1173,8 @@ func TestPluggedInPartThatDoesNotReturn(t *testing.T) {
 						})
 					}
 					wg.Wait()
-					// All who wait for a job are hit. Its lesson is told by one
-					// of those who come by, and one may tell several.
+					// All callers of a job are hit. Any of them delivers its completion, and
+					// one may deliver several.
 					if lesson := strings.HasPrefix(name, "Learn"); !lesson && hit != 30 || lesson && (hit < 1 || hit > 15) {
 						t.Errorf("%d of 30 learnt of it", hit)
 					}
@@ -1216,7 +1216,7 @@ func TestPluggedInPartThatDoesNotReturn(t *testing.T) {
 	})
 }
 
-// A caller who leaves holds an error that nobody writes to any more.
+// A caller that leaves holds an error that does not change any more.
 func TestLeaverHoldsAFinishedError(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		asked := make(chan bool)
@@ -1333,7 +1333,7 @@ func TestHint(t *testing.T) {
 	})
 }
 
-// What a Learner is told.
+// What a Learner gets.
 func TestWhatALearnerGets(t *testing.T) {
 	s := time.Second
 	for _, tt := range []struct {

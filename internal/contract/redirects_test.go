@@ -162,7 +162,7 @@ func TestTheUpgradesThatAreNone(t *testing.T) {
 	}
 }
 
-// The default client works where somebody has wrapped http.DefaultTransport.
+// The default client works where http.DefaultTransport is wrapped.
 func TestNewWorksWithAWrappedDefaultTransport(t *testing.T) {
 	s := testserver.Start(t, testserver.Pending())
 	old := http.DefaultTransport

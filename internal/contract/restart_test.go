@@ -354,8 +354,8 @@ func TestAStateIsReadLineByLine(t *testing.T) {
 }
 
 // Property 73: jobs that fail in an instant do not teach that jobs are short: neither those
-// that have failed at the first look, nor those whose end a hint tells, with an estimate or
-// without. Some that are found failed at the next poll teach no more than that.
+// that have failed at the first look, nor those whose end is seen through a hint, with an
+// estimate or without. Some that are found failed at the next poll teach no more than that.
 func TestInstantFailuresTeachNothing(t *testing.T) {
 	for _, tt := range []struct {
 		rule     string

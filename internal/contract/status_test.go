@@ -38,7 +38,7 @@ func TestAFailedStatusHoldsTheIDAndNothingElse(t *testing.T) {
 		opts     []Option
 		limit    time.Duration // of the call's context; 0: none
 		wait     bool          // the error is a *WaitError
-		requests int           // that it tells of
+		requests int           // that its error has
 		fault    int           // the status code of its fault; 0: none
 		matches  error
 		text     string
@@ -91,7 +91,7 @@ func TestAFailedStatusHoldsTheIDAndNothingElse(t *testing.T) {
 	}
 }
 
-// Who has joined another's call and leaves it is told by a *WaitError as well.
+// A caller that has joined another's call and leaves it gets a *WaitError as well.
 func TestAFollowerThatLeavesGetsAWaitError(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, always(fakeReply{takes: 5 * time.Second}))
@@ -115,8 +115,8 @@ func TestAFollowerThatLeavesGetsAWaitError(t *testing.T) {
 	})
 }
 
-// The panic of one who makes a request for several is the others' error, with
-// the id in their Status.
+// The panic of a caller that makes a request for several is the others' error, with the id in
+// their Status.
 func TestAFollowerOfAPanicStillHasItsID(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, _ := startFake(t, always(fakeReply{takes: time.Second, panics: "boom"}))
@@ -131,8 +131,8 @@ func TestAFollowerOfAPanicStillHasItsID(t *testing.T) {
 	})
 }
 
-// The Backoff given to WithRetry is told which fault it is and how long the
-// call has gone on since it began its first request, not since it was made.
+// The Backoff given to WithRetry gets the number of the fault and the time since the call began
+// its first request, not since the call itself.
 func TestTheAttemptDescribesTheStatusCall(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var reported []Attempt
@@ -183,8 +183,7 @@ func TestThePauseAtItsBound(t *testing.T) {
 	}
 }
 
-// Where another job's 429 comes between two tries, the error still tells of the
-// call's own fault.
+// Where another job's 429 comes between two tries, the error still has the call's own fault.
 func TestAHoldDoesNotHideACallsOwnFault(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, func(id string, n int, _ time.Duration) fakeReply {
@@ -434,7 +433,7 @@ func TestCancellingBetweenTriesReturnsAtOnce(t *testing.T) {
 	})
 }
 
-// A Backoff that says 0 for ever does not make a Status spin.
+// A Backoff that always returns 0 does not make a Status spin.
 func TestRetryingNeverSpins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
@@ -466,8 +465,8 @@ func TestARefusalIsNotRetried(t *testing.T) {
 	})
 }
 
-// Property 32 through Status: who leaves does not hurt those who share its
-// request, and costs at most one more; the last one to leave cancels it.
+// Property 32 through Status: a caller that leaves does not hurt those that share its request,
+// and costs at most one more; the last one to leave cancels it.
 func TestACallerThatLeavesDoesNotHurtTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Delay(2*time.Second, testserver.Pending()))
@@ -477,7 +476,7 @@ func TestACallerThatLeavesDoesNotHurtTheOthers(t *testing.T) {
 		for i := range 10 {
 			wg.Go(func() {
 				ctx := t.Context()
-				if i == 0 || i == 5 { // the first, who makes the request, and one who follows
+				if i == 0 || i == 5 { // the first, which makes the request, and one that follows
 					var cancel context.CancelFunc
 					ctx, cancel = context.WithTimeout(ctx, time.Second)
 					defer cancel()
@@ -509,7 +508,7 @@ func TestACallerThatLeavesDoesNotHurtTheOthers(t *testing.T) {
 	})
 }
 
-// A leader whose time is too short for the next try leaves it to who has more, tries counted on.
+// A leader whose time is too short for the next try leaves it to a caller that has more, tries counted on.
 func TestTheNextTryGoesToACallerThatHasTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Delay(time.Second, testserver.Reply(503, "")), testserver.Pending())
@@ -587,7 +586,7 @@ func TestDistinctJobsNeverShareAnAnswer(t *testing.T) {
 	})
 }
 
-// A failed job is an answer of Status. Property 10: a finished job is told without a tick.
+// A failed job is an answer of Status. Property 10: a finished job is returned without a tick.
 func TestStatusReportsAFailedJobAsAnAnswer(t *testing.T) {
 	s := testserver.Start(t, testserver.Failed("no sound"))
 	st, err := clientFor(t, s).Status(t.Context(), "j")

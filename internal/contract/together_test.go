@@ -18,8 +18,8 @@ import (
 	. "github.com/vtclient/vtclient"
 )
 
-// Who joins a wait that goes on is held to its own time as if it were alone: a
-// last poll is made before its deadline, and the end comes at the deadline.
+// A caller that joins a wait is held to its own time as if it were alone: a last poll is made
+// before its deadline, and the end comes at the deadline.
 func TestAJoinersDeadlineIsKept(t *testing.T) {
 	for _, own := range []bool{false, true} { // the job's own deadline, or the context's
 		bubble(t, func(t *testing.T) {
@@ -54,8 +54,7 @@ func TestAJoinersDeadlineIsKept(t *testing.T) {
 	}
 }
 
-// Who waits alone for a job that a WaitAll has in its queue of first checks is
-// not held to that queue.
+// A Wait for a job that a WaitAll has in its queue of first checks is not held to that queue.
 func TestAWaitDoesNotQueueWithAWaitAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, always(pending), WithMaxInFlight(1))
@@ -78,7 +77,7 @@ func TestAWaitDoesNotQueueWithAWaitAll(t *testing.T) {
 	})
 }
 
-// Of several starts that are given for a job the earliest counts, whoever comes first.
+// Of several starts that are given for a job the earliest counts, in whichever order the callers come.
 func TestTheEarliestStartCounts(t *testing.T) {
 	for _, ages := range [][]time.Duration{{time.Minute, time.Second}, {time.Second, time.Minute}} {
 		bubble(t, func(t *testing.T) {
@@ -119,8 +118,8 @@ func TestTheFirstEstimateCounts(t *testing.T) {
 	})
 }
 
-// A Learner is told of a job before the caller has its result, whether that came
-// or was given up, and not only when the last one is over.
+// A Learner gets the completion of a job before the caller has its result, whether that came or
+// was given up, and not only when the last one is over.
 func TestLearnComesBeforeTheCallersResult(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var reported []Completion
@@ -165,7 +164,7 @@ func TestTheLastAnswerInAnError(t *testing.T) {
 	})
 }
 
-// Who leaves does not change what the others were told of a fault.
+// A caller that leaves does not change the errors that the others got.
 func TestALeaverDoesNotChangeTheOthersErrors(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var reported []error
@@ -228,8 +227,8 @@ func TestJobsThatEndWhileOthersAreGiven(t *testing.T) {
 	}
 }
 
-// An answer that comes when nobody waits any more, to a request that could not be
-// stopped, leaves nothing behind, whatever it says.
+// An answer after the last caller has left, to a request that could not be stopped, leaves
+// nothing behind, whatever it is.
 func TestAnAnswerAfterTheLastWaitHasLeft(t *testing.T) {
 	for _, answer := range []Status{{State: StatePending}, {State: StateCompleted}, {State: StateCompleted, ResultMissing: true}, {State: "strange"}, {}} {
 		bubble(t, func(t *testing.T) {
@@ -322,9 +321,8 @@ func TestTheLastPollKeepsTheFloor(t *testing.T) {
 	})
 }
 
-// When the time of one who waits is up, the others' polls go on as if nothing
-// had been: none is made for it, whether the poll is between two exchanges, in
-// one, or queueing for one.
+// When the time of one caller is up, the others' polls go on unchanged: none is made for it,
+// whether the poll is between two exchanges, in one, or queueing for one.
 func TestAnExpiryDisturbsNoOtherWait(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -492,8 +490,8 @@ func TestNoLastPollWithinAHold(t *testing.T) {
 	})
 }
 
-// What comes of a request that nobody waits for any more, be it a panic, is
-// nothing to those who have begun to wait for the same job since.
+// What comes of a request whose callers have left, be it a panic, does not reach callers that
+// have begun to wait for the same job since.
 func TestALateEndOfAnEarlierWait(t *testing.T) {
 	for name, end := range map[string]func() (Status, error){
 		"pending":       func() (Status, error) { return Status{State: StatePending}, nil },
@@ -517,7 +515,7 @@ func TestALateEndOfAnEarlierWait(t *testing.T) {
 					n := len(at)
 					mu.Unlock()
 					if n == 1 {
-						time.Sleep(5 * time.Second) // whatever its context says
+						time.Sleep(5 * time.Second) // whatever its context returns
 						return end()
 					}
 					if n < 4 {
@@ -551,8 +549,8 @@ func TestALateEndOfAnEarlierWait(t *testing.T) {
 	}
 }
 
-// Who waits for a job whose poll's goroutine was ended from within is told so,
-// with the job's name.
+// A wait whose poll's goroutine was ended from within ends with an error that has the job's
+// name.
 func TestAPollWhoseGoroutineWasEnded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, err := New("", WithFetch(func(context.Context, string) (Status, error) { runtime.Goexit(); return Status{}, nil }))
@@ -605,7 +603,7 @@ func TestWhatEndsAWaitAnnouncesNothing(t *testing.T) {
 	}
 }
 
-// An answer ends what WithRetry was told about faults and refusals before it.
+// An answer ends the count of faults and refusals in the Attempt of WithRetry.
 func TestAnAnswerEndsTheCountOfFaults(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var reported []Attempt
@@ -634,7 +632,7 @@ func TestAnAnswerEndsTheCountOfFaults(t *testing.T) {
 	})
 }
 
-// A job whose poll panicked is told to a Learner as given up.
+// A job whose poll panicked is learnt as given up.
 func TestAPollThatPanickedTeachesNoEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var reported []Completion
@@ -750,7 +748,7 @@ func TestAFaultIsNoHint(t *testing.T) {
 	})
 }
 
-// What ended otherwise than by the job's own end is told to a Learner as given up.
+// A wait that ended otherwise than by the job's own end is learnt as given up.
 func TestWhatIsLearntAsGivenUp(t *testing.T) {
 	for name, opts := range map[string][]Option{"the outage tolerance": {WithOutageTolerance(0)}, "too long a pause": {WithMaxRetryAfter(time.Second)}} {
 		bubble(t, func(t *testing.T) {
@@ -839,7 +837,7 @@ func TestPollsThatComeBackTogether(t *testing.T) {
 	}
 }
 
-// A fault of the last poll promises none to come, and one before it says when.
+// A fault of the last poll announces no other, and one before it has the delay to the next.
 func TestAFaultHasTheDelayOfTheNextPoll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}), WithRetry(Constant(4*time.Second)))

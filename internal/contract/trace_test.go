@@ -23,7 +23,7 @@ func counting(n *int) func(context.Context, vtclient.TraceInfo) {
 	return func(context.Context, vtclient.TraceInfo) { *n++ }
 }
 
-// recorder is a Trace that notes what it is told.
+// recorder is a Trace that records its calls.
 type recorder struct {
 	mu    sync.Mutex
 	names []string
@@ -243,7 +243,7 @@ func TestWhatALogLineHolds(t *testing.T) {
 	})
 }
 
-// noting is a slog.Handler that notes level, message and keys of each line.
+// lineRecorder is a slog.Handler that keeps level, message and keys of each line.
 type lineRecorder []string
 
 func (n *lineRecorder) Enabled(context.Context, slog.Level) bool { return true }

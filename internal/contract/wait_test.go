@@ -22,8 +22,8 @@ import (
 	"github.com/vtclient/vtclient/simserver"
 )
 
-// A fakeBackend is a backend inside the transport: it says exactly when a
-// request was made, and is quick enough for 100,000 jobs.
+// A fakeBackend is a backend inside the transport: it records exactly when a request was made,
+// and is quick enough for 100,000 jobs.
 type fakeBackend struct {
 	answer func(id string, n int, at time.Duration) fakeReply // n counts the job's requests from 1
 
@@ -351,7 +351,7 @@ type backoffFunc func(Attempt) (time.Duration, bool)
 
 func (f backoffFunc) Next(a Attempt) (time.Duration, bool) { return f(a) }
 
-// What a Backoff is told, polling and retrying.
+// What a Backoff gets, polling and retrying.
 func TestTheAttemptDescribesTheWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var polls, retries []Attempt
@@ -433,7 +433,7 @@ func TestWaitGoesOnWhenTheRetryBackoffStops(t *testing.T) {
 	}
 }
 
-// A polling Backoff that says "at once" for ever does not make a busy loop.
+// A polling Backoff that always returns 0 does not make a busy loop.
 func TestPollingHasAFloor(t *testing.T) {
 	for _, d := range []time.Duration{0, -1, math.MinInt64, 1} {
 		bubble(t, func(t *testing.T) {
@@ -976,13 +976,13 @@ func TestOutageTolerance(t *testing.T) {
 	})
 }
 
-// Property 39, on the wire: each fault is told once, with what comes next, and the wait goes on.
+// Property 39, on the wire: each fault is reported once, with what comes next, and the wait goes on.
 func TestEachFaultIsReportedOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Pending(), testserver.HalfBody(`{"result":"completed"}`),
 			testserver.Reply(503, "down"), testserver.Reply(200, "<html>"), testserver.Silence(), testserver.Completed())
-		// Each on a connection of its own: the fault of one that has served before is not told
-		// where another one brings the answer.
+		// Each on a connection of its own: the fault of one that has served before is not
+		// reported where another one brings the answer.
 		hc := &http.Client{Transport: &http.Transport{DialContext: s.DialContext, DisableKeepAlives: true}}
 		c, _ := New(s.URL(), WithHTTPClient(hc), WithPolling(Constant(10*time.Second)), WithRetry(Constant(time.Second)))
 		var reported []error
@@ -1060,7 +1060,7 @@ func TestRefusalsDoNotStretchTheDelayAfterAFault(t *testing.T) {
 		br := &refuser{until: time.Now()}
 		c, f := startFake(t, func(_ string, n int, at time.Duration) fakeReply {
 			if n == 1 {
-				br.until = br.until.Add(at + 3*time.Second) // refuses at 1 s, and as retrying says from then on
+				br.until = br.until.Add(at + 3*time.Second) // refuses at 1 s, and then at the delays of WithRetry
 			}
 			return []fakeReply{{code: 503}, {code: 503}, completed}[n-1]
 		}, WithBreaker(br), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
@@ -1207,7 +1207,7 @@ func TestWaitsComeBackSpreadOut(t *testing.T) {
 	}
 }
 
-// An outageBreaker refuses for a time, and says when that is over.
+// An outageBreaker refuses for a time, and its errors have the end of it.
 type outageBreaker struct{ from, to time.Time }
 
 func (b *outageBreaker) Allow() (func(error), error) {
@@ -1252,8 +1252,8 @@ func TestWaitAllThroughTrouble(t *testing.T) {
 	})
 }
 
-// A Wait or Watch that is refused names the job, in the Status too, and so does
-// one whose context is done, though the cache knows the end.
+// A Wait or Watch that is refused names the job, in the Status too, and so does one whose
+// context is done, though the cache has the end.
 func TestARefusedWaitNamesTheJob(t *testing.T) {
 	cache := NewMemoryCache[Status](10)
 	c, f := startFake(t, always(completed), WithCache(cache))
@@ -1290,7 +1290,7 @@ func TestARefusedWaitNamesTheJob(t *testing.T) {
 	}
 }
 
-// A fault is told to OnError, and is no observation of a Watch.
+// A fault goes to OnError, and is no observation of a Watch.
 func TestAFaultIsNoObservation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}, completed))

@@ -273,7 +273,7 @@ func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 		)
 		const leavers = 20
 		var cancels [leavers]context.CancelFunc
-		leads := make(chan int, leavers) // who leads now
+		leads := make(chan int, leavers) // the leader now
 		for i := range leavers {
 			var ctx context.Context
 			ctx, cancels[i] = context.WithCancel(t.Context())
@@ -288,7 +288,7 @@ func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		// One who leaves while leading, again and again, and one who stays.
+		// A caller that leaves while leading, again and again, and one that stays.
 		for range leavers - 1 {
 			cancels[<-leads]()
 			synctest.Wait()
@@ -475,7 +475,7 @@ func TestFlightPromotionOfALeavingFollower(t *testing.T) {
 	}
 }
 
-// A lateContext has ended, but whoever waits for it has not been told yet.
+// A lateContext has ended, but its Done is not closed yet.
 type lateContext struct {
 	context.Context
 	ended atomic.Bool
@@ -519,8 +519,8 @@ func TestFlightPromotedWithAContextThatIsDoneRunsNothing(t *testing.T) {
 	})
 }
 
-// A follower that leaves after another one was promoted does not take the run
-// with it: who comes then still joins.
+// A follower that leaves after another one was promoted does not take the run with it: a caller
+// that comes then still joins.
 func TestFlightFollowerLeavesAfterAPromotion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
@@ -551,7 +551,7 @@ func TestFlightFollowerLeavesAfterAPromotion(t *testing.T) {
 	})
 }
 
-// A leader whose context ended, but who has an answer, has an answer for all.
+// A leader whose context ended after its answer has an answer for all.
 func TestFlightAnswerOfALeaderThatIsLateIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
@@ -754,8 +754,8 @@ func TestFlightPanicWithoutFollowersLeavesNothingBehind(t *testing.T) {
 	checkIdle(t, &f)
 }
 
-// With GODEBUG=panicnil=1 recover cannot tell panic(nil) from Goexit. It must at
-// least not end as a success.
+// With GODEBUG=panicnil=1 recover cannot distinguish panic(nil) from Goexit. It must at least
+// not end as a success.
 func TestFlightPanicNilIsNoSuccess(t *testing.T) {
 	t.Setenv("GODEBUG", "panicnil=1")
 	var f tryGroup
@@ -876,7 +876,7 @@ func TestFlightCrowd(t *testing.T) {
 	}
 }
 
-// In real time, where the processor and not the clock says who comes first.
+// In real time, where the processor and not the clock decides which comes first.
 func TestFlightCrowdInRealTime(t *testing.T) {
 	var (
 		f  Group[int, tries]

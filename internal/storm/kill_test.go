@@ -14,7 +14,7 @@ import (
 	"github.com/vtclient/vtclient"
 )
 
-// A clientConfig says what a client process waits for.
+// A clientConfig is what a client process waits for.
 type clientConfig struct {
 	URL, Token string
 	IDs        []string
@@ -23,7 +23,7 @@ type clientConfig struct {
 	Tolerance  time.Duration // of outages; 0: the default
 }
 
-// A result is what a client process says of a job that has ended.
+// A result is what a client process prints of a job that has ended.
 type result struct {
 	Status vtclient.Status
 	Failed bool
@@ -71,9 +71,9 @@ func waitFor(cfg clientConfig) error {
 	return nil
 }
 
-// A process that waits for jobs is killed in the middle, twice, and started again for the
-// jobs whose results it has not told; the second time, the server is killed too. No result
-// is lost, and none is wrong.
+// A process that waits for jobs is killed in the middle, twice, and started again for the jobs
+// whose results it has not printed; the second time, the server is killed too. No result is
+// lost, and none is wrong.
 func TestClientKilled(t *testing.T) {
 	processes(t)
 	began := time.Now()
@@ -125,7 +125,7 @@ func TestClientKilled(t *testing.T) {
 		}
 		if run < 2 {
 			_ = client.cmd.Process.Kill()
-			for _, line := range client.rest() { // told before it was killed
+			for _, line := range client.rest() { // printed before it was killed
 				take(line)
 				reported++
 			}

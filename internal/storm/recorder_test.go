@@ -28,7 +28,7 @@ const (
 	withdrawn   = "withdrawn"   // not sent after all: a 429 came before
 )
 
-// report names what an error says.
+// report returns the outcome that an error stands for.
 func report(err error) string {
 	var (
 		h  *vtclient.HTTPError
@@ -55,7 +55,7 @@ func report(err error) string {
 	return fmt.Sprintf("%T", err)
 }
 
-// An exchange is one, as the client's trace tells of it.
+// An exchange is one by the client's trace.
 type exchange struct {
 	tag         string
 	sent, ended time.Time
@@ -64,7 +64,7 @@ type exchange struct {
 	text        string // of a timeout
 }
 
-// A recorder keeps what a client tells of itself.
+// A recorder keeps what a client reports.
 type recorder struct {
 	secret string
 	bound  int
@@ -92,7 +92,7 @@ func newRecorder(secret string, bound int) *recorder {
 	}
 }
 
-// options make a client tell the recorder.
+// options make a client report to the recorder.
 func (r *recorder) options() []vtclient.Option {
 	// As the client's own transport is, with a count of its connections.
 	t := http.DefaultTransport.(*http.Transport).Clone()

@@ -32,8 +32,8 @@ type scale struct {
 	figures     bool          // there is enough of each phase to compare their loads
 }
 
-// stragglers is how many jobs are added while the server is in trouble, so that there is
-// somebody to see it however slow the machine is.
+// stragglers is how many jobs are added while the server is in trouble, so that some jobs meet
+// it however slow the machine is.
 const stragglers = 8
 
 // bound is the default of WithMaxInFlight.
@@ -136,7 +136,7 @@ func runStorm(t *testing.T, sc scale) {
 		}
 	}
 
-	// The client, and what it tells of itself.
+	// The client, and what it reports.
 	rec := newRecorder(secret, bound)
 	allAsked := make(chan struct{})
 	rec.onAsked = func(n int) {
@@ -415,7 +415,7 @@ func check(st vtclient.Status, err error, want simserver.Job) error {
 	return nil
 }
 
-// compareReports says where OnError and the trace differ.
+// compareReports returns where OnError and the trace differ.
 func compareReports(r *recorder) (wrong []string) {
 	for _, x := range r.exchanges {
 		want := x.outcome

@@ -169,13 +169,13 @@ func TestCache(t *testing.T) {
 	}
 }
 
-// A config says what a replica does.
+// A config describes what a replica does.
 type config struct {
 	Redis, Backend, Name string
 	IDs                  []string
 }
 
-// A report is what a replica says of itself.
+// A report is what a replica prints.
 type report struct {
 	States map[string]vtclient.State
 	Cached int
@@ -240,8 +240,8 @@ func runReplica(t *testing.T, cfg config) (r report) {
 	return r
 }
 
-// What one process has seen the end of, another knows without asking, and how long
-// the jobs took; each counts once however often the processes start again.
+// What one process has seen the end of, another has without asking, and how long the jobs took;
+// each counts once however often the processes start again.
 func TestTwoProcessesShareWhatTheyKnow(t *testing.T) {
 	s := startRedis(t)
 	sim := simserver.Start(t)
