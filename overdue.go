@@ -5,19 +5,6 @@ import (
 	"time"
 )
 
-// A Forecast is what an [Adaptive] expects of one job; see [Adaptive.Explain].
-type Forecast struct {
-	// Polls are the ages at which the next few polls are due if each of them
-	// finds the job pending, before the small random shifts.
-	Polls []time.Duration
-	// Median, P90 and P99 are the times from now until which half, nine tenths, and 99
-	// in a hundred of such jobs are over. Zero means that this time has passed.
-	Median, P90, P99 time.Duration
-	// Jobs is the number of remembered completions behind it; zero means that
-	// everything here is a guess.
-	Jobs int
-}
-
 // OnOverdue sets a function that is called once for each job that takes longer than 99 of
 // 100 jobs like it, by what the polling Backoff has learnt ([Adaptive]): the job may
 // hang. While nothing is learnt, it is called when the job takes three times as long as
