@@ -184,7 +184,10 @@ type SubmitError struct {
 }
 
 func (e *SubmitError) Error() string {
-	s := "vtclient: " + strings.TrimPrefix(e.Err.Error(), "vtclient: ")
+	s := "vtclient: " + inside(nil)
+	if e.Err != nil {
+		s = "vtclient: " + strings.TrimPrefix(e.Err.Error(), "vtclient: ")
+	}
 	switch {
 	case e.MaybeSubmitted && e.Key != "":
 		return s + "; may have been submitted: it is safe to repeat with key " + quoteID(e.Key)

@@ -179,34 +179,8 @@ func (c *Client) firstDue(job *Job) int64 {
 	if job.StartedAt.IsZero() {
 		return due
 	}
-	delay, _ := c.nextPoll(Attempt{Expected: job.Expect, Shared: c.engine.shared()}, job.StartedAt)
+	delay, _ := nextPoll(c.polling, Attempt{Expected: job.Expect, Shared: c.engine.shared()}, job.StartedAt)
 	return max(due, later(c.began(job.StartedAt, clock), delay))
-}
-
-// deadline translates the deadline of a context into the client's time; never: it
-// has none.
-func (c *Client) deadline(ctx context.Context) int64 {
-	if t, ok := ctx.Deadline(); ok {
-		return c.when(t, time.Now())
-	}
-	return never
-}
-
-// times translates the start and the deadline of a job into the client's time; never:
-// it has none.
-func (c *Client) times(job *Job) (start, deadline int64) {
-	start, deadline = never, never
-	if job.StartedAt.IsZero() && job.Deadline.IsZero() {
-		return start, deadline
-	}
-	clock := time.Now()
-	if !job.StartedAt.IsZero() {
-		start = c.began(job.StartedAt, clock)
-	}
-	if !job.Deadline.IsZero() {
-		deadline = c.when(job.Deadline, clock)
-	}
-	return start, deadline
 }
 
 // began translates a job's start into the client's time.

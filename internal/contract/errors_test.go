@@ -313,7 +313,7 @@ func TestErrorsNameTheFunctionOfWithFetch(t *testing.T) {
 func TestTheZeroValueOfEachErrorCanBeUsed(t *testing.T) {
 	for _, err := range []error{
 		&vtclient.JobError{}, &vtclient.HTTPError{}, &vtclient.TransportError{}, &vtclient.DecodeError{}, &vtclient.UnknownStateError{},
-		&vtclient.RefusedError{}, &vtclient.WaitError{}, &vtclient.ArgumentError{},
+		&vtclient.RefusedError{}, &vtclient.WaitError{}, &vtclient.SubmitError{}, &vtclient.ArgumentError{},
 		&vtclient.WaitError{Fault: &vtclient.TransportError{}}, &vtclient.WaitError{Cause: &vtclient.WaitError{}},
 		&vtclient.WaitError{Fault: io.EOF, Last: vtclient.Status{State: vtclient.StatePending}},
 	} {
