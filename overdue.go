@@ -19,9 +19,9 @@ func OnOverdue(f func(Status, Forecast)) WaitOption {
 	return func(wc *waitConfig) { wc.onOverdue = f }
 }
 
-// overdueFactor is how many times the caller's estimate a job takes before it is overdue,
-// while nothing is learnt. Of jobs whose durations spread by the half around their
-// estimate, one in a hundred takes longer.
+// overdueFactor is how many times the caller's estimate a job takes before it is overdue, while
+// nothing is learnt. Where the logarithm of the ratio to the estimate has a standard deviation
+// of one half, one job in a hundred takes longer.
 const overdueFactor = 3
 
 // overdueAge returns the age at which a job is overdue by a forecast that was made for its
@@ -50,8 +50,7 @@ func (c *Client) overdueAge(expected time.Duration) time.Duration {
 	return overdueAge(c.forecast(Attempt{Expected: expected}), expected)
 }
 
-// overdue calls the callback, unless more has been learnt meanwhile and the job's time is
-// not up by that.
+// overdue calls the callback, unless what has been learnt meanwhile gives the job more time.
 func (w caller) overdue(wc *waitConfig, ev *event) {
 	c, at := w.e.c, ev.overdue
 	if age := c.overdueAge(at.Expected); age > at.Elapsed {
@@ -61,8 +60,8 @@ func (w caller) overdue(wc *waitConfig, ev *event) {
 	wc.onOverdue(ev.status, c.forecast(*at))
 }
 
-// awaitOverdue plans an event for the caller, one for each job. Again for the same, it
-// plans it anew.
+// awaitOverdue plans the caller's event for a job. Called again for the same job, it plans it
+// anew.
 func (w caller) awaitOverdue(jobID string, age time.Duration) {
 	e := w.e
 	e.mu.Lock()

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// A poll is the state of one job that is waited for, however
-// many wait for it. It is a state machine without lock, clock, goroutine or
-// random number: the time and the event are arguments, and what follows is
-// returned. Times are in nanoseconds of the client's clock (see Client.now).
+// A poll is the state of one job that is waited for, by one caller or by many. It is a state
+// machine without lock, clock, goroutine or random number: the time and the event are
+// arguments, and what follows is returned. Times are in nanoseconds of the client's clock (see
+// Client.now).
 //
 //	waiting → queued → asking → deciding → waiting → …
 //
