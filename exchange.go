@@ -127,12 +127,12 @@ func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (ou
 	}
 	switch {
 	case out.verdict == answered:
-		x.contact.note()
+		x.contact.answered()
 		if x.outageSince.Load() != 0 { // a load is cheaper than a store that all cores see
 			x.outageSince.Store(0)
 		}
 	case out.verdict == fault && !out.limited:
-		x.contact.met(out.err)
+		x.contact.failed(out.err)
 		x.outageSince.CompareAndSwap(0, x.clock.now())
 	}
 	return out

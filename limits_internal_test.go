@@ -30,7 +30,7 @@ func TestHowMuchTroubleAWaitBears(t *testing.T) {
 		{"and are rare after it", bounds{tolerance: 8 * m}, trouble{refusal: errRefusal}, 8 * m, 30 * time.Second},
 		{"the limiter's refusals are not the backend's", bounds{tolerance: 8 * m, early: true}, trouble{limited: true}, 8 * m, 4 * m},
 	} {
-		if bears, gap := tt.b.bears(&tt.t), tt.b.rare(&tt.t); bears != tt.bears || gap != tt.gap {
+		if bears, gap := tt.b.toleranceOf(&tt.t), tt.b.rare(&tt.t); bears != tt.bears || gap != tt.gap {
 			t.Errorf("%s: %v, and %v of it for a long gap; want %v and %v", tt.rule, bears, gap, tt.bears, tt.gap)
 		}
 	}
@@ -39,7 +39,7 @@ func TestHowMuchTroubleAWaitBears(t *testing.T) {
 func TestTroubleBeforeTheFirstAnswer(t *testing.T) {
 	const now = 100 * testSecond
 	suffer := func(took time.Duration) func(*poll) any {
-		return in(func(p *poll) { p.suffer(now, &outcome{verdict: fault, took: took}, &earlyBounds, 7) })
+		return in(func(p *poll) { p.takeFault(now, &outcome{verdict: fault, took: took}, &earlyBounds, 7) })
 	}
 	set := func(t trouble) func(*poll) { return func(p *poll) { p.trouble = &t } }
 	ends := func(p *poll) any { return p.outageEnd(&earlyBounds) }

@@ -227,7 +227,7 @@ func (p *poll) observe(now int64, out *outcome, b *bounds, outage int64) (d deci
 	case answered:
 		d.delay = p.answer(now, out)
 	case fault, refused:
-		p.suffer(now, out, b, outage)
+		p.takeFault(now, out, b, outage)
 	}
 	if d.end = p.ending(now, out, b); d.end != goesOn {
 		return d
@@ -344,7 +344,7 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 		p.trouble.fault = out.err
 	}
 	if p.trouble != nil {
-		p.trouble.resume(max(now, p.floor), p.next, b.bears(p.trouble), b.rare(p.trouble))
+		p.trouble.resume(max(now, p.floor), p.next, b.toleranceOf(p.trouble), b.rare(p.trouble))
 	}
 }
 

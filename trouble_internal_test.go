@@ -8,7 +8,7 @@ import (
 func TestHowTroubleIsCounted(t *testing.T) {
 	const now = 100 * testSecond
 	suffer := func(out outcome, outage int64) func(*poll) any {
-		return in(func(p *poll) { p.suffer(now, &out, &testBounds, outage) })
+		return in(func(p *poll) { p.takeFault(now, &out, &testBounds, outage) })
 	}
 	set := func(t trouble) func(*poll) { return func(p *poll) { p.trouble = &t } }
 	of := func(t trouble) poll { return poll{trouble: &t} }
