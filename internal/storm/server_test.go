@@ -153,8 +153,8 @@ func startServer(t *testing.T, cfg serverConfig) *server {
 
 func (s *server) url() string { return "http://" + s.cfg.Addr }
 
-// tell sends a command and returns the counts that come back.
-func (s *server) tell(command string) simserver.Stats {
+// send sends a command and returns the counts that come back.
+func (s *server) send(command string) simserver.Stats {
 	s.t.Helper()
 	fmt.Fprintln(s.in, command)
 	line, _ := s.line()

@@ -211,9 +211,9 @@ func runStorm(t *testing.T, sc scale) {
 	}
 	down := func(how simserver.Fault) {
 		t.Helper()
-		srv.tell(string(how))
+		srv.send(string(how))
 		over := time.Now().Add(sc.outage / 2)
-		until(t, "a request meets the "+string(how), func() bool { return srv.tell("stats").Faults[how] > 0 })
+		until(t, "a request meets the "+string(how), func() bool { return srv.send("stats").Faults[how] > 0 })
 		time.Sleep(time.Until(over)) // so long is the outage
 	}
 
@@ -227,7 +227,7 @@ func runStorm(t *testing.T, sc scale) {
 	more <- late[1]
 	down(simserver.FaultOutage)
 	down(simserver.FaultBlackout)
-	srv.tell("well")
+	srv.send("well")
 	recovered := time.Now()
 	await(mostEnded, "most jobs have ended")
 	restart(late[2])
