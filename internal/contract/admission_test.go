@@ -19,7 +19,7 @@ import (
 	"github.com/vtclient/vtclient/simserver"
 )
 
-// Design, Shape: the limiter comes before the breaker, and its queueing is not
+// The limiter comes before the breaker, and its queueing is not
 // counted in the attempt's timeout.
 func TestTheLimiterComesFirstAndOutsideTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -309,7 +309,7 @@ func TestALimitersErrorIsAFault(t *testing.T) {
 	})
 }
 
-// Design, Wait: a 429's hint holds for the whole client; over the bound there is an error and no request.
+// A 429's hint holds for the whole client; over the bound there is an error and no request.
 func TestA429HoldsTheWholeClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Reply(429, "", "Retry-After: 9"), testserver.Times(2, testserver.Pending()), testserver.Reply(429, "", "Retry-After: 3600"))

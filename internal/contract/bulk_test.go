@@ -1579,3 +1579,35 @@ func TestBulkRefusalIsReported(t *testing.T) {
 type allowFunc func() (func(error), error)
 
 func (f allowFunc) Allow() (func(error), error) { return f() }
+
+// Property 70: a page of a shared answer that settles nothing new ends the request.
+func TestPagesThatSettleNothingEndTheRequest(t *testing.T) {
+	for _, tt := range []struct {
+		rule string
+		item string // of the endless pages
+	}{
+		{"the token is ignored", `{"video_id":"0","status":"processing"}`},
+		{"a state that is not known", `{"video_id":"0","status":"dreaming"}`},
+		{"another job each time", `{"video_id":"other","status":"processing"}`},
+	} {
+		bubble(t, func(t *testing.T) {
+			b := &bulkBackend{state: func(string, time.Duration) string { return "processing" }}
+			b.bulk = func(n int, _ time.Duration, _ []string) *bulkReply {
+				return &bulkReply{body: fmt.Sprintf(`{"data":[%s],"has_more":true,"next_token":"%d"}`, tt.item, n)}
+			}
+			c := startBulk(t, b, WithPolling(Constant(10*time.Second)))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			for range c.WaitAll(ctx, Jobs("0", "1", "2")) {
+			}
+			if n := len(b.made(true)) + len(b.made(false)); n > 300 {
+				t.Errorf("%s: %d requests in 10 min for 3 jobs that are polled 60 times each", tt.rule, n)
+			}
+			for _, id := range []string{"1", "2"} {
+				if n := len(b.made(false)); n == 0 {
+					t.Errorf("%s: job %s was not asked about alone", tt.rule, id)
+				}
+			}
+		})
+	}
+}

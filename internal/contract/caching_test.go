@@ -278,7 +278,7 @@ func TestTheCacheCountsTheMessage(t *testing.T) {
 	})
 }
 
-// Design, Cache and Wait's numbers: pending for 1 s, terminal for 5 min, absent at the exact instant (property 35).
+// Pending for 1 s, terminal for 5 min, absent at the exact instant (property 35).
 func TestTheCacheHoldsAnswersForTheirTime(t *testing.T) {
 	for _, tt := range []struct {
 		step testserver.Step

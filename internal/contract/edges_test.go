@@ -123,7 +123,7 @@ func TestALatePendingAnswerDoesNotUndoTheEnd(t *testing.T) {
 	})
 }
 
-// A nosyError asks the client something whenever it is asked something itself.
+// A callingError calls a function in each of its methods.
 type callingError struct{ ask func() }
 
 func (e callingError) Error() string   { e.ask(); return "nosy" }

@@ -19,7 +19,7 @@ import (
 	"github.com/vtclient/vtclient/internal/testserver"
 )
 
-// Design, Endpoint: an id can never change the path, host or query.
+// An id can never change the path, host or query.
 func TestJobIDsStayInTheirPlace(t *testing.T) {
 	tooLong := strings.Repeat("x", 3000)
 	for _, tt := range []struct {
@@ -70,7 +70,7 @@ func TestJobIDsStayInTheirPlace(t *testing.T) {
 	}
 }
 
-// Design, Endpoint: the empty id is asked for at /status on the plain API, and refused elsewhere.
+// The empty id is asked for at /status on the plain API, and refused elsewhere.
 func TestEmptyJobID(t *testing.T) {
 	for _, tt := range []struct {
 		name string

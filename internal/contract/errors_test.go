@@ -17,7 +17,7 @@ import (
 	"github.com/vtclient/vtclient/internal/testserver"
 )
 
-// Issue 2, item 7: each error has job, attempt, the server's answer (code, request id, excerpt)
+// Each error has job, attempt, the server's answer (code, request id, excerpt)
 // and when to come back.
 func TestErrorsDescribeWhatHappened(t *testing.T) {
 	for _, tt := range []struct {

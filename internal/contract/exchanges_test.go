@@ -18,7 +18,7 @@ import (
 	"github.com/vtclient/vtclient/internal/testserver"
 )
 
-// Design, Status: a 401 is tried once more where WithRequest can bring a fresh token.
+// A 401 is tried once more where WithRequest can bring a fresh token.
 func TestA401IsTriedOnceMoreWithAFreshToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := 0

@@ -220,7 +220,7 @@ type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// Design, Status: TLS and URL errors are final.
+// TLS and URL errors are final.
 func TestTLSAndURLErrorsAreFinal(t *testing.T) {
 	quiet := log.New(io.Discard, "", 0)
 	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())

@@ -219,7 +219,7 @@ func checkText(t *testing.T, err error) {
 	}
 }
 
-// Issue: hostile backend. Whatever one answer does, it is refused with a typed
+// Hostile backend. Whatever one answer does, it is refused with a typed
 // error within the bounds above, and the wait goes on to the next answer, or
 // ends at once where that would be no better.
 func TestHostileAnswers(t *testing.T) {
@@ -441,7 +441,7 @@ func TestHostileAnswers(t *testing.T) {
 // writing direction, the invisible, and what is no UTF-8.
 const noisy = "\x1b[2J\x1b]8;;http://evil.test\x07\u009b31m\x7f\r\n2026/01/01 forged line\nlevel=ERROR msg=forged\u2028\u2029\u0085\u202e\u2066\u200b\ufeff\U000e0041\x00\xff end"
 
-// Issue: redirect to another host with credentials set, to a private scheme, a
+// Redirect to another host with credentials set, to a private scheme, a
 // thousand redirects. None is followed away from the backend, and none more
 // than redirectBound times.
 func TestHostileRedirects(t *testing.T) {
@@ -611,7 +611,7 @@ func TestPausesThatAreNone(t *testing.T) {
 // noisyHeader is what of noise gets through net/http in a header's value.
 const noisyHeader = "\u009b31m\u202e\u2066\u200b\ufeff\u2028\U000e0041\xff end"
 
-// Issue: header injection through ids and messages, log injection. What comes
+// Header injection through ids and messages, log injection. What comes
 // from outside, by whatever way, becomes one printable line in every error, and
 // one line of a log.
 func TestNoiseFromOutsideStaysOnOneLine(t *testing.T) {
@@ -675,7 +675,7 @@ func TestNoiseFromOutsideStaysOnOneLine(t *testing.T) {
 	}
 }
 
-// Issue: the API key in a header, in the base URL's user part or in the query
+// The API key in a header, in the base URL's user part or in the query
 // of the endpoint, repeated by the server wherever it can: it stands in no
 // error, no log, no trace and no message.
 func TestSecretsAreHiddenWhereverTheServerRepeatsThem(t *testing.T) {
@@ -803,7 +803,7 @@ func TestTheJobIDInAQueryIsShown(t *testing.T) {
 	}
 }
 
-// Issue: header injection. What would begin a line of its own on the wire is
+// Header injection. What would begin a line of its own on the wire is
 // refused by New, or ends the call before anything is sent, or is escaped.
 func TestHeadersCannotBeInjected(t *testing.T) {
 	for _, inject := range []string{"\r\nX-Evil: 1", "\nX-Evil: 1", "\rX-Evil: 1", "\x00", "\r\n\r\nGET /evil HTTP/1.1\r\nX-Evil: 1", "\x7f"} {

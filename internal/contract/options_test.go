@@ -142,7 +142,7 @@ func TestOptionsGivenTwice(t *testing.T) {
 	}
 }
 
-// Design, Trace: WithTrace and WithLogger several times add up.
+// WithTrace and WithLogger several times add up.
 func TestTracesAddUp(t *testing.T) {
 	var a, b int
 	var log strings.Builder

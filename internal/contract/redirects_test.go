@@ -83,7 +83,7 @@ func TestEndlessRedirectsAreRefused(t *testing.T) {
 	}
 }
 
-// Issue 2, item 8: a caller's *http.Client is never modified, and its CheckRedirect is still asked.
+// A caller's *http.Client is never modified, and its CheckRedirect is still asked.
 func TestTheCallersHTTPClientIsLeftAsItIs(t *testing.T) {
 	refusal := errors.New("not there")
 	asked := 0

@@ -58,7 +58,7 @@ func (r *recorder) String() string {
 	return strings.Join(r.names, " ")
 }
 
-// Design, Trace: sent, answered, scheduled, cached and refused, each with its facts.
+// Sent, answered, scheduled, cached and refused, each with its facts.
 func TestTraceHasEachEventOfAStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Reply(503, ""), testserver.Delay(250*time.Millisecond, testserver.Pending()))
@@ -118,7 +118,7 @@ func TestTraceReportsRefusalsAndCallersThatLeft(t *testing.T) {
 	})
 }
 
-// Design, Trace: "requests made" counts what went over the wire: net/http
+// "requests made" counts what went over the wire: net/http
 // silently repeats a GET on a connection that died.
 func TestWireCountsASilentRepeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
