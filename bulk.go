@@ -71,7 +71,7 @@ type bulkRoute struct {
 	limit     int
 	page      string
 	decode    func(Answer) ([]Status, string, error)
-	asked     string // what is asked of what, for errors
+	asked     string // as Details.Target
 }
 
 // newBulkRoute returns nil if b is the zero value.

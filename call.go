@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// A call is a request that changes something at the backend: it creates jobs, or cancels
-// one. It goes through the same stages as a look at a job, which has none: the methods
-// that the stages call do nothing then.
+// A call is a request that changes something at the backend: it creates jobs, or cancels one.
+// It goes through the same stages as a look at a job. A look has a nil call, whose methods do
+// nothing.
 type call struct {
 	action      string // for errors and traces
 	method      string
-	asked       string // what is asked of what, for errors
+	asked       string // as Details.Target
 	target      *target
 	header, key string // of idempotency; "": none
 	body        []byte // nil: none

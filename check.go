@@ -171,8 +171,8 @@ func (c *Client) retryLater(ctx context.Context, asked inquiry, t *tries, out *o
 	return nil
 }
 
-// statusPatience is how long a Status waits, from its first try, for what the server asks
-// for: one look is over before a person gives up looking.
+// statusPatience is how long a Status waits, from its first try, for the pauses that the server
+// asks for. A call for one look has to return soon.
 const statusPatience = 10 * time.Second
 
 // errNoTime reports that the pauses which the server asks for outlast a call.

@@ -100,7 +100,7 @@ type route struct {
 	takeEmpty  bool
 	idParams   []string // the query parameters that hold ids, which are no secrets
 	anyID      bool     // no URL is made of the id
-	asked      string   // what is asked of what, for errors
+	asked      string   // as Details.Target
 	askedEmpty string   // the same for an empty id
 	decode     func(Answer) (Status, error)
 	bulk       *bulkRoute // nil: jobs are asked for one by one
@@ -245,7 +245,7 @@ func (t *target) idParams() (names []string) {
 	return names
 }
 
-// asked is what a request to t asks of what, for errors.
+// asked is the Details.Target of a request to t.
 func (t *target) asked(method string, base *url.URL) string {
 	return requestLine(method, base, strings.Join(t.rawPath, idMark))
 }

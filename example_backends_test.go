@@ -226,7 +226,7 @@ var googleOperation = vtclient.Endpoint{
 		switch err := json.Unmarshal(a.Body, &v); {
 		case err != nil:
 			return vtclient.Status{}, err
-		case v.Name == "": // a field that is false is left out, so its absence says nothing
+		case v.Name == "": // a field that is false is left out, so its absence means nothing
 			return vtclient.Status{}, errors.New("not an operation")
 		case !v.Done:
 			return vtclient.Status{State: vtclient.StatePending}, nil

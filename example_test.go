@@ -273,7 +273,7 @@ func ExampleWebhook() {
 	}
 	mux.Handle("/webhooks/heygen", &vtclient.Webhook{
 		Verify:  verify,
-		Hint:    client.Hint, // or a function that tells every replica
+		Hint:    client.Hint, // or a function that passes it to every replica
 		OnError: func(r *http.Request, err error) { log.Print(r.RemoteAddr, ": ", err) },
 	})
 
@@ -451,8 +451,7 @@ func ExampleJob() {
 	// 1 job learnt
 }
 
-// A cadence that has seen a hundred jobs of one to two minutes knows when to
-// ask, and says so.
+// After a hundred jobs of one to two minutes, Explain has the ages at which to ask.
 func ExampleAdaptive() {
 	cadence := vtclient.NewAdaptive(5 * time.Second) // what a request is worth
 	for i := range 100 {

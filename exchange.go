@@ -50,7 +50,7 @@ type inquiry struct {
 	call *call  // nil: it only asks
 	by   asker  // nil: the context alone decides
 
-	target string    // what is asked of what, for errors
+	target string    // as Details.Target
 	again  int       // how often the request was made before, over connections that were lost
 	lost   *outgoing // the last of these
 }
@@ -92,7 +92,7 @@ func (a inquiry) action() string {
 // does not make it if begin reports false. Where many jobs were asked about, the answers
 // are in the inquiry's query afterwards.
 type backend interface {
-	target(asked inquiry) string // what it asks of what, for errors
+	target(asked inquiry) string // as Details.Target
 	ask(ctx context.Context, asked inquiry, number int, sent *announcement) outcome
 }
 
@@ -127,12 +127,12 @@ func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (ou
 	}
 	switch {
 	case out.verdict == answered:
-		x.contact.note()
+		x.contact.answered()
 		if x.outageSince.Load() != 0 { // a load is cheaper than a store that all cores see
 			x.outageSince.Store(0)
 		}
 	case out.verdict == fault && !out.limited:
-		x.contact.met(out.err)
+		x.contact.failed(out.err)
 		x.outageSince.CompareAndSwap(0, x.clock.now())
 	}
 	return out

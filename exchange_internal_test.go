@@ -185,7 +185,7 @@ func TestOnlyA429HoldsTheClient(t *testing.T) {
 	}
 }
 
-// A scriptedAsker wants the answer or not, in turn.
+// A scriptedAsker uses the answer or not, in turn.
 type scriptedAsker struct{ script []bool }
 
 func (a *scriptedAsker) wanted() bool {
@@ -196,10 +196,10 @@ func (a *scriptedAsker) wanted() bool {
 
 func (*scriptedAsker) freed() {}
 
-// BenchmarkRetryStage tells what the stage that retries adds to an exchange that
-// succeeds at once: the difference between calls through it and calls without it, the
-// median over blocks that take turns, so that what disturbs both disturbs the figure
-// little. Folder benchmarks has the peers beside it.
+// BenchmarkRetryStage measures what the stage that retries adds to an exchange that succeeds at
+// once: the difference between calls through it and calls without it, the median over blocks
+// that take turns, so that what disturbs both disturbs the figure little. Folder benchmarks has
+// the peers beside it.
 func BenchmarkRetryStage(b *testing.B) {
 	c, err := New("", WithCache(nil), WithBreaker(nil), WithFetch(func(ctx context.Context, id string) (Status, error) {
 		return Status{State: StatePending}, nil
@@ -241,7 +241,7 @@ func BenchmarkRetryStage(b *testing.B) {
 	b.ReportMetric(bytes1-bytes2, "B/op")
 }
 
-// allocated tells how many objects, and how many bytes, one call of f allocates.
+// allocated returns how many objects, and how many bytes, one call of f allocates.
 func allocated(f func()) (objects, bytes float64) {
 	const calls = 1000
 	var before, after runtime.MemStats

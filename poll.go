@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// A poll is the state of one job that is waited for, however
-// many wait for it. It is a state machine without lock, clock, goroutine or
-// random number: the time and the event are arguments, and what follows is
-// returned. Times are in nanoseconds of the client's clock (see Client.now).
+// A poll is the state of one job that is waited for, by one caller or by many. It is a state
+// machine without lock, clock, goroutine or random number: the time and the event are
+// arguments, and what follows is returned. Times are in nanoseconds of the client's clock (see
+// Client.now).
 //
 //	waiting → queued → asking → deciding → waiting → …
 //
@@ -227,7 +227,7 @@ func (p *poll) observe(now int64, out *outcome, b *bounds, outage int64) (d deci
 	case answered:
 		d.delay = p.answer(now, out)
 	case fault, refused:
-		p.suffer(now, out, b, outage)
+		p.takeFault(now, out, b, outage)
 	}
 	if d.end = p.ending(now, out, b); d.end != goesOn {
 		return d
@@ -344,7 +344,7 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 		p.trouble.fault = out.err
 	}
 	if p.trouble != nil {
-		p.trouble.resume(max(now, p.floor), p.next, b.bears(p.trouble), b.rare(p.trouble))
+		p.trouble.resume(max(now, p.floor), p.next, b.toleranceOf(p.trouble), b.rare(p.trouble))
 	}
 }
 

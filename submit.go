@@ -35,12 +35,11 @@ import (
 // 429, and a refusal by the limiter or the breaker. A 503 is not retried, as a gateway
 // may send it for a request that it has passed on.
 //
-// Unlike Status, Submit waits for the pauses that the server asks for, up to
-// [WithMaxRetryAfter] from its first try on, and outlasts the refusals of a breaker that gives the time for
-// which it goes on refusing, each counting as a try. The pause of a 429 to a submission holds all submissions
-// of the client, and no look at a job: it is mostly about the number of jobs at a time.
-// A redirect is not followed. The
-// error is an *ArgumentError if nothing can be sent, else a *[SubmitError].
+// Unlike Status, Submit waits for the pauses that the server asks for, up to [WithMaxRetryAfter] from its
+// first try on, and outlasts the refusals of a breaker that gives its RetryAfter. Each refusal counts as a
+// try. The pause of a 429 to a submission holds all submissions of the client, and no look at
+// a job: it is mostly about the number of jobs at a time. A redirect is not followed. The error is
+// an *ArgumentError if nothing can be sent, else a *[SubmitError].
 func (c *Client) Submit(ctx context.Context, key string, body any) ([]Job, error) {
 	r := c.route.submit
 	if r == nil {
@@ -75,13 +74,12 @@ func (c *Client) Submit(ctx context.Context, key string, body any) ([]Job, error
 	return jobs, nil
 }
 
-// Cancel asks the backend to cancel a job, by the [Endpoint]'s Cancel. Faults are
-// retried as those of [Client.Status] are, but a refusal of the breaker that gives the
-// time for which it goes on is outlasted. A nil error means that the backend has
-// taken the request. What became of the job is shown by its next Status, for which the
-// cache is not asked. The waits for it look at once (see [Client.Hint]), and end with what
-// the backend answers, which may be that the job was completed before. A cancelled job is
-// a failed one, marked by Status.Cancelled where the Endpoint sets it.
+// Cancel asks the backend to cancel a job, by the [Endpoint]'s Cancel. Faults are retried as
+// those of [Client.Status] are, but a refusal of the breaker that gives its RetryAfter is
+// outlasted. A nil error means that the backend has taken the request. What became of the job
+// is shown by its next Status, for which the cache is not asked. The waits for it look at once
+// (see [Client.Hint]), and end with what the backend answers, which may be that the job was completed
+// before. A cancelled job is a failed one, marked by Status.Cancelled where the Endpoint sets it.
 //
 // The errors are those of Status. A job that is over is refused by some backends, with
 // a 4xx that is final.

@@ -30,8 +30,8 @@ type trouble struct {
 	rare    bool   // the gaps are as long as the tolerance from the first one on
 }
 
-// suffer takes a fault or a refusal into the state of the poll.
-func (p *poll) suffer(now int64, out *outcome, b *bounds, outage int64) {
+// takeFault takes a fault or a refusal into the state of the poll.
+func (p *poll) takeFault(now int64, out *outcome, b *bounds, outage int64) {
 	if p.trouble == nil {
 		p.trouble = new(trouble)
 	}
@@ -93,7 +93,7 @@ func (t *trouble) resume(from, next int64, tolerance, rare time.Duration) {
 
 // ending returns the reason to end a wait if the tolerance is used up.
 func (t *trouble) ending(b *bounds) ending {
-	tolerance := b.bears(t)
+	tolerance := b.toleranceOf(t)
 	if t.asked < tolerance && !(t.faults >= ownFaults && t.own >= tolerance) {
 		return goesOn
 	}
@@ -127,7 +127,7 @@ func (p *poll) outageEnd(b *bounds) int64 {
 	if t == nil || t.since == 0 || p.missing != nil {
 		return never
 	}
-	all := b.bears(t)
+	all := b.toleranceOf(t)
 	if t.faults == 0 && t.tries < 2 && !(b.early && all > 0) {
 		return never // one refusal alone ends nothing, unless no job has ever been answered
 	}

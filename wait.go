@@ -6,13 +6,12 @@ import (
 	"time"
 )
 
-// Wait waits until the job is over and returns its last Status. It checks at
-// once, so that a wrong id or key fails now and not minutes later (see
-// [StartedAt] for jobs that are known to exist), and then polls by
-// the schedule of [WithPolling]. However many wait for one job, it is polled once for all: a
-// wait that joins follows the schedule of the one that has lasted longest, and a
-// Limit of the schedule counts from where each of them joined. A [Client.Status] that
-// sees the end of the job ends its waits.
+// Wait waits until the job is over and returns its last Status. It checks at once, so that a
+// wrong id or key fails now and not minutes later (see [StartedAt] for jobs that are known to
+// exist), and then polls by the schedule of [WithPolling]. A job is polled once for all its
+// waits: a wait that joins follows the schedule of the one that has lasted longest, and a Limit
+// of the schedule counts from where each of them joined. A [Client.Status] that sees the end of
+// the job ends its waits.
 //
 // It returns a nil error for a completed job only, and looks again for up to 30
 // s where the result of one is missing (see [Status.ResultMissing]). A failed

@@ -60,7 +60,7 @@ func submissionKey(video, language, again string) string {
 	return "vt-" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// keyLife is for how long a backend keeps a key for sure, of the 24 hours that it promises.
+// keyLife is how long a key is taken to be kept by the backend, which promises 24 hours.
 const keyLife = 23 * time.Hour
 
 // A submitter submits a video, in one language after the other: each is a job, with a key

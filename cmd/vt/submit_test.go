@@ -146,7 +146,7 @@ func TestSubmissionsThatAreRefused(t *testing.T) {
 		server  []simserver.Option
 		args    []string
 		code    int
-		says    []string
+		text    []string
 		created int
 	}{
 		{"no credit for the second", []simserver.Option{simserver.WithCredit(1)}, nil, exitError, []string{"German (job-1): completed", "French: error", "not submitted: submit: request 1: ", ": 402 Payment Required", "1 completed, 1 error"}, 1},
@@ -161,7 +161,7 @@ func TestSubmissionsThatAreRefused(t *testing.T) {
 				sim := simserver.StartInMemory(t, test.server...)
 				r := call{args: append(submitting(sim, "-language", "German,French"), test.args...), env: keyed, web: sim.HTTPClient()}.run()
 				wantCode(t, r, test.code)
-				for _, part := range test.says {
+				for _, part := range test.text {
 					if !strings.Contains(r.stdout, part) {
 						t.Errorf("%q is missing in\n%s", part, r.stdout)
 					}
@@ -227,7 +227,7 @@ func TestSubmitRefusesBadUsage(t *testing.T) {
 	with := func(args ...string) []string { return append(slices.Clone(url), args...) }
 	for _, test := range []struct {
 		args []string
-		says string
+		text string
 	}{
 		{[]string{"-submit", testFilm, "-language", "German"}, "-submit is for -api heygen"},
 		{[]string{"-download", dir}, "-download is for -api heygen"},
@@ -244,8 +244,8 @@ func TestSubmitRefusesBadUsage(t *testing.T) {
 		{[]string{"-api", "heygen", "-submit", testFilm, "-language", "German"}, "HEYGEN_API_KEY is not set"},
 	} {
 		r := vt(append([]string{"wait"}, test.args...)...)
-		if r.code != exitError || !strings.Contains(r.stderr, test.says) || r.stdout != "" {
-			t.Errorf("%q: %d, %s%s; want %q", test.args, r.code, r.stdout, r.stderr, test.says)
+		if r.code != exitError || !strings.Contains(r.stderr, test.text) || r.stdout != "" {
+			t.Errorf("%q: %d, %s%s; want %q", test.args, r.code, r.stdout, r.stderr, test.text)
 		}
 	}
 }

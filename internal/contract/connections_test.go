@@ -190,7 +190,7 @@ func TestAFaultOfAKeptConnectionIsTriedAgainOnAnother(t *testing.T) {
 				if !l.srv.EnableHTTP2 { // each has a connection of its own
 					calls = 5
 				}
-				b := &notingBreaker{}
+				b := &recordingBreaker{}
 				var met atomic.Int32
 				c := l.client(t, once(), vtclient.WithTimeout(tt.timeout), vtclient.WithBreaker(b),
 					vtclient.WithTrace(vtclient.Trace{Answered: func(_ context.Context, i vtclient.TraceInfo) {
@@ -199,7 +199,7 @@ func TestAFaultOfAKeptConnectionIsTriedAgainOnAnother(t *testing.T) {
 						}
 					}}))
 				l.warm(t, c, calls)
-				asked, told := b.noted()
+				asked, reported := b.recorded()
 				met.Store(0)
 				before := l.Accepted()
 				for i, err := range l.together(t, c, calls, func() { tt.fail(l) }) {
@@ -210,10 +210,10 @@ func TestAFaultOfAKeptConnectionIsTriedAgainOnAnother(t *testing.T) {
 				if tt.name != "a record to the server is damaged" && l.Accepted() == before {
 					t.Errorf("no connection was made after the %d that failed", before)
 				}
-				allowed, all := b.noted()
-				for _, err := range all[len(told):] {
+				allowed, all := b.recorded()
+				for _, err := range all[len(reported):] {
 					if err != nil {
-						t.Errorf("the breaker was told %v", err)
+						t.Errorf("the breaker got %v", err)
 					}
 				}
 				if allowed-asked != calls || met.Load() != 0 {
@@ -228,7 +228,7 @@ func TestAFaultOfAKeptConnectionIsTriedAgainOnAnother(t *testing.T) {
 // and doubles no load.
 func TestAFaultOfANewConnectionCounts(t *testing.T) {
 	lanes(t, func(t *testing.T, l *lane) {
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		c := l.client(t, once(), vtclient.WithTimeout(short), vtclient.WithBreaker(b))
 		var asked atomic.Int32
 		l.does(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
@@ -241,8 +241,8 @@ func TestAFaultOfANewConnectionCounts(t *testing.T) {
 			if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || !te.Timeout() {
 				t.Error(err)
 			}
-			if _, told := b.noted(); len(told) != n || told[n-1] == nil || errors.Is(told[n-1], context.Canceled) {
-				t.Errorf("the breaker was told %v", told)
+			if _, reported := b.recorded(); len(reported) != n || reported[n-1] == nil || errors.Is(reported[n-1], context.Canceled) {
+				t.Errorf("the breaker got %v", reported)
 			}
 		}
 		if n := asked.Load(); n > 2 {
