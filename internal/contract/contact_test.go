@@ -241,8 +241,8 @@ func TestAFunctionThatNeverAnswersEndsAWaitSoon(t *testing.T) {
 	})
 }
 
-// OnError hears of the trouble at once, with the time until the wait is given up, and in the
-// text; after the first answer there is no such time.
+// OnError gets the trouble at once, with the time until the wait is given up, and in the text;
+// after the first answer there is no such time.
 func TestAFaultHasTheTimeUntilTheWaitGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
