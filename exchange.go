@@ -100,7 +100,7 @@ type backend interface {
 var errNeutral error = &textError{"the caller left", context.Canceled}
 
 // errWithdrawn is shown to the traces for a request that a 429 has overtaken.
-var errWithdrawn error = &textError{"not sent: a 429 holds all requests of this client", context.Canceled}
+var errWithdrawn error = &textError{"not sent: a 429 holds it", context.Canceled}
 
 // An exchanger makes exchanges: admission, backend, outcome.
 type exchanger struct {
@@ -228,7 +228,7 @@ func (x *exchanger) admitted(ctx context.Context, asked inquiry, number int, out
 	}
 	out.lost = nil
 	if h, ok := out.err.(*HTTPError); ok && h.StatusCode == http.StatusTooManyRequests {
-		x.hold429(h)
+		x.hold429(asked.call, h)
 	}
 	return sent != nil && sent.begun
 }
@@ -240,11 +240,11 @@ const maxAgain = 2
 // again reports whether a request whose connection was lost may be made again now. It
 // keeps its place and its permit: the breaker gets the result of the last one.
 func (x *exchanger) again(ctx context.Context, asked inquiry, out *outcome) bool {
-	if x.held() > 0 {
+	if x.held(asked.call) > 0 {
 		return false
 	}
 	limited := x.limiter != nil && x.limiter.Wait(ctx) != nil
-	return due(ctx, asked, out) && !limited && x.held() == 0 // a 429 may have come meanwhile
+	return due(ctx, asked, out) && !limited && x.held(asked.call) == 0 // a 429 may have come meanwhile
 }
 
 // An announcement is the Sent of one request.
@@ -278,7 +278,7 @@ func (a *announcement) begin(timed *lazyContext) bool {
 	}
 	a.unplaced = false
 	timed.postpone(time.Since(paused))
-	return a.x.open(a.ctx, &a.out) && due(a.ctx, a.asked, &a.out)
+	return a.x.open(a.ctx, a.asked, &a.out) && due(a.ctx, a.asked, &a.out)
 }
 
 // due is the last look before the request: the engine's timers and those of the caller's

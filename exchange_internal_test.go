@@ -102,7 +102,7 @@ func TestWhatIsNotSentIsNotTraced(t *testing.T) {
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
 	pause := func(c *Client) {
-		c.hold429(&HTTPError{Details: Details{RetryAfter: time.Minute}})
+		c.hold429(nil, &HTTPError{Details: Details{RetryAfter: time.Minute}})
 	}
 	for _, tt := range []struct {
 		name   string
@@ -122,7 +122,7 @@ func TestWhatIsNotSentIsNotTraced(t *testing.T) {
 		{name: "a limiter refuses", opts: []Option{WithLimiter(refusingLimiter{})}, want: fault, number: 7},
 		{name: "no longer wanted after Sent", wanted: []bool{true, false}, want: left, number: 7, seen: []string{"sent", "neutral", "answered context canceled"}},
 		{name: "held after Sent", sent: pause, want: held, number: 7,
-			seen: []string{"sent", "neutral", "answered not sent: a 429 holds all requests of this client"}},
+			seen: []string{"sent", "neutral", "answered not sent: a 429 holds it"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			asked := 0
@@ -178,8 +178,8 @@ func TestOnlyA429HoldsTheClient(t *testing.T) {
 				t.Fatal(err)
 			}
 			out := c.exchange(t.Context(), inquiry{id: "j"}, 1)
-			if out.verdict != fault || out.hint != time.Minute || c.held() != want {
-				t.Errorf("%d: verdict %d, a pause of %v, held for %v", code, out.verdict, out.hint, c.held())
+			if out.verdict != fault || out.hint != time.Minute || c.held(nil) != want {
+				t.Errorf("%d: verdict %d, a pause of %v, held for %v", code, out.verdict, out.hint, c.held(nil))
 			}
 		})
 	}

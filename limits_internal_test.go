@@ -17,9 +17,9 @@ var earlyBounds = func() bounds {
 func TestHowMuchTroubleAWaitBears(t *testing.T) {
 	const m = time.Minute
 	for _, tt := range []struct {
-		rule       string
-		b          bounds
-		t          trouble
+		rule           string
+		b              bounds
+		t              trouble
 		tolerance, gap time.Duration
 	}{
 		{"after the first answer, the tolerance", bounds{tolerance: 8 * m}, trouble{}, 8 * m, 30 * time.Second},

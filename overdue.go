@@ -7,9 +7,9 @@ import (
 
 // OnOverdue sets a function that is called once for each job that takes longer than 99 of
 // 100 jobs like it, by what the polling Backoff has learnt ([Adaptive]): the job may
-// hang. While nothing is learnt, it is called when the job takes three times as long as
-// [Expect] gives, and without Expect only after most of a day. A Backoff that does not
-// learn has no other measure than Expect.
+// hang. While nothing is learnt, and with a Backoff that does not learn, it is called when
+// the job takes three times as long as [Expect] gives; without Expect, after three hours.
+// Of several waits for one job, each calls its own function.
 //
 // The Status is the last answer, a pending one: what has not been seen is not overdue. The
 // Forecast is what is expected of the job at its age now, that of [Adaptive.Explain]; it
@@ -24,13 +24,20 @@ func OnOverdue(f func(Status, Forecast)) WaitOption {
 // of one half, one job in a hundred takes longer.
 const overdueFactor = 3
 
+// overdueExpect stands for the caller's estimate where there is none: a video translation
+// takes seconds to an hour.
+const overdueExpect = time.Hour
+
 // overdueAge returns the age at which a job is overdue by a forecast that was made for its
-// start; 0: there is none.
+// start.
 func overdueAge(f Forecast, expected time.Duration) time.Duration {
-	if f.Jobs == 0 && expected > 0 {
-		return min(expected, never/overdueFactor) * overdueFactor
+	if f.Jobs > 0 {
+		return f.P99
 	}
-	return f.P99
+	if expected <= 0 {
+		expected = overdueExpect
+	}
+	return min(expected, never/overdueFactor) * overdueFactor
 }
 
 // A forecaster is a polling Backoff that forecasts, such as [Adaptive].
@@ -44,8 +51,7 @@ func (c *Client) forecast(at Attempt) (f Forecast) {
 	return f
 }
 
-// overdueAge returns the age at which a job is overdue by what is known now; 0: there is
-// none.
+// overdueAge returns the age at which a job is overdue by what is known now.
 func (c *Client) overdueAge(expected time.Duration) time.Duration {
 	return overdueAge(c.forecast(Attempt{Expected: expected}), expected)
 }

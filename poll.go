@@ -358,11 +358,7 @@ func (p *poll) event(why ending, w wall, b *bounds, out *outcome, cause error, p
 	case withoutResult:
 		return &event{status: p.missing.status}
 	case finalFault:
-		ev := &event{status: Status{JobID: p.id}, err: out.err}
-		if p.seen {
-			ev.status = p.last(w)
-		}
-		return ev
+		return &event{status: p.last(w), err: out.err}
 	case pauseTooLong:
 		cause = errTooLong(b.maxRetryAfter)
 	case heldTooLong:

@@ -175,10 +175,7 @@ func (p *poll) expire(now int64, b *bounds, outage int64) ending {
 
 // failure is the event that ends a wait with an error of the kind WaitError.
 func (p *poll) failure(cause error, w wall) *event {
-	last := Status{JobID: p.id}
-	if p.seen {
-		last = p.last(w)
-	}
+	last := p.last(w)
 	var met error
 	if t := p.trouble; t != nil {
 		if t.fault != nil {
@@ -193,8 +190,11 @@ func (p *poll) failure(cause error, w wall) *event {
 	return &event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: met}}
 }
 
-// last is the pending answer that came last.
+// last is the pending answer that came last; its State is empty if none has come.
 func (p *poll) last(w wall) Status {
+	if !p.seen {
+		return Status{JobID: p.id}
+	}
 	st := Status{
 		JobID: p.id, State: StatePending, Message: p.message, Progress: p.progress,
 		CheckedAt: w.at(p.checkedAt), ResultMissing: p.missing != nil,

@@ -151,6 +151,7 @@ func TestSubmissionsThatAreRefused(t *testing.T) {
 	}{
 		{"no credit for the second", []simserver.Option{simserver.WithCredit(1)}, nil, exitError, []string{"German (job-1): completed", "French: error", "not submitted: submit: request 1: ", ": 402 Payment Required", "1 completed, 1 error"}, 1},
 		{"a full account", []simserver.Option{simserver.WithJobLimit(1, 20*time.Second)}, nil, exitOK, []string{"French: not submitted yet: submit:", "429 Too Many Requests", "2 completed"}, 2},
+		{"a full account, for five minutes, in which the jobs are looked at", []simserver.Option{simserver.WithJobLimit(1, 5*time.Minute), simserver.WithDurations(simserver.Fixed(time.Minute))}, []string{"-every", "11s"}, exitOK, []string{"French: not submitted yet: submit:", "[ 66.01s] German (job-1): completed", "2 jobs in 6m"}, 2},
 		{"a key that is refused", []simserver.Option{simserver.WithToken("another")}, nil, exitError, []string{"German: error", "401 Unauthorized"}, 0},
 		{"nothing but faults", []simserver.Option{simserver.WithFaults(simserver.Faults{Status: map[int]float64{503: 1}, Match: func(*http.Request) bool { return true }})}, []string{"-outage", "1m"}, exitError, []string{"503 Service Unavailable", "2 error"}, 0},
 		{"time is up before", []simserver.Option{simserver.WithJobLimit(1, time.Hour), simserver.WithDurations(simserver.Fixed(time.Hour))}, []string{"-timeout", "1m"}, exitStillRunning, []string{"German (job-1): still running"}, 1},

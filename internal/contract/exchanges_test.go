@@ -557,7 +557,7 @@ func TestWhatComesUpDuringSent(t *testing.T) {
 					t.Errorf("sent %q, answered %q", sent, answered)
 				}
 				if tt.want == nil {
-					if sentAt[1] != 9*time.Second || answered[1] != "second as number 1, wire 0: not sent: a 429 holds all requests of this client" || answered[2] != "second" {
+					if sentAt[1] != 9*time.Second || answered[1] != "second as number 1, wire 0: not sent: a 429 holds it" || answered[2] != "second" {
 						t.Errorf("sent at %v, answered %q", sentAt, answered)
 					}
 				} else if len(sentAt) != 1 || answered[0] != "second as number 1, wire 0: context deadline exceeded" {

@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -220,3 +221,29 @@ func TestHeyGenSubmissionsAgainstTheSimulator(t *testing.T) {
 }
 
 func isPost(r *http.Request) bool { return r.Method == http.MethodPost }
+
+// A field of another type than HeyGen documents is empty, and costs no other one.
+func TestHeyGenResultIsLenient(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"data":{"id":"j","title":"Launch","duration":12.5,"video_url":"v","srt_caption_url":"s"}}`:                 "j Launch 12.5 v s",
+		`{"data":{"id":7,"title":{"en":"Launch"},"duration":"12.5","video_url":"v","srt_caption_url":["s"]}}`:        "  0 v ",
+		`{"data":{"title":false,"duration":1e999,"video_url":"v","input_language":1,"later":{}},"error":"","x":[1]}`: "  0 v ",
+		`{"data":{"title":null,"duration":null,"video_url":null}}`:                                                   "  0  ",
+		`{}`:            "  0  ",
+		`{"data":null}`: "  0  ",
+		`{"data":[]}`:   "error",
+		`{"data":"v"}`:  "error",
+		`[]`:            "error",
+		`{"data":{`:     "error",
+	} {
+		r, err := vtclient.Decode[vtclient.HeyGenResult](vtclient.Status{JobID: "j", Body: json.RawMessage(body)})
+		got := "error"
+		if err == nil {
+			d := r.Data
+			got = fmt.Sprint(d.ID, " ", d.Title, " ", d.Duration, " ", d.VideoURL, " ", d.SRTCaptionURL)
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q (%v)", body, got, want, err)
+		}
+	}
+}

@@ -289,3 +289,18 @@ func costsOf(t *testing.T, given string, late bool, bands []int, seed uint64) []
 	}
 	return costs
 }
+
+// A time that no date can hold, such as one in milliseconds that is read as seconds, is none:
+// the status can be kept, and the wait goes by its own clock.
+func TestATimeThatNoDateHoldsIsNone(t *testing.T) {
+	for _, at := range []int64{1_700_000_000_000, 1 << 62, -1 << 62} {
+		e := vtclient.Endpoint{Path: "/{id}", Decode: func(vtclient.Answer) (vtclient.Status, error) {
+			return vtclient.Status{State: vtclient.StateCompleted, StartedAt: time.Unix(at, 0), EndedAt: time.Unix(at, 0)}, nil
+		}}
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{}`), nil }, vtclient.WithEndpoint(e))
+		st, err := c.Wait(t.Context(), "j")
+		if _, unfit := json.Marshal(st); err != nil || unfit != nil || !st.StartedAt.IsZero() || !st.EndedAt.IsZero() {
+			t.Errorf("%d: %v, %v, %v", at, st, err, unfit)
+		}
+	}
+}

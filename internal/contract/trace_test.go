@@ -710,3 +710,25 @@ func (l *lockedBuilder) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// A wait that is left before its job was asked about has no last state.
+func TestAWaitLeftBeforeAnyAnswerHasNoState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log waitLog
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/status/first" {
+				return respond(r, 200, `{"result":"completed"}`), nil
+			}
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		}, log.option())
+		for range c.WaitAll(t.Context(), vtclient.Jobs("first", "silent")) {
+			break
+		}
+		synctest.Wait()
+		log.balanced(t)
+		if got := log.ended["silent"]; len(got) != 1 || got[0].State != "" || got[0].Err == nil {
+			t.Errorf("%+v", got)
+		}
+	})
+}
