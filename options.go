@@ -17,7 +17,7 @@ import (
 // the last one holds, except for WithHeader, WithRequest, WithTrace and
 // WithLogger, which add up.
 //
-// New refuses a duration above zero and below one millisecond wherever it stands, in the
+// New refuses a duration above zero and below 100 microseconds wherever it stands, in the
 // fields of a strategy, too: it can only be a number without a unit, as in WithTimeout(10),
 // which is ten nanoseconds.
 type Option func(*config)

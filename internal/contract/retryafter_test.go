@@ -80,7 +80,7 @@ func FuzzRetryAfter(f *testing.F) {
 		resp := respond(r, 404, "")
 		resp.Header = header
 		return resp, nil
-	})}))
+	})}), once())
 	if err != nil {
 		f.Fatal(err)
 	}
