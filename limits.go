@@ -21,6 +21,10 @@ const (
 // that lags, or for a proxy during a deployment.
 const absentBound = 2 * time.Minute
 
+// pauseBound is how long pauses that the server asks for, without an answer between them, are
+// no outage in all: one that goes on asking for them is as good as gone.
+const pauseBound = time.Hour
+
 // bounds are the client's settings that end a wait.
 type bounds struct {
 	tolerance     time.Duration // WithOutageTolerance
@@ -36,6 +40,15 @@ func (b *bounds) bears(t *trouble) time.Duration {
 		return min(b.tolerance, contactLimit)
 	}
 	return b.tolerance
+}
+
+// obeys returns how long pauses in a row are no outage. Before the first answer it is no longer
+// than one pause may be.
+func (b *bounds) obeys() time.Duration {
+	if b.early {
+		return b.maxRetryAfter
+	}
+	return max(b.maxRetryAfter, pauseBound)
 }
 
 // rare is the part of the tolerance that a gap as long as the tolerance uses up; 0: all of it.
