@@ -188,8 +188,8 @@ func WithRetry(b Backoff) Option {
 // deployment or a restart. Zero ends a wait at its first fault.
 //
 // Until the client has had its first readable answer, that is one that the Endpoint
-// reads as a Status, to whatever call, trouble is most likely a mistake in the set-up, such
-// as in the host's name. Then a wait ends after 30 s of it, or after the tolerance if that is
+// reads as a Status or as the jobs of a Submit, trouble is most likely a mistake in the
+// set-up, such as in the host's name. Then a wait ends after 30 s of it, or after the tolerance if that is
 // shorter, the first request included; where WithRetry's first gap is as long, at the third
 // request. The error has the cause first, and the address that was asked. What can only be a
 // mistake, such as a certificate for another host, ends it at once. The faults that OnError

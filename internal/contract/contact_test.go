@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -345,6 +346,50 @@ func TestAfterTheFirstAnswerNoTroubleEndsASharedWait(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A submission that was answered with the ids of jobs counts as the first readable answer. That of
+// a cancellation does not: it is not read, and any server gives it.
+func TestAnAnsweredSubmissionIsTheFirstAnswer(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		call func(ctx context.Context, c *vtclient.Client) error
+		body string
+		ok   bool
+		ends time.Duration
+	}{
+		{"a submission", submitted, `{"id":"j"}`, true, 5 * time.Minute},
+		{"one that cannot be read", submitted, `<html>welcome</html>`, false, 30 * time.Second},
+		{"a cancellation", func(ctx context.Context, c *vtclient.Client) error { return c.Cancel(ctx, "j") }, `<html>welcome</html>`, true, 30 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := vtclient.Endpoint{Cancel: "POST /jobs/{id}/cancel", Submit: vtclient.Submit{Path: "/jobs", Decode: func(a vtclient.Answer) ([]string, error) {
+					var v struct{ ID string }
+					err := json.Unmarshal(a.Body, &v)
+					return []string{v.ID}, err
+				}}}
+				c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+					if r.Method == http.MethodPost {
+						return respond(r, 200, tt.body), nil
+					}
+					return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+				}, vtclient.WithEndpoint(e))
+				if err := tt.call(t.Context(), c); (err == nil) != tt.ok {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				if _, err := c.Wait(t.Context(), "j"); time.Since(start) != tt.ends || !errors.Is(err, vtclient.ErrOutage) {
+					t.Errorf("after %v: %v", time.Since(start), err)
+				}
+			})
+		})
+	}
+}
+
+func submitted(ctx context.Context, c *vtclient.Client) error {
+	_, err := c.Submit(ctx, "", struct{}{})
+	return err
 }
 
 // What is no readable answer does not count as the first: any server gives those.
