@@ -88,6 +88,17 @@ func (t *trouble) absentUntil(b *bounds) int64 {
 	return t.since + int64(t.absent-1)*int64(time.Second) + int64(min(absentBound, b.bears(t)))
 }
 
+// second returns when the exchange after a first fault is made: sooner than planned where the
+// wait would end before it for want of the client's first readable answer, as one fault alone
+// is no reason to. A gap as long as the whole tolerance is the caller's choice.
+func (t *trouble) second(from, next int64, b *bounds) int64 {
+	left := b.bears(t) - t.asked
+	if gap := time.Duration(next - from); !b.early || t.tries != 1 || gap < left || gap >= b.tolerance {
+		return next
+	}
+	return later(from, left*2/3)
+}
+
 // givesUpIn returns how long the wait still bears trouble if the client has had no readable
 // answer so far; else 0.
 func (t *trouble) givesUpIn(now int64, b *bounds) time.Duration {

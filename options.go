@@ -190,8 +190,9 @@ func WithRetry(b Backoff) Option {
 // Until the client has had its first readable answer, that is one that the Endpoint
 // reads as a Status or as the jobs of a Submit, trouble is most likely a mistake in the
 // set-up, such as in the host's name. Then a wait ends after 30 s of it, or after the tolerance if that is
-// shorter, the first request included; where WithRetry's first gap is as long, at the third
-// request. The error has the cause first, and the address that was asked. What can only be a
+// shorter, the first request included. A first gap of WithRetry's that is longer is cut, so that
+// one fault alone ends nothing; one as long as the whole tolerance is kept, and then the wait
+// ends at the third request. The error has the cause first, and the address that was asked. What can only be a
 // mistake, such as a certificate for another host, ends it at once. The faults that OnError
 // gets meanwhile have the time that is left, in Details.GivesUpIn.
 func WithOutageTolerance(d time.Duration) Option {

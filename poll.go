@@ -341,6 +341,9 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 	case out.verdict == answered && p.hinted:
 		p.next = min(p.next, p.hintDue(now))
 	}
+	if out.verdict == fault {
+		p.next = p.trouble.second(max(now, p.floor), p.next, b)
+	}
 	if p.next != never {
 		p.next = max(p.inTime(now, p.next, b), p.started+int64(pollFloor))
 	}
@@ -349,7 +352,7 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 	}
 	if p.trouble != nil {
 		p.trouble.obey(now, p.floor, true, b)
-		p.trouble.resume(max(now, p.floor), p.next, b.bears(p.trouble), b.rare(p.trouble))
+		p.trouble.resume(max(now, p.floor), p.next, b.tolerance, b.rare(p.trouble))
 	}
 }
 
