@@ -186,7 +186,9 @@ func (p *poll) expire(now int64, b *bounds, outage int64) ending {
 		return goesOn
 	}
 	if t.follow(outage) {
-		if t.from = max(t.from, min(now, t.to)); p.outageEnd(b) > now {
+		at := max(t.from, min(now, t.to))
+		t.own += time.Duration(at - t.from) // else the wait would draw ever closer to its end
+		if t.from = at; p.outageEnd(b) > now {
 			return goesOn
 		}
 	}

@@ -290,6 +290,12 @@ func TestPausesInOtherHeaders(t *testing.T) {
 			{[]string{"X-RateLimit-Reset: 99999999999999999999999999"}, 10 * year, true},
 			{[]string{"X-RateLimit-Reset: -30"}, 0, true},
 			{[]string{"X-RateLimit-Reset: soon"}, 0, true},
+			{[]string{"X-RateLimit-Reset: Sat, 01 Jan 2000 00:00:30 GMT"}, 30 * time.Second, true},
+			{[]string{"X-RateLimit-Reset: 2000-01-01T00:00:30Z"}, 30 * time.Second, true},
+			{[]string{"X-Rate-Limit-Reset: 2000-01-01T02:00:30.5+02:00"}, 30*time.Second + 500*time.Millisecond, true},
+			{[]string{"RateLimit-Reset: 1999-12-31T00:00:00Z"}, 0, true},
+			{[]string{"RateLimit-Reset: 9999-12-31T00:00:00Z"}, 10 * year, true},
+			{[]string{"RateLimit-Reset: 2000-13-01T00:00:00Z"}, 0, true},
 			{[]string{"X-RateLimit-Remaining: 12", "X-RateLimit-Reset: 30"}, 0, true}, // it is another limit
 			{[]string{"X-RateLimit-Remaining: 12", "X-RateLimit-Reset: 30", "X-Rate-Limit-Reset: 7"}, 7 * time.Second, true},
 
