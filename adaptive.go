@@ -109,7 +109,7 @@ const (
 // is expected to end the wait at least a second sooner. Larger values mean
 // fewer requests and later answers; requests and delay each change with the
 // square root of it. A cost that is not positive counts as one second; New refuses
-// one below a millisecond.
+// one below 100 microseconds.
 func NewAdaptive(requestCost time.Duration) *Adaptive {
 	a := &Adaptive{cost: requestCost.Seconds()}
 	if requestCost <= 0 {

@@ -58,7 +58,7 @@ type Forecast struct {
 
 // Constant is the Backoff that always waits the same time and never stops.
 // As Constant has no jitter, jobs that start in step are polled in step.
-// New refuses a value below one millisecond.
+// New refuses a value below 100 microseconds.
 type Constant time.Duration
 
 // Next returns the constant, or 0 if it is negative, and true.

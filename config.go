@@ -67,8 +67,8 @@ func (cfg *config) refuse(where string, value any, expected string) {
 
 // leastDuration is the shortest duration above zero that an option or a field takes. No
 // exchange, pause or gap between two is shorter: what is can only be a number that lacks
-// its unit, such as the 10 of WithTimeout(10), which is ten nanoseconds.
-const leastDuration = time.Millisecond
+// its unit, such as the 10 of WithTimeout(10), which is ten nanoseconds, or a day in seconds.
+const leastDuration = 100 * time.Microsecond
 
 // badDuration returns an error if a duration is not ok, for what is expected, or is a
 // number that lacks its unit; otherwise nil.

@@ -79,6 +79,9 @@ func (a inquiry) trace(number int) TraceInfo {
 	return TraceInfo{JobID: a.id, Attempt: number, Jobs: a.jobs(), Action: a.action(), many: a.many}
 }
 
+// readable reports whether an answer to it is read. That to a call may not be.
+func (a inquiry) readable() bool { return a.call == nil || a.call.decode != nil }
+
 // action is what the request does; "": it asks how far jobs are.
 func (a inquiry) action() string {
 	if a.call == nil {
@@ -127,7 +130,9 @@ func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (ou
 	}
 	switch {
 	case out.verdict == answered:
-		x.contact.answered()
+		if asked.readable() {
+			x.contact.answered()
+		}
 		if x.outageSince.Load() != 0 { // a load is cheaper than a store that all cores see
 			x.outageSince.Store(0)
 		}

@@ -21,6 +21,10 @@ const (
 // that lags, or for a proxy during a deployment.
 const absentBound = 2 * time.Minute
 
+// pauseBound is how long pauses that the server asks for, without an answer between them, are
+// no outage in all: one that goes on asking for them is as good as gone.
+const pauseBound = time.Hour
+
 // bounds are the client's settings that end a wait.
 type bounds struct {
 	tolerance     time.Duration // WithOutageTolerance
@@ -36,6 +40,15 @@ func (b *bounds) toleranceOf(t *trouble) time.Duration {
 		return min(b.tolerance, contactLimit)
 	}
 	return b.tolerance
+}
+
+// obeys returns how long pauses in a row are no outage. Before the first answer it is no longer
+// than one pause may be.
+func (b *bounds) obeys() time.Duration {
+	if b.early {
+		return b.maxRetryAfter
+	}
+	return max(b.maxRetryAfter, pauseBound)
 }
 
 // rare is the part of the tolerance that a gap as long as the tolerance uses up; 0: all of it.
@@ -73,6 +86,17 @@ func doubt(p *poll, now int64, out *outcome, b *bounds) {
 // absentUntil returns when a 404 for the job is final, after one.
 func (t *trouble) absentUntil(b *bounds) int64 {
 	return t.since + int64(t.absent-1)*int64(time.Second) + int64(min(absentBound, b.toleranceOf(t)))
+}
+
+// second returns when the exchange after a first fault is made: sooner than planned where the
+// wait would end before it for want of the client's first readable answer, as one fault alone
+// is no reason to. A gap as long as the whole tolerance is the caller's choice.
+func (t *trouble) second(from, next int64, b *bounds) int64 {
+	left := b.toleranceOf(t) - t.asked
+	if gap := time.Duration(next - from); !b.early || t.tries != 1 || gap < left || gap >= b.tolerance {
+		return next
+	}
+	return later(from, left*2/3)
 }
 
 // givesUpIn returns how long the wait still bears trouble if the client has had no readable

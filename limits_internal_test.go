@@ -117,6 +117,8 @@ func TestWhatA404Means(t *testing.T) {
 		return func(p *poll) {
 			p.next, p.floor = next, floor
 			p.trouble.from, p.trouble.to = max(now, floor), next
+			p.trouble.paused = time.Duration(max(0, floor-now))
+			p.trouble.ownPaused = p.trouble.paused
 		}
 	}
 	checkPolls(t, []pollRow{

@@ -17,7 +17,7 @@ import (
 // the last one holds, except for WithHeader, WithRequest, WithTrace and
 // WithLogger, which add up.
 //
-// New refuses a duration above zero and below one millisecond wherever it stands, in the
+// New refuses a duration above zero and below 100 microseconds wherever it stands, in the
 // fields of a strategy, too: it can only be a number without a unit, as in WithTimeout(10),
 // which is ten nanoseconds.
 type Option func(*config)
@@ -179,17 +179,20 @@ func WithRetry(b Backoff) Option {
 // every outage that is shorter, counted from the first fault since the last
 // answer, and ends when a longer one has lasted so long, whether or not a
 // request is due then. Time in which nothing could be asked does not count: a pause
-// that the server asked for, or a process that was stopped. Where WithRetry makes even
-// the first gap between two requests as long as the tolerance, a sixteenth of the
-// tolerance counts. While other jobs of the client are answered, a job that alone meets
+// that the server asked for, or a process that was stopped. Pauses without an answer between
+// them count where they add up to more than an hour, or than WithMaxRetryAfter if that is
+// longer; before the first readable answer (see below), to more than WithMaxRetryAfter. Where
+// WithRetry makes even the first gap between two requests as long as the tolerance, a
+// sixteenth of the tolerance counts. While other jobs of the client are answered, a job that alone meets
 // faults is also given at least 16 tries. The default is 5 min, which covers a
 // deployment or a restart. Zero ends a wait at its first fault.
 //
 // Until the client has had its first readable answer, that is one that the Endpoint
-// reads as a Status, to whatever call, trouble is most likely a mistake in the set-up, such
-// as in the host's name. Then a wait ends after 30 s of it, or after the tolerance if that is
-// shorter, the first request included; where WithRetry's first gap is as long, at the third
-// request. The error has the cause first, and the address that was asked. What can only be a
+// reads as a Status or as the jobs of a Submit, trouble is most likely a mistake in the
+// set-up, such as in the host's name. Then a wait ends after 30 s of it, or after the tolerance if that is
+// shorter, the first request included. A first gap of WithRetry's that is longer is cut, so that
+// one fault alone ends nothing; one as long as the whole tolerance is kept, and then the wait
+// ends at the third request. The error has the cause first, and the address that was asked. What can only be a
 // mistake, such as a certificate for another host, ends it at once. The faults that OnError
 // gets meanwhile have the time that is left, in Details.GivesUpIn.
 func WithOutageTolerance(d time.Duration) Option {

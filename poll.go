@@ -190,6 +190,10 @@ func (p *poll) admit(now int64, hold time.Duration, b *bounds) (why ending, wait
 // postpone puts the next exchange off to a time that the server has asked for.
 func (p *poll) postpone(now, until, at int64, b *bounds) {
 	p.pause(now)
+	if t := p.trouble; t != nil {
+		t.obey(max(now, p.floor), until, false, b)
+		t.from, t.to = until, until
+	}
 	p.phase = waiting
 	p.floor = until
 	p.next = p.inTime(now, at, b)
@@ -337,6 +341,9 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 	case out.verdict == answered && p.hinted:
 		p.next = min(p.next, p.hintDue(now))
 	}
+	if out.verdict == fault {
+		p.next = p.trouble.second(max(now, p.floor), p.next, b)
+	}
 	if p.next != never {
 		p.next = max(p.inTime(now, p.next, b), p.started+int64(pollFloor))
 	}
@@ -344,7 +351,8 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 		p.trouble.fault = out.err
 	}
 	if p.trouble != nil {
-		p.trouble.resume(max(now, p.floor), p.next, b.toleranceOf(p.trouble), b.rare(p.trouble))
+		p.trouble.obey(now, p.floor, true, b)
+		p.trouble.resume(max(now, p.floor), p.next, b.tolerance, b.rare(p.trouble))
 	}
 }
 

@@ -153,7 +153,7 @@ func TestWhatHappensToAPollWhoseTurnHasCome(t *testing.T) {
 		{"and the outage pauses", poll{trouble: &trouble{since: 1, from: 10, to: 90}}, in(func(p *poll) { p.postpone(20, 30, 35, &testBounds) }), nil,
 			func(p *poll) {
 				p.floor, p.next = 30, 35
-				*p.trouble = trouble{since: 1, from: 20, to: 20, asked: 10, own: 10}
+				*p.trouble = trouble{since: 1, from: 30, to: 30, asked: 10, own: 10, paused: 10}
 			}},
 
 		{"an exchange begins", poll{phase: queued, next: 5, hintedAt: 3, hintedNew: true, placed: true}, in(func(p *poll) { p.begin(20) }), nil,
@@ -342,7 +342,7 @@ func TestWhenAPollIsMadeNext(t *testing.T) {
 		{"less the pause of the server's", poll{trouble: &trouble{since: 1}}, plan(args{out: outcome{verdict: fault, err: errFault, hint: 5}, delay: 7}), nil,
 			func(p *poll) {
 				p.next, p.floor = now+7, now+5
-				*p.trouble = trouble{fault: errFault, since: 1, from: now + 5, to: now + 7}
+				*p.trouble = trouble{fault: errFault, since: 1, from: now + 5, to: now + 7, paused: 5, ownPaused: 5}
 			}},
 		{"an answer leaves the last fault", poll{trouble: &trouble{fault: errFault}}, plan(args{out: outcome{err: errRefusal}, delay: 7}), nil,
 			func(p *poll) { p.next = now + 7 }},

@@ -111,13 +111,20 @@ func rateLimit(v string, h http.Header, now time.Time) (pause time.Duration, ok 
 	return pause, ok
 }
 
-// resetTime reads the time at which a limit is lifted: in seconds from now, in seconds since
-// 1970, or in milliseconds since then. Their sizes differ: a pause is below
+// resetTime reads the time at which a limit is lifted: as a date, in seconds from now, in
+// seconds since 1970, or in milliseconds since then. Their sizes differ: a pause is below
 // maxHint, and the year 1980 is above that.
 func resetTime(v string, h http.Header, now time.Time) (time.Duration, bool) {
 	d, ok := amount(v, time.Second)
-	if !ok || d < maxHint {
-		return d, ok
+	if !ok {
+		t, err := http.ParseTime(v)
+		if err != nil {
+			t, err = time.Parse(time.RFC3339, v)
+		}
+		return pauseUntil(t, h, now), err == nil
+	}
+	if d < maxHint {
+		return d, true
 	}
 	f, _ := strconv.ParseFloat(v, 64)
 	ms := f

@@ -10,7 +10,7 @@ import (
 // that failed, and the gaps between them. Time in which nothing could be asked
 // is no outage: a pause that the server asked for, a 429's hold, and what a
 // poll waits in line or a stopped process loses beyond the time that was
-// planned. Most polls behind an open breaker meet nothing but refusals, so what
+// planned. Pauses count where they add up to more than bounds.obeys. Most polls behind an open breaker meet nothing but refusals, so what
 // counts for them, too, is that no job of the client was answered.
 type trouble struct {
 	fault   error      // the last one met; an answer does not clear it
@@ -20,8 +20,12 @@ type trouble struct {
 
 	asked time.Duration // outage of the client, as far as this poll has seen it
 	own   time.Duration // outage of this job, whatever other jobs are answered
-	from  int64         // the gap from here …
-	to    int64         // … to here counts, unless the next exchange comes sooner
+
+	paused    time.Duration // pauses of the client, as far as this poll has met them
+	ownPaused time.Duration // pauses asked for in the answers to this poll
+
+	from int64 // the gap from here …
+	to   int64 // … to here counts, unless the next exchange comes sooner
 
 	tries   int16  // faults and refusals; no more are counted than fit
 	faults  int16  // of them
@@ -59,12 +63,28 @@ func increased(n int16) int16 { return min(n, math.MaxInt16-1) + 1 }
 // follow begins anew where another job was answered since.
 func (t *trouble) follow(outage int64) (anew bool) {
 	if anew = outage == 0 || outage != t.outage; anew {
-		t.outage, t.asked = outage, 0
+		t.outage, t.asked, t.paused = outage, 0, 0
 	}
 	return anew
 }
 
 func (t *trouble) add(d time.Duration) { t.asked, t.own = t.asked+d, t.own+d }
+
+// obey takes in a pause that the server asks for, by an answer to this poll or to another one.
+func (t *trouble) obey(from, until int64, own bool, b *bounds) {
+	if t.since == 0 || until <= from {
+		return
+	}
+	pause := time.Duration(until - from)
+	count := func(outage, paused *time.Duration) {
+		*outage += max(0, pause-max(0, b.obeys()-*paused))
+		*paused += pause
+	}
+	count(&t.asked, &t.paused)
+	if own {
+		count(&t.own, &t.ownPaused)
+	}
+}
 
 // pause ends the gap that counts, at the latest where it was planned to end.
 func (p *poll) pause(now int64) {
@@ -159,14 +179,16 @@ func (p *poll) expire(now int64, b *bounds, outage int64) ending {
 	t := p.trouble
 	if late := time.Duration(now - end); late > stoppedFor {
 		if p.phase == waiting {
-			p.next, t.to = min(p.next, now), t.from // look before judging
+			p.next, t.to = min(p.next, max(now, p.floor)), t.from // look before judging
 		} else {
 			t.add(-late - stoppedFor) // the exchange under way decides
 		}
 		return goesOn
 	}
 	if t.follow(outage) {
-		if t.from = min(now, t.to); p.outageEnd(b) > now {
+		at := max(t.from, min(now, t.to))
+		t.own += time.Duration(at - t.from) // else the wait would draw ever closer to its end
+		if t.from = at; p.outageEnd(b) > now {
 			return goesOn
 		}
 	}

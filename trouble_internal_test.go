@@ -47,6 +47,22 @@ func TestHowTroubleIsCounted(t *testing.T) {
 			p.trouble.resume(from, next, time.Duration(tolerance), time.Duration(tolerance)/rareFaults)
 		})
 	}
+	obey := func(from, until int64, own bool, b *bounds) func(*poll) any {
+		return in(func(p *poll) { p.trouble.obey(from, until, own, b) })
+	}
+	const hour, first = time.Hour, 5 * time.Minute // that of maxRetryAfter
+	checkPolls(t, []pollRow{
+		{"without trouble no pause is noted", of(trouble{}), obey(1, 5, true, &testBounds), nil, nil},
+		{"nor one that is over", of(trouble{since: 1}), obey(5, 5, true, &testBounds), nil, nil},
+		{"a pause is noted", of(trouble{since: 1}), obey(1, 5, true, &testBounds), nil, set(trouble{since: 1, paused: 4, ownPaused: 4})},
+		{"for the client alone where another job met it", of(trouble{since: 1}), obey(1, 5, false, &testBounds), nil, set(trouble{since: 1, paused: 4})},
+		{"and counts beyond an hour", of(trouble{since: 1, asked: 7, own: 8, paused: hour - 3, ownPaused: hour - 2}), obey(1, 5, true, &testBounds), nil,
+			set(trouble{since: 1, asked: 8, own: 10, paused: hour + 1, ownPaused: hour + 2})},
+		{"in full", of(trouble{since: 1, paused: hour + 3}), obey(1, 5, false, &testBounds), nil, set(trouble{since: 1, asked: 4, paused: hour + 7})},
+		{"sooner before the first readable answer", of(trouble{since: 1, paused: first}), obey(1, 5, false, &earlyBounds), nil, set(trouble{since: 1, asked: 4, paused: first + 4})},
+		{"anew where another job was answered", of(trouble{since: 1, outage: 7, paused: hour, ownPaused: hour}), takeFault(outcome{verdict: fault}, 8), nil,
+			set(trouble{since: 1, from: now, to: now, outage: 8, ownPaused: hour, tries: 1, faults: 1})},
+	})
 	checkPolls(t, []pollRow{
 		{"without trouble no gap counts", poll{}, pause, nil, nil},
 		{"nor after an answer", of(trouble{from: 5}), pause, nil, nil},

@@ -15,7 +15,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/vtclient/vtclient"
 	. "github.com/vtclient/vtclient"
 	"github.com/vtclient/vtclient/internal/testserver"
 )
@@ -431,27 +430,27 @@ func (ownError) Error() string { return strings.Repeat("no ", 1<<18) }
 func TestWhatIsKeptIsNoPartOfALargerText(t *testing.T) {
 	const jobs, bound = 24, 24 << 10 // bytes a job
 
-	decode := func(make func() vtclient.Status) vtclient.Option {
-		return vtclient.WithEndpoint(vtclient.Endpoint{Path: "/{id}", Decode: func(vtclient.Answer) (vtclient.Status, error) { return make(), nil }})
+	decode := func(make func() Status) Option {
+		return WithEndpoint(Endpoint{Path: "/{id}", Decode: func(Answer) (Status, error) { return make(), nil }})
 	}
-	fetch := func(make func() (vtclient.Status, error)) vtclient.Option {
-		return vtclient.WithFetch(func(context.Context, string) (vtclient.Status, error) { return make() })
+	fetch := func(make func() (Status, error)) Option {
+		return WithFetch(func(context.Context, string) (Status, error) { return make() })
 	}
-	plain := vtclient.WithMaxInFlight(1) // in turn, so that what is in flight does not count
-	pending := func(message string) vtclient.Status {
-		return vtclient.Status{State: vtclient.StatePending, Message: message}
+	plain := WithMaxInFlight(1) // in turn, so that what is in flight does not count
+	pending := func(message string) Status {
+		return Status{State: StatePending, Message: message}
 	}
-	failed := func(message string) vtclient.Status {
-		return vtclient.Status{State: vtclient.StateFailed, Message: message, Body: []byte(`{}`)}
+	failed := func(message string) Status {
+		return Status{State: StateFailed, Message: message, Body: []byte(`{}`)}
 	}
 	short := func(i int) string { return fmt.Sprint("job-", i) }
 	part := func(i int) string { return partOf(fmt.Sprint("job-", i)) }
-	shared := vtclient.WithEndpoint(vtclient.Endpoint{Bulk: vtclient.Bulk{Path: "/all?ids={ids}", Decode: func(a vtclient.Answer) (all []vtclient.Status, _ string, err error) {
+	shared := WithEndpoint(Endpoint{Bulk: Bulk{Path: "/all?ids={ids}", Decode: func(a Answer) (all []Status, _ string, err error) {
 		for i := range jobs {
 			body := append(make([]byte, 1<<20), `{}`...)
-			st := vtclient.Status{JobID: part(i), State: vtclient.State(partOf("pending")), Message: partOf("at work")}
+			st := Status{JobID: part(i), State: State(partOf("pending")), Message: partOf("at work")}
 			if i%2 == 0 {
-				st.State, st.Body = vtclient.State(partOf("completed")), json.RawMessage(body[1<<20:])
+				st.State, st.Body = State(partOf("completed")), json.RawMessage(body[1<<20:])
 			}
 			all = append(all, st)
 		}
@@ -460,47 +459,47 @@ func TestWhatIsKeptIsNoPartOfALargerText(t *testing.T) {
 
 	for _, tt := range []struct {
 		rule  string
-		with  vtclient.Option
+		with  Option
 		body  string // of the answers; with a code
 		code  int
 		id    func(i int) string
 		waits bool // else a Status each
 	}{
-		{"a message, in the cache", decode(func() vtclient.Status { return failed(partOf("it broke")) }), "", 200, short, false},
-		{"a message of a pending job, in the cache", decode(func() vtclient.Status { return pending(partOf("at work")) }), "", 200, short, false},
-		{"a state word, in the cache", decode(func() vtclient.Status { return vtclient.Status{State: vtclient.State(partOf("completed"))} }), "", 200, short, false},
-		{"an unknown state word, in an error", decode(func() vtclient.Status { return vtclient.Status{State: vtclient.State(partOf("odd"))} }), "", 200, short, false},
+		{"a message, in the cache", decode(func() Status { return failed(partOf("it broke")) }), "", 200, short, false},
+		{"a message of a pending job, in the cache", decode(func() Status { return pending(partOf("at work")) }), "", 200, short, false},
+		{"a state word, in the cache", decode(func() Status { return Status{State: State(partOf("completed"))} }), "", 200, short, false},
+		{"an unknown state word, in an error", decode(func() Status { return Status{State: State(partOf("odd"))} }), "", 200, short, false},
 		{"an id, in the cache", plain, `{"result":"completed"}`, 200, part, false},
-		{"an id in a query, in the cache", vtclient.WithEndpoint(vtclient.Endpoint{Path: "/?id={id}"}), `{"result":"completed"}`, 200, part, false},
+		{"an id in a query, in the cache", WithEndpoint(Endpoint{Path: "/?id={id}"}), `{"result":"completed"}`, 200, part, false},
 		{"an id, in an error", plain, `nothing`, 503, part, false},
-		{"a message, of a job that is waited for", decode(func() vtclient.Status { return pending(partOf("at work")) }), "", 200, short, true},
+		{"a message, of a job that is waited for", decode(func() Status { return pending(partOf("at work")) }), "", 200, short, true},
 		{"an id, of a job that is waited for", plain, `{"result":"pending"}`, 200, part, true},
 		{"an id, of a job that meets faults", plain, `nothing`, 503, part, true},
-		{"what a function returns, in the cache", fetch(func() (vtclient.Status, error) {
+		{"what a function returns, in the cache", fetch(func() (Status, error) {
 			body := append(make([]byte, 1<<20), `{"a":1}`...)
-			return vtclient.Status{State: vtclient.State(partOf("completed")), Message: partOf("done"), Body: json.RawMessage(body[1<<20:])}, nil
+			return Status{State: State(partOf("completed")), Message: partOf("done"), Body: json.RawMessage(body[1<<20:])}, nil
 		}), "", 0, part, false},
-		{"what a function returns, of a job that is waited for", fetch(func() (vtclient.Status, error) {
-			return vtclient.Status{State: vtclient.State(partOf("pending")), Message: partOf("at work"), Body: make([]byte, 1<<20)}, nil
+		{"what a function returns, of a job that is waited for", fetch(func() (Status, error) {
+			return Status{State: State(partOf("pending")), Message: partOf("at work"), Body: make([]byte, 1<<20)}, nil
 		}), "", 0, part, true},
-		{"the text of an error of a function", fetch(func() (vtclient.Status, error) { return vtclient.Status{}, ownError{} }), "", 0, short, true},
-		{"the same, in the error of a Status", fetch(func() (vtclient.Status, error) { return vtclient.Status{}, ownError{} }), "", 0, short, false},
-		{"an unknown state word of a function", fetch(func() (vtclient.Status, error) {
-			return vtclient.Status{State: vtclient.State(partOf("odd"))}, nil
+		{"the text of an error of a function", fetch(func() (Status, error) { return Status{}, ownError{} }), "", 0, short, true},
+		{"the same, in the error of a Status", fetch(func() (Status, error) { return Status{}, ownError{} }), "", 0, short, false},
+		{"an unknown state word of a function", fetch(func() (Status, error) {
+			return Status{State: State(partOf("odd"))}, nil
 		}), "", 0, short, false},
 		{"ids, states, messages and bodies of a shared answer", shared, ``, 200, short, true},
 	} {
 		t.Run(tt.rule, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				opts := []vtclient.Option{tt.with, vtclient.WithCacheTTL(time.Hour, time.Hour), vtclient.WithBreaker(nil),
-					vtclient.WithPolling(vtclient.Constant(time.Hour)), vtclient.WithRetry(vtclient.Exponential{Base: time.Minute, Limit: 1})}
+				opts := []Option{tt.with, WithCacheTTL(time.Hour, time.Hour), WithBreaker(nil),
+					WithPolling(Constant(time.Hour)), WithRetry(Exponential{Base: time.Minute, Limit: 1})}
 				if tt.code > 0 {
-					opts = append(opts, vtclient.WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+					opts = append(opts, WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
 						return respond(r, tt.code, tt.body), nil
 					})}))
 				}
 				base := "http://h"
-				c, err := vtclient.New(base, opts...)
+				c, err := New(base, opts...)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -536,9 +535,9 @@ func TestWhatIsKeptIsNoPartOfALargerText(t *testing.T) {
 }
 
 // one yields a job, and does not hold its id afterwards.
-func one(id string) func(func(vtclient.Job) bool) {
-	return func(yield func(vtclient.Job) bool) {
-		job := vtclient.Job{ID: id}
+func one(id string) func(func(Job) bool) {
+	return func(yield func(Job) bool) {
+		job := Job{ID: id}
 		id = ""
 		yield(job)
 	}
@@ -548,10 +547,10 @@ func one(id string) func(func(vtclient.Job) bool) {
 // keeps nothing of what a key is a part of.
 func TestWhatTheClientAndTheCacheRemember(t *testing.T) {
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 429, "", "Retry-After: 3600"), nil },
-		vtclient.WithCache(nil), vtclient.WithBreaker(nil))
-	cache := vtclient.NewMemoryCache[int](100)
+		WithCache(nil), WithBreaker(nil))
+	cache := NewMemoryCache[int](100)
 	before := live()
-	if _, err := c.Status(t.Context(), partOf("j")); !errors.Is(err, vtclient.ErrRetryAfter) {
+	if _, err := c.Status(t.Context(), partOf("j")); !errors.Is(err, ErrRetryAfter) {
 		t.Fatal(err)
 	}
 	if kept := live() - before; kept > 64<<10 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -153,7 +154,7 @@ func TestTroubleBeforeTheFirstAnswerEndsSharedWaitsSoon(t *testing.T) {
 }
 
 // The half minute follows a tolerance that is shorter, and is not prolonged by long gaps of the
-// caller's own, of which one alone ends nothing.
+// caller's own.
 func TestTheBoundBeforeTheFirstAnswer(t *testing.T) {
 	refused := func(*http.Request) (*http.Response, error) {
 		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
@@ -167,7 +168,10 @@ func TestTheBoundBeforeTheFirstAnswer(t *testing.T) {
 		{"a shorter one", []vtclient.Option{vtclient.WithOutageTolerance(10 * time.Second)}, 10 * time.Second},
 		{"none", []vtclient.Option{vtclient.WithOutageTolerance(0)}, 0},
 		{"a fixed retry", []vtclient.Option{vtclient.WithRetry(vtclient.Constant(20 * time.Second))}, 30 * time.Second},
-		{"a retry as long as the bound", []vtclient.Option{vtclient.WithRetry(vtclient.Constant(30 * time.Second)), vtclient.WithBreaker(nil)}, time.Minute},
+		{"a retry as long as the bound", []vtclient.Option{vtclient.WithRetry(vtclient.Constant(30 * time.Second)), vtclient.WithBreaker(nil)}, 30 * time.Second},
+		{"a longer one than the bound", []vtclient.Option{vtclient.WithRetry(vtclient.Constant(time.Minute))}, 30 * time.Second},
+		{"a longer one than the bound, and an hour's tolerance", []vtclient.Option{vtclient.WithRetry(vtclient.Constant(time.Minute)), vtclient.WithOutageTolerance(time.Hour)}, 30 * time.Second},
+		{"one as long as the tolerance", []vtclient.Option{vtclient.WithRetry(vtclient.Constant(time.Minute)), vtclient.WithBreaker(nil), vtclient.WithOutageTolerance(time.Minute)}, 2 * time.Minute},
 		{"a longer one", []vtclient.Option{vtclient.WithRetry(vtclient.Constant(6 * time.Minute)), vtclient.WithBreaker(nil)}, 12 * time.Minute},
 		{"without a breaker", []vtclient.Option{vtclient.WithBreaker(nil)}, 30 * time.Second},
 		{"a breaker that opens with the first fault", []vtclient.Option{vtclient.WithBreaker(vtclient.NewCircuitBreaker(vtclient.BreakerConfig{ConsecutiveFailures: 1, OpenPeriod: time.Minute}))}, 30 * time.Second},
@@ -179,6 +183,21 @@ func TestTheBoundBeforeTheFirstAnswer(t *testing.T) {
 			_, err := c.Wait(t.Context(), "j")
 			if took := time.Since(start); took != tt.ends || !errors.Is(err, syscall.ECONNREFUSED) || !errors.Is(err, vtclient.ErrOutage) {
 				t.Errorf("%s: ends after %v: %v", tt.name, took, err)
+			}
+		})
+	}
+	// One fault alone ends no wait, however long the gap after it would be.
+	for _, gap := range []time.Duration{29 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			n := 0
+			c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+				if n++; n == 1 {
+					return respond(r, 503, ""), nil
+				}
+				return respond(r, 200, `{"result":"completed"}`), nil
+			}, vtclient.WithRetry(vtclient.Constant(gap)))
+			if _, err := c.Wait(t.Context(), "j"); err != nil || n != 2 {
+				t.Errorf("%v: %v", gap, err)
 			}
 		})
 	}
@@ -241,8 +260,8 @@ func TestAFunctionThatNeverAnswersEndsAWaitSoon(t *testing.T) {
 	})
 }
 
-// OnError hears of the trouble at once, with the time until the wait is given up, and in the
-// text; after the first answer there is no such time.
+// OnError gets the trouble at once, with the time until the wait is given up, and in the text;
+// after the first answer there is no such time.
 func TestAFaultHasTheTimeUntilTheWaitGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
@@ -345,6 +364,50 @@ func TestAfterTheFirstAnswerNoTroubleEndsASharedWait(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A submission that was answered with the ids of jobs counts as the first readable answer. That of
+// a cancellation does not: it is not read, and any server gives it.
+func TestAnAnsweredSubmissionIsTheFirstAnswer(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		call func(ctx context.Context, c *vtclient.Client) error
+		body string
+		ok   bool
+		ends time.Duration
+	}{
+		{"a submission", submitted, `{"id":"j"}`, true, 5 * time.Minute},
+		{"one that cannot be read", submitted, `<html>welcome</html>`, false, 30 * time.Second},
+		{"a cancellation", func(ctx context.Context, c *vtclient.Client) error { return c.Cancel(ctx, "j") }, `<html>welcome</html>`, true, 30 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := vtclient.Endpoint{Cancel: "POST /jobs/{id}/cancel", Submit: vtclient.Submit{Path: "/jobs", Decode: func(a vtclient.Answer) ([]string, error) {
+					var v struct{ ID string }
+					err := json.Unmarshal(a.Body, &v)
+					return []string{v.ID}, err
+				}}}
+				c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+					if r.Method == http.MethodPost {
+						return respond(r, 200, tt.body), nil
+					}
+					return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+				}, vtclient.WithEndpoint(e))
+				if err := tt.call(t.Context(), c); (err == nil) != tt.ok {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				if _, err := c.Wait(t.Context(), "j"); time.Since(start) != tt.ends || !errors.Is(err, vtclient.ErrOutage) {
+					t.Errorf("after %v: %v", time.Since(start), err)
+				}
+			})
+		})
+	}
+}
+
+func submitted(ctx context.Context, c *vtclient.Client) error {
+	_, err := c.Submit(ctx, "", struct{}{})
+	return err
 }
 
 // What is no readable answer does not count as the first: any server gives those.

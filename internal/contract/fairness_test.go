@@ -501,7 +501,7 @@ func TestASlowCacheDoesNotSlowDownTheFeeding(t *testing.T) {
 	})
 }
 
-// A sequence hears at its next yield that the loop was left, with a slow cache, too.
+// After the loop was left, the next yield of a sequence returns false, with a slow cache, too.
 func TestASequenceWithASlowCacheIsEndedAtItsNextYield(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		for range 20 {

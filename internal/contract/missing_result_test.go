@@ -205,7 +205,7 @@ func TestWaitTakesNoMissingResultFromTheCache(t *testing.T) {
 	}
 }
 
-// lessonNotes is a polling backoff that notes what it is taught.
+// lessonNotes is a polling backoff that records its completions.
 type lessonNotes struct {
 	vtclient.Constant
 	mu      sync.Mutex

@@ -243,21 +243,21 @@ var unitless = []struct {
 
 // Property 77: a number without a unit, which can only be a mistake, is refused by New with
 // the value, the place and what was probably meant. An explicit zero keeps its meaning, and
-// a millisecond is a duration like any other.
+// 100 µs is a duration like any other.
 func TestANumberWithoutAUnitIsRefused(t *testing.T) {
 	for _, tt := range unitless {
 		for d, meant := range map[time.Duration]string{
 			1: "1*time.Second", 5: "5*time.Second", 999: "999*time.Second", 30_000: "30000*time.Millisecond",
-			time.Millisecond - 1: "999999*time.Millisecond",
+			86_400: "86400*time.Second", 100*time.Microsecond - 1: "99999*time.Millisecond",
 		} {
 			c, err := vtclient.New("http://h", tt.with(d))
-			want := fmt.Sprintf("%s: got %v, want at least 1ms; a number without a unit is in nanoseconds: did you mean %s?", tt.where, d, meant)
+			want := fmt.Sprintf("%s: got %v, want at least 100µs; a number without a unit is in nanoseconds: did you mean %s?", tt.where, d, meant)
 			var arg *vtclient.ArgumentError
 			if c != nil || !errors.As(err, &arg) || !strings.Contains(err.Error(), want) {
 				t.Errorf("%v\nwant %s", err, want)
 			}
 		}
-		for d, taken := range map[time.Duration]bool{0: tt.zero, time.Millisecond: true, time.Minute: true} {
+		for d, taken := range map[time.Duration]bool{0: tt.zero, 100 * time.Microsecond: true, time.Minute: true} {
 			if _, err := vtclient.New("http://h", tt.with(d)); (err == nil) != taken {
 				t.Errorf("%s of %v: %v, taken: %t", tt.where, d, err, taken)
 			}
@@ -277,7 +277,7 @@ func TestANumberWithoutAUnitIsRefused(t *testing.T) {
 // The same for estimates: of a Wait and a Watch, of a WaitAll, and of one of its jobs, the
 // others of which are waited for.
 func TestAnEstimateWithoutAUnitIsRefused(t *testing.T) {
-	const want = "Expect: got 90ns, want at least 1ms; a number without a unit is in nanoseconds: did you mean 90*time.Second?"
+	const want = "Expect: got 90ns, want at least 100µs; a number without a unit is in nanoseconds: did you mean 90*time.Second?"
 	var arg *vtclient.ArgumentError
 	var requests atomic.Int32
 	c, err := vtclient.New("", vtclient.WithFetch(func(context.Context, string) (vtclient.Status, error) {

@@ -290,6 +290,12 @@ func TestPausesInOtherHeaders(t *testing.T) {
 			{[]string{"X-RateLimit-Reset: 99999999999999999999999999"}, 10 * year, true},
 			{[]string{"X-RateLimit-Reset: -30"}, 0, true},
 			{[]string{"X-RateLimit-Reset: soon"}, 0, true},
+			{[]string{"X-RateLimit-Reset: Sat, 01 Jan 2000 00:00:30 GMT"}, 30 * time.Second, true},
+			{[]string{"X-RateLimit-Reset: 2000-01-01T00:00:30Z"}, 30 * time.Second, true},
+			{[]string{"X-Rate-Limit-Reset: 2000-01-01T02:00:30.5+02:00"}, 30*time.Second + 500*time.Millisecond, true},
+			{[]string{"RateLimit-Reset: 1999-12-31T00:00:00Z"}, 0, true},
+			{[]string{"RateLimit-Reset: 9999-12-31T00:00:00Z"}, 10 * year, true},
+			{[]string{"RateLimit-Reset: 2000-13-01T00:00:00Z"}, 0, true},
 			{[]string{"X-RateLimit-Remaining: 12", "X-RateLimit-Reset: 30"}, 0, true}, // it is another limit
 			{[]string{"X-RateLimit-Remaining: 12", "X-RateLimit-Reset: 30", "X-Rate-Limit-Reset: 7"}, 7 * time.Second, true},
 
@@ -348,7 +354,78 @@ func TestPausesInOtherHeadersAreBounded(t *testing.T) {
 	}
 }
 
-// hinted returns what a client makes of a Retry-After header, in virtual time.
+// Pauses without an answer between them are obeyed for an hour in all, or for as long as one may
+// be, before the first answer for the latter. Beyond that they use the tolerance up.
+func TestPausesWithoutEndEndAWait(t *testing.T) {
+	const m = time.Minute
+	for _, tt := range []struct {
+		name  string
+		code  int
+		pause string
+		early bool
+		opts  []vtclient.Option
+		ends  time.Duration
+	}{
+		{"of a 503", 503, "60", false, nil, 65 * m},
+		{"of 1 s", 503, "1", false, nil, 65 * m},
+		{"that last beyond the end", 503, "420", false, nil, 65 * m},
+		{"of a 429", 429, "60", false, nil, 65 * m},
+		{"of a 401", 401, "60", false, nil, 65 * m},
+		{"of a 403", 403, "60", false, nil, 65 * m},
+		{"of an unreadable answer", 200, "60", false, nil, 65 * m},
+		{"with a breaker", 503, "60", false, []vtclient.Option{vtclient.WithBreaker(vtclient.NewCircuitBreaker(vtclient.BreakerConfig{}))}, 65 * m},
+		{"with a tolerance of 20 min", 503, "60", false, []vtclient.Option{vtclient.WithOutageTolerance(20 * m)}, 80 * m},
+		{"with a tolerance of 5 s", 503, "60", false, []vtclient.Option{vtclient.WithOutageTolerance(5 * time.Second)}, 60*m + 5*time.Second},
+		{"as long as one may be", 503, "7200", false, []vtclient.Option{vtclient.WithMaxRetryAfter(2 * time.Hour)}, 125 * m},
+		{"before the first answer", 503, "60", true, nil, 10*m + 30*time.Second},
+		{"of a 403, before the first answer", 403, "90", true, nil, 10*m + 30*time.Second},
+		{"of a 429, before the first answer", 429, "60", true, nil, 10*m + 30*time.Second},
+		{"of a minute at most, before the first answer", 503, "60", true, []vtclient.Option{vtclient.WithMaxRetryAfter(m)}, m + 30*time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+					if r.URL.Path == "/status/another" {
+						return respond(r, 200, `{"result":"pending"}`), nil
+					}
+					return respond(r, tt.code, "oops", "Retry-After: "+tt.pause), nil
+				}, append([]vtclient.Option{vtclient.WithRetry(vtclient.Constant(time.Second)), vtclient.WithBreaker(nil)}, tt.opts...)...)
+				if !tt.early {
+					c.Status(t.Context(), "another")
+				}
+				start := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+				defer cancel()
+				_, err := c.Wait(ctx, "j")
+				// Behind a breaker, requests come later than the pauses end.
+				if took := time.Since(start); !errors.Is(err, vtclient.ErrOutage) || took > tt.ends || took < tt.ends-tt.ends/20 {
+					t.Errorf("ends after %v, want %v: %v", took, tt.ends, err)
+				}
+			})
+		})
+	}
+	// While other jobs are answered, a job that alone meets pauses has 16 tries.
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			switch d := time.Since(start); {
+			case d >= 4*time.Hour:
+				return respond(r, 200, `{"result":"completed"}`), nil
+			case r.URL.Path == "/status/another":
+				return respond(r, 200, `{"result":"pending"}`), nil
+			}
+			return respond(r, 503, "", "Retry-After: 590"), nil
+		}, vtclient.WithBreaker(nil), vtclient.WithPolling(vtclient.Constant(30*time.Minute)))
+		for st, err := range c.WaitAll(t.Context(), vtclient.Jobs("j", "another")) {
+			took, alone := time.Since(start), st.JobID == "j"
+			if errors.Is(err, vtclient.ErrOutage) != alone || alone && (took < 15*590*time.Second || took > 16*590*time.Second) {
+				t.Errorf("%s after %v: %v", st.JobID, took, err)
+			}
+		}
+	})
+}
+
+// pauseFor returns what a client makes of a Retry-After header, in virtual time.
 func pauseFor(t *testing.T, header ...string) time.Duration {
 	t.Helper()
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 404, "", header...), nil }, once())
@@ -414,7 +491,7 @@ func FuzzRetryAfter(f *testing.F) {
 		resp := respond(r, 404, "")
 		resp.Header = header
 		return resp, nil
-	})}))
+	})}), once())
 	if err != nil {
 		f.Fatal(err)
 	}

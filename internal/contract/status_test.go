@@ -18,7 +18,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/vtclient/vtclient"
 	. "github.com/vtclient/vtclient"
 	"github.com/vtclient/vtclient/internal/testserver"
 )
@@ -691,7 +690,7 @@ func BenchmarkStatus(b *testing.B) {
 		ids[i] = "job-" + strconv.Itoa(i)
 	}
 	b.Run("vtclient", func(b *testing.B) {
-		c, err := vtclient.New(base, vtclient.WithHTTPClient(hc), vtclient.WithCacheTTL(time.Millisecond, time.Millisecond))
+		c, err := New(base, WithHTTPClient(hc), WithCacheTTL(time.Millisecond, time.Millisecond))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -699,7 +698,7 @@ func BenchmarkStatus(b *testing.B) {
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
 			st, err := c.Status(ctx, ids[i%len(ids)])
-			if err != nil || st.State != vtclient.StatePending || st.Cached {
+			if err != nil || st.State != StatePending || st.Cached {
 				b.Fatal(st, err)
 			}
 		}
@@ -732,7 +731,7 @@ func BenchmarkStatus(b *testing.B) {
 		}
 	})
 	b.Run("cached", func(b *testing.B) {
-		c, err := vtclient.New(base, vtclient.WithHTTPClient(&http.Client{Transport: stub{`{"result":"completed"}`}}))
+		c, err := New(base, WithHTTPClient(&http.Client{Transport: stub{`{"result":"completed"}`}}))
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -61,7 +61,7 @@ var datedAPI = vtclient.Endpoint{Path: "/{id}", Decode: func(a vtclient.Answer) 
 	return vtclient.Status{State: v.State, ResultMissing: v.Missing, StartedAt: v.Start, EndedAt: v.End, PollAfter: v.After}, err
 }}
 
-// learning notes what it gets.
+// learning records its completions.
 type learning struct {
 	vtclient.Backoff
 	got []vtclient.Completion

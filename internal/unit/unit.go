@@ -14,7 +14,7 @@ func Missing(d, least time.Duration) (want string) {
 		return ""
 	}
 	unit := "Second"
-	if d >= 1000 { // more likely a number of milliseconds
+	if d >= 1000 && d%3600 != 0 { // more likely a number of milliseconds than of seconds
 		unit = "Millisecond"
 	}
 	return fmt.Sprintf("at least %v; a number without a unit is in nanoseconds: did you mean %d*time.%s?", least, int64(d), unit)

@@ -20,6 +20,7 @@ func TestMissing(t *testing.T) {
 		{"a number of seconds", 10, start + "10*time.Second?"},
 		{"the last that is taken for seconds", 999, start + "999*time.Second?"},
 		{"a number of milliseconds", 30_000, start + "30000*time.Millisecond?"},
+		{"the seconds of a day", 86_400, start + "86400*time.Second?"},
 		{"just below the least", time.Millisecond - 1, start + "999999*time.Millisecond?"},
 		{"the least", time.Millisecond, ""},
 		{"the longest", math.MaxInt64, ""},

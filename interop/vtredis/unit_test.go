@@ -15,7 +15,7 @@ import (
 func TestANumberWithoutAUnitIsRefused(t *testing.T) {
 	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
 	defer rdb.Close()
-	const lost = "90ns, want at least 1ms; a number without a unit is in nanoseconds: did you mean 90*time.Second?"
+	const lost = "90ns, want at least 100µs; a number without a unit is in nanoseconds: did you mean 90*time.Second?"
 
 	learnt, err := vtredis.Load(t.Context(), rdb, "h", "a", 90)
 	if want := "vtredis: Load: requestCost: " + lost; learnt == nil || err == nil || err.Error() != want {
