@@ -22,7 +22,11 @@ func (w caller) join(id string, job *Job, due int64) bool {
 	open := !in.closed
 	if open {
 		now := e.c.now()
-		en := e.entryOf(id, now, due)
+		en := e.polls.get(id)
+		if en == nil {
+			en = e.newEntry(id, now, due)
+			e.polls.put(en)
+		}
 		en.learn(start, job.Expect)
 		e.subscribe(en, in, now, deadline)
 		en.request(due)

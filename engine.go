@@ -100,15 +100,11 @@ func (e *engine) expedite(en *entry, now int64) {
 	e.dispatch(now)
 }
 
-// entryOf returns the poll of a job, a new one if there is none.
-func (e *engine) entryOf(id string, now, due int64) *entry {
-	en := e.polls.get(id)
-	if en != nil {
-		return en
-	}
-	en = &entry{index: -1}
+// newEntry returns the poll of a job that has none. To put it among the others is left to
+// the caller, whose goroutine has little stack: see [caller.next].
+func (e *engine) newEntry(id string, now, due int64) *entry {
+	en := &entry{index: -1}
 	en.init(strings.Clone(id), now, due) // it may be a part of a large text
-	e.polls.put(en)
 	if e.learner != nil {
 		en.ticket = e.completions.begin(&en.poll, now)
 	}

@@ -56,6 +56,14 @@ func (c *Client) overdueAge(expected time.Duration) time.Duration {
 	return overdueAge(c.forecast(Attempt{Expected: expected}), expected)
 }
 
+// overdueAge returns the age at which a job is overdue; 0: its overdue event is not asked for.
+func (wc *waitConfig) overdueAge(c *Client, job *Job) time.Duration {
+	if wc.onOverdue == nil {
+		return 0
+	}
+	return c.overdueAge(job.Expect)
+}
+
 // overdue calls the callback, unless what has been learnt meanwhile gives the job more time.
 func (w caller) overdue(wc *waitConfig, ev *event) {
 	c, at := w.e.c, ev.overdue
@@ -67,8 +75,11 @@ func (w caller) overdue(wc *waitConfig, ev *event) {
 }
 
 // awaitOverdue plans the caller's event for a job. Called again for the same job, it plans it
-// anew.
+// anew. It does nothing for an age of 0.
 func (w caller) awaitOverdue(jobID string, age time.Duration) {
+	if age == 0 {
+		return
+	}
 	e := w.e
 	e.mu.Lock()
 	defer e.mu.Unlock()

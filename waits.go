@@ -11,6 +11,10 @@ import (
 // errLoopLeft is shown for a wait that was left before its end.
 var errLoopLeft error = &textError{"the wait was left", context.Canceled}
 
+// waitBegun shows the beginning of a wait. It is not inlined, as its TraceInfo would then
+// stand on the stack of each wait: see [caller.next].
+//
+//go:noinline
 func (c *Client) waitBegun(ctx context.Context, jobID string) {
 	if c.tracesWaits && ctx != nil {
 		c.emit(ctx, traceWaitBegun, TraceInfo{JobID: jobID})
