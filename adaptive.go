@@ -52,7 +52,7 @@ type Learner interface {
 //
 // What it minimises is the mean, over jobs, of
 //
-//	requests × requestCost + time from "finished" to "we know"
+//	requests × requestCost + time from "finished" to "known"
 //
 // With no history it assumes that a job takes about two minutes, and perhaps as
 // little as a second or as much as a day, and polls in slowly growing gaps.

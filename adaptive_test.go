@@ -718,10 +718,9 @@ func hints(a *vtclient.Adaptive, r *rand.Rand, jobs int, share float64) {
 	}
 }
 
-// What Adaptive makes of a history is what it has always made of it. Other tests
-// say why it is good; this one makes sure that nobody changes it without noticing:
-// a difference in the golden file is a change of behaviour, which CHANGELOG has to
-// tell. Numbers may differ by what rounding makes of them on another architecture.
+// The schedule that Adaptive makes of a history equals the golden file. A difference is a
+// change of behaviour, which belongs into the CHANGELOG. Numbers may differ by the rounding of
+// another architecture.
 //
 //	go test -run TestAdaptiveIsWhatItWas -update .
 func TestAdaptiveIsWhatItWas(t *testing.T) {

@@ -24,15 +24,21 @@ type admission struct {
 	limiter Limiter       // nil: none
 	breaker Breaker       // nil: none
 
-	holdUntil atomic.Int64              // the end of a 429's pause; 0: there was none
-	holdFault atomic.Pointer[HTTPError] // that 429
+	hold        hold // of all requests
+	submissions hold // of those that create jobs only
+}
+
+// A hold is the pause that a 429 asks for.
+type hold struct {
+	until atomic.Int64              // its end; 0: there was none
+	fault atomic.Pointer[HTTPError] // that 429
 }
 
 // enter takes a place in flight and waits for the limiter. If it reports true, leave
 // must follow; if not, out has the reason. The gate and the limiter come before the
 // breaker, so that no permit is held in a queue.
 func (a *admission) enter(ctx context.Context, asked inquiry, number int, out *outcome) (ok bool) {
-	if d := a.held(); d > 0 {
+	if d := a.held(asked.call); d > 0 {
 		out.verdict, out.hint = held, d
 		return false
 	}
@@ -55,7 +61,7 @@ func (a *admission) enter(ctx context.Context, asked inquiry, number int, out *o
 			return false
 		}
 	}
-	return a.open(ctx, out)
+	return a.open(ctx, asked, out)
 }
 
 // takePlace waits for a place in flight.
@@ -78,8 +84,8 @@ func (a *admission) leave() { <-a.gate }
 
 // open reports whether nothing that came up in a queue keeps a request from being sent:
 // a 429, or the end of the context.
-func (a *admission) open(ctx context.Context, out *outcome) bool {
-	if d := a.held(); d > 0 {
+func (a *admission) open(ctx context.Context, asked inquiry, out *outcome) bool {
+	if d := a.held(asked.call); d > 0 {
 		out.verdict, out.hint = held, d
 		return false
 	}
@@ -90,26 +96,40 @@ func (a *admission) open(ctx context.Context, out *outcome) bool {
 	return true
 }
 
-// held returns how long a 429 still holds the client.
-func (a *admission) held() time.Duration {
-	until := a.holdUntil.Load()
+// holdOf returns the hold that lasts longest for a request of k; nil: for a look at a job.
+func (a *admission) holdOf(k *call) *hold {
+	if k.submits() && a.submissions.until.Load() > a.hold.until.Load() {
+		return &a.submissions
+	}
+	return &a.hold
+}
+
+// held returns how long a 429 still holds a request of k.
+func (a *admission) held(k *call) time.Duration {
+	until := a.holdOf(k).until.Load()
 	if until == 0 {
 		return 0
 	}
 	return max(0, time.Duration(until-a.clock.now()))
 }
 
-// hold429 makes a 429's pause hold for the whole client, unless another one lasts longer.
-func (a *admission) hold429(err *HTTPError) {
-	if err.RetryAfter <= a.held() {
+// hold429 makes the pause of a 429 hold, unless another one lasts longer. The answer to a
+// look holds the whole client. The answer to a submission holds submissions only: it is
+// mostly about the number of jobs, and those end sooner for being looked at.
+func (a *admission) hold429(k *call, err *HTTPError) {
+	h := &a.hold
+	if k.submits() {
+		h = &a.submissions
+	}
+	until := later(a.clock.now(), err.RetryAfter)
+	if err.RetryAfter <= 0 || until <= h.until.Load() {
 		return
 	}
 	shared := *err // the caller's is completed with what comes next, while others read this one
-	a.holdFault.Store(&shared)
-	until := later(a.clock.now(), err.RetryAfter)
+	h.fault.Store(&shared)
 	for {
-		old := a.holdUntil.Load()
-		if until <= old || a.holdUntil.CompareAndSwap(old, until) {
+		old := h.until.Load()
+		if until <= old || h.until.CompareAndSwap(old, until) {
 			return
 		}
 	}

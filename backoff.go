@@ -43,6 +43,19 @@ type Backoff interface {
 	Next(Attempt) (delay time.Duration, ok bool)
 }
 
+// A Forecast is what an [Adaptive] expects of one job; see [Adaptive.Explain].
+type Forecast struct {
+	// Polls are the ages at which the next few polls are due if each of them
+	// finds the job pending, before the small random shifts.
+	Polls []time.Duration
+	// Median, P90 and P99 are the times from now until which half, nine tenths, and 99
+	// in a hundred of such jobs are over. Zero means that this time has passed.
+	Median, P90, P99 time.Duration
+	// Jobs is the number of remembered completions behind it; zero means that
+	// everything here is a guess.
+	Jobs int
+}
+
 // Constant is the Backoff that always waits the same time and never stops.
 // As Constant has no jitter, jobs that start in step are polled in step.
 // New refuses a value below 100 microseconds.

@@ -60,7 +60,7 @@ func TestExponentialFollowsItsDocumentedNumbers(t *testing.T) {
 		name string
 		e    vtclient.Exponential
 		want []time.Duration // after request 0, 1, 2, …
-		last int             // the request after which it says stop; 0: never
+		last int             // the request after which it stops; 0: never
 	}{
 		{"the example of the documentation", vtclient.Exponential{Base: s, Max: 10 * s, Limit: 6}, []time.Duration{s, s, 2 * s, 4 * s, 8 * s, 10 * s, 10 * s}, 6},
 		{"the zero value", vtclient.Exponential{}, []time.Duration{s / 2, s / 2, s, 2 * s, 4 * s, 8 * s, 16 * s, 32 * s, 60 * s, 60 * s}, 0},

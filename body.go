@@ -108,10 +108,10 @@ func zipped(resp *http.Response) bool {
 	return true
 }
 
-// A gunzip reads a compressed body. net/http would do so by itself if the client did not
-// ask for gzip. But its errors do not show whether the network failed or the answer is
-// damaged, and it cannot read an answer that is followed by other bytes, or that is not
-// compressed although its header says so.
+// A gunzip reads a compressed body. net/http would do so by itself if the client did not ask
+// for gzip. But its errors do not show whether the network failed or the answer is damaged, and
+// it cannot read an answer that is followed by other bytes, or that is not compressed although
+// its header claims it.
 type gunzip struct {
 	source
 	r      *bufio.Reader

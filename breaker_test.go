@@ -54,8 +54,8 @@ func inState(t *testing.T, b *vtclient.CircuitBreaker, want string) {
 	}
 }
 
-// newOpen returns a breaker that one failure opened just now, for a second
-// without jitter unless cfg says otherwise.
+// newOpen returns a breaker that one failure opened just now, for a second without jitter
+// unless cfg sets one.
 func newOpen(t *testing.T, cfg vtclient.BreakerConfig) *vtclient.CircuitBreaker {
 	t.Helper()
 	cfg.ConsecutiveFailures = 1
@@ -284,7 +284,7 @@ func TestBreakerJitterDoesNotGrowOn(t *testing.T) {
 	})
 }
 
-func TestBreakerRefusalSaysStateReasonAndWhen(t *testing.T) {
+func TestBreakerRefusalHasStateReasonAndTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		check := func(err refusal, text string) {
 			t.Helper()
@@ -622,7 +622,7 @@ func TestBreakerForgetsCountsOfAnEarlierEra(t *testing.T) {
 	})
 }
 
-// changes records what OnStateChange is told.
+// changes records the calls of OnStateChange.
 type changes struct {
 	mu  sync.Mutex
 	got []string
@@ -634,17 +634,17 @@ func (c *changes) add(from, to string) {
 	c.got = append(c.got, fmt.Sprintf("%v to %v", from, to))
 }
 
-func TestBreakerTellsEveryChange(t *testing.T) {
+func TestBreakerReportsEveryChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told changes
-		b := newOpen(t, vtclient.BreakerConfig{HalfOpenSuccesses: 1, OnStateChange: told.add})
+		var reported changes
+		b := newOpen(t, vtclient.BreakerConfig{HalfOpenSuccesses: 1, OnStateChange: reported.add})
 		time.Sleep(time.Second)
 		allow(t, b)(errDown)
 		time.Sleep(2 * time.Second)
 		allow(t, b)(nil)
 		want := []string{"closed to open", "open to half-open", "half-open to open", "open to half-open", "half-open to closed"}
-		if !slices.Equal(told.got, want) {
-			t.Errorf("told %q, want %q", told.got, want)
+		if !slices.Equal(reported.got, want) {
+			t.Errorf("got %q, want %q", reported.got, want)
 		}
 	})
 }
@@ -652,7 +652,7 @@ func TestBreakerTellsEveryChange(t *testing.T) {
 func TestBreakerCallbackMayUseTheBreaker(t *testing.T) { // property 30
 	synctest.Test(t, func(t *testing.T) {
 		var b *vtclient.CircuitBreaker
-		var told []string
+		var reported []string
 		running := false
 		b = vtclient.NewCircuitBreaker(vtclient.BreakerConfig{
 			ConsecutiveFailures: 1, OpenPeriod: time.Second, OpenGrowth: 1, Jitter: -1, HalfOpenSuccesses: 1,
@@ -662,8 +662,8 @@ func TestBreakerCallbackMayUseTheBreaker(t *testing.T) { // property 30
 				}
 				running = true
 				defer func() { running = false }()
-				told = append(told, fmt.Sprintf("%v to %v", from, to))
-				if len(told) == 1 {
+				reported = append(reported, fmt.Sprintf("%v to %v", from, to))
+				if len(reported) == 1 {
 					inState(t, b, "open")
 					time.Sleep(time.Second)
 					allow(t, b)(nil) // two more changes from within
@@ -673,20 +673,20 @@ func TestBreakerCallbackMayUseTheBreaker(t *testing.T) { // property 30
 		})
 		allow(t, b)(errDown)
 		want := []string{"closed to open", "open to half-open", "half-open to closed"}
-		if !slices.Equal(told, want) {
-			t.Errorf("told %q, want %q", told, want)
+		if !slices.Equal(reported, want) {
+			t.Errorf("got %q, want %q", reported, want)
 		}
 	})
 }
 
-func TestBreakerCallbackThatBlocksHoldsUpNobodyElse(t *testing.T) {
+func TestBreakerCallbackThatBlocksHoldsUpNoOtherCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told changes
+		var reported changes
 		release := make(chan struct{})
 		cfg := vtclient.BreakerConfig{ConsecutiveFailures: 1, OpenPeriod: time.Second, Jitter: -1, HalfOpenSuccesses: 1}
 		cfg.OnStateChange = func(from, to string) {
 			<-release
-			told.add(from, to)
+			reported.add(from, to)
 		}
 		b := vtclient.NewCircuitBreaker(cfg)
 		go allow(t, b)(errDown)
@@ -698,18 +698,18 @@ func TestBreakerCallbackThatBlocksHoldsUpNobodyElse(t *testing.T) {
 		close(release)
 		synctest.Wait()
 		want := []string{"closed to open", "open to half-open", "half-open to closed"}
-		if !slices.Equal(told.got, want) {
-			t.Errorf("told %q, want %q", told.got, want)
+		if !slices.Equal(reported.got, want) {
+			t.Errorf("got %q, want %q", reported.got, want)
 		}
 	})
 }
 
 func TestBreakerCallbackThatPanicsIsCalledAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told changes
+		var reported changes
 		cfg := vtclient.BreakerConfig{ConsecutiveFailures: 1, OpenPeriod: time.Second, Jitter: -1, HalfOpenSuccesses: 1}
 		cfg.OnStateChange = func(from, to string) {
-			told.add(from, to)
+			reported.add(from, to)
 			if to == "open" {
 				panic("callback")
 			}
@@ -727,8 +727,8 @@ func TestBreakerCallbackThatPanicsIsCalledAgain(t *testing.T) {
 		time.Sleep(time.Second)
 		allow(t, b)(nil)
 		want := []string{"closed to open", "open to half-open", "half-open to closed"}
-		if !slices.Equal(told.got, want) {
-			t.Errorf("told %q, want %q", told.got, want)
+		if !slices.Equal(reported.got, want) {
+			t.Errorf("got %q, want %q", reported.got, want)
 		}
 	})
 }
@@ -736,16 +736,16 @@ func TestBreakerCallbackThatPanicsIsCalledAgain(t *testing.T) {
 func TestBreakerUnderConcurrentUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const bound = 3
-		state := "closed" // as told; unguarded: one call at a time
-		told := 0
+		state := "closed" // as reported; unguarded: one call at a time
+		reported := 0
 		b := vtclient.NewCircuitBreaker(vtclient.BreakerConfig{
 			OpenPeriod: 10 * time.Millisecond, Window: 10 * time.Millisecond, HalfOpenProbes: bound,
 			OnStateChange: func(from, to string) {
 				if from != state || from == to {
-					t.Errorf("told %v to %v in state %v", from, to, state)
+					t.Errorf("reported %v to %v in state %v", from, to, state)
 				}
 				state = to
-				told++
+				reported++
 			},
 		})
 		var wg sync.WaitGroup
@@ -773,16 +773,16 @@ func TestBreakerUnderConcurrentUse(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if told < 10 || state != b.State() {
-			t.Errorf("told %d changes, the last to %v; State() = %v", told, state, b.State())
+		if reported < 10 || state != b.State() {
+			t.Errorf("reported %d changes, the last to %v; State() = %v", reported, state, b.State())
 		}
 	})
 }
 
 func TestBreakerThatClosesMeanwhilePermits(t *testing.T) {
 	for range 2000 {
-		var told changes
-		b := newOpen(t, vtclient.BreakerConfig{OpenPeriod: 1, HalfOpenProbes: 4, HalfOpenSuccesses: 1, OnStateChange: told.add})
+		var reported changes
+		b := newOpen(t, vtclient.BreakerConfig{OpenPeriod: 1, HalfOpenProbes: 4, HalfOpenSuccesses: 1, OnStateChange: reported.add})
 		var wg sync.WaitGroup
 		for range 4 { // fewer calls than probes: none may be refused
 			wg.Go(func() {
@@ -797,8 +797,8 @@ func TestBreakerThatClosesMeanwhilePermits(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if want := []string{"closed to open", "open to half-open", "half-open to closed"}; !slices.Equal(told.got, want) {
-			t.Fatalf("told %q, want %q", told.got, want)
+		if want := []string{"closed to open", "open to half-open", "half-open to closed"}; !slices.Equal(reported.got, want) {
+			t.Fatalf("got %q, want %q", reported.got, want)
 		}
 	}
 }
@@ -857,7 +857,7 @@ func TestBreakerConfigBadFieldIsReportedAndDefaulted(t *testing.T) {
 				if want := "vtclient: BreakerConfig." + tt.field + ": got " + tt.value + ", want "; err == nil || !strings.HasPrefix(err.Error(), want) {
 					t.Fatalf("validate() = %v, want %s…", err, want)
 				}
-				// The defaults, all told by what they do.
+				// The defaults, each by its effect.
 				for range 5 {
 					inState(t, b, "closed")
 					allow(t, b)(errDown)
@@ -1076,7 +1076,7 @@ func FuzzCircuitBreaker(f *testing.F) {
 			return
 		}
 		synctest.Test(t, func(t *testing.T) {
-			var told []string
+			var reported []string
 			cfg := vtclient.BreakerConfig{
 				ConsecutiveFailures: []int{-1, 1, 3}[ops[0]%3],
 				FailureRate:         []float64{0.5, -1, 1, 0.3}[ops[1]%4],
@@ -1090,7 +1090,7 @@ func FuzzCircuitBreaker(f *testing.F) {
 				HalfOpenSuccesses:   1 + int(ops[3]/3%3),
 				ProbeTimeout:        4 * time.Second,
 				OnStateChange: func(from, to string) {
-					told = append(told, fmt.Sprintf("%v to %v", from, to))
+					reported = append(reported, fmt.Sprintf("%v to %v", from, to))
 				},
 			}
 			b, m := vtclient.NewCircuitBreaker(cfg), &breakerModel{cfg: cfg, state: "closed", begun: time.Now()}
@@ -1132,8 +1132,8 @@ func FuzzCircuitBreaker(f *testing.F) {
 				case 7:
 					time.Sleep(time.Duration(arg) * 250 * time.Millisecond)
 				}
-				if got := b.State(); got != m.state || !slices.Equal(told, m.changes) {
-					t.Fatalf("op %d (%d): state %v after %q, want %v after %q", i, op, got, told, m.state, m.changes)
+				if got := b.State(); got != m.state || !slices.Equal(reported, m.changes) {
+					t.Fatalf("op %d (%d): state %v after %q, want %v after %q", i, op, got, reported, m.state, m.changes)
 				}
 			}
 		})

@@ -40,12 +40,12 @@ type Bulk struct {
 	Page string
 	// Decode reads an answer with a 2xx status code. It returns a Status for
 	// each job that the answer holds, in any order, with JobID and State and
-	// the Message and Progress that the answer has. Body is for a job that has ended,
+	// what else the answer has of it, as for [Endpoint].Decode. Body is for a job that has ended,
 	// the part of the answer that is to be its result; where Body is empty, or
 	// ResultMissing set, one single request brings it. A State other than the three known ones means
 	// that the answer does not settle this job, and is what to return for a job
 	// that the backend does not have. next is the token of the next page,
-	// empty on the last. As for [Endpoint].Decode, an error means that the answer
+	// empty on the last. As there, an error means that the answer
 	// is unreadable, and a.Body is reused.
 	Decode func(a Answer) (jobs []Status, next string, err error)
 }
@@ -71,7 +71,7 @@ type bulkRoute struct {
 	limit     int
 	page      string
 	decode    func(Answer) ([]Status, string, error)
-	asked     string // what is asked of what, for errors
+	asked     string // as Details.Target
 }
 
 // newBulkRoute returns nil if b is the zero value.

@@ -122,7 +122,7 @@ func TestMemoryCacheExpiry(t *testing.T) {
 					t.Errorf("Len = %d, want %d", n, wantLen)
 				}
 				if c.has("k") != tt.want {
-					t.Error("Len changed what Get says")
+					t.Error("Len changed what Get returns")
 				}
 			})
 		})
@@ -259,7 +259,7 @@ func TestMemoryCacheHasNoGoroutine(t *testing.T) {
 	})
 }
 
-func TestMemoryCacheOverwritingAtCapacityEvictsNobody(t *testing.T) {
+func TestMemoryCacheOverwritingAtCapacityEvictsNothing(t *testing.T) {
 	for capacity := 1; capacity <= 20; capacity++ {
 		c := newCache[int](t, capacity)
 		for i := range capacity {
@@ -644,9 +644,9 @@ func TestMemoryCacheHitsMoreThanLRU(t *testing.T) {
 	}
 }
 
-// FuzzMemoryCache runs random operations against a map. The model does not know
-// which entry is evicted, only how many can have been: at most one for each new
-// key that was set while, as far as the model knows, the cache was full.
+// FuzzMemoryCache runs random operations against a map. The model does not know which entry is
+// evicted, only how many can have been: at most one for each new key that was set while, by the
+// model, the cache was full.
 func FuzzMemoryCache(f *testing.F) {
 	f.Add(uint8(1), []byte("\x00\x01\x10\x00\x02\x10\x01\x01\x00"))
 	f.Add(uint8(3), []byte("\x00\x01\x05\x02\x00\x05\x01\x01\x00\x03\x00\x00"))
@@ -727,7 +727,7 @@ func ExampleNewMemoryCache() {
 	cache.Set(ctx, "a", "first", time.Minute)
 	cache.Set(ctx, "b", "second", time.Minute)
 	cache.Get(ctx, "a")
-	cache.Set(ctx, "c", "third", time.Minute) // the cache is full, and nobody has asked for b
+	cache.Set(ctx, "c", "third", time.Minute) // the cache is full, and b has not been asked for
 
 	for _, key := range []string{"a", "b", "c"} {
 		value, ok, _ := cache.Get(ctx, key)

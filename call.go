@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// A call is a request that changes something at the backend: it creates jobs, or cancels
-// one. It goes through the same stages as a look at a job, which has none: the methods
-// that the stages call do nothing then.
+// A call is a request that changes something at the backend: it creates jobs, or cancels one.
+// It goes through the same stages as a look at a job. A look has a nil call, whose methods do
+// nothing.
 type call struct {
 	action      string // for errors and traces
 	method      string
-	asked       string // what is asked of what, for errors
+	asked       string // as Details.Target
 	target      *target
 	header, key string // of idempotency; "": none
 	body        []byte // nil: none
@@ -31,6 +31,9 @@ type call struct {
 	sending time.Time // the latest request was sent
 	wire    *wire     // what the latest request reached
 }
+
+// submits reports whether the call creates jobs.
+func (k *call) submits() bool { return k != nil && k.decode != nil }
 
 // errUncertain is the reason for which a call is not repeated.
 const errUncertain = "not retried: it may have been processed, and the backend takes no idempotency key"
@@ -122,14 +125,18 @@ func (k *call) judge(out *outcome) {
 	case code/100 == 3:
 		d.then = "not retried: the backend refers elsewhere, where only a GET follows; is it another base URL or path?"
 	}
-	if !k.processed(out) {
-		return
-	}
-	if k.sentAt.IsZero() {
+	processed := k.processed(out)
+	if processed && k.sentAt.IsZero() {
 		k.sentAt = k.sending
 	}
-	if out.verdict == fault && !k.repeatable {
+	if out.verdict != fault || k.repeatable {
+		return
+	}
+	switch code := out.statusCode; {
+	case processed:
 		out.verdict, d.then = final, errUncertain
+	case code/100 == 4 && code != http.StatusMisdirectedRequest && code != http.StatusTooEarly && code != http.StatusTooManyRequests:
+		out.verdict, d.then = final, "not retried: the backend takes no idempotency key" // although it asks for a pause
 	}
 }
 
@@ -211,8 +218,9 @@ func newCancelRoute(base *url.URL, pattern string) (*cancelRoute, error) {
 		return nil, nil
 	}
 	method, path, _ := strings.Cut(pattern, " ")
-	if method == "" || method == http.MethodGet || strings.ContainsFunc(method, func(c rune) bool { return c < 'A' || c > 'Z' }) || !strings.Contains(path, idMark) {
-		return nil, badArgument("Endpoint.Cancel", pattern, `a method and a path that contains `+idMark+`, as in "POST /v1/jobs/`+idMark+`/cancel"`)
+	looks := method == http.MethodGet || method == http.MethodHead
+	if method == "" || looks || strings.ContainsFunc(method, func(c rune) bool { return c < 'A' || c > 'Z' }) || !strings.Contains(path, idMark) {
+		return nil, badArgument("Endpoint.Cancel", pattern, `a method in capitals, other than GET and HEAD, and a path that contains `+idMark+`, as in "POST /v1/jobs/`+idMark+`/cancel"`)
 	}
 	target, err := parseTarget("Endpoint.Cancel", base, path)
 	return &cancelRoute{method, target, target.asked(method, base)}, err

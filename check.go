@@ -102,14 +102,15 @@ func (c *Client) ask(ctx context.Context, asked inquiry, t *tries, out *outcome)
 			// Marked, as ctx itself may be done only in a moment.
 			return flight.LeaderError{Err: t.ended(ctx, asked.id)}
 		case held:
+			fault := c.holdOf(asked.call).fault.Load()
 			if out.hint > c.maxRetryAfter {
-				return &WaitError{JobID: asked.id, Requests: t.requests(), Cause: errHeld(out.hint, c.maxRetryAfter), Fault: c.holdFault.Load()}
+				return &WaitError{JobID: asked.id, Requests: t.requests(), Cause: errHeld(out.hint, c.maxRetryAfter), Fault: fault}
 			}
 			if t.fault == nil {
-				t.fault = c.holdFault.Load()
+				t.fault = fault
 			}
 			if t.begin(time.Now()); !c.pause(ctx, t, out.hint) {
-				return &WaitError{JobID: asked.id, Requests: t.requests(), Cause: errHeld(out.hint, t.patient()), Fault: c.holdFault.Load()}
+				return &WaitError{JobID: asked.id, Requests: t.requests(), Cause: errHeld(out.hint, t.patient()), Fault: fault}
 			}
 			continue
 		case refused:
@@ -170,8 +171,8 @@ func (c *Client) retryLater(ctx context.Context, asked inquiry, t *tries, out *o
 	return nil
 }
 
-// statusPatience is how long a Status waits, from its first try, for what the server asks
-// for: one look is over before a person gives up looking.
+// statusPatience is how long a Status waits, from its first try, for the pauses that the server
+// asks for. A call for one look has to return soon.
 const statusPatience = 10 * time.Second
 
 // errNoTime reports that the pauses which the server asks for outlast a call.

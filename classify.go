@@ -161,7 +161,7 @@ func mistake(err error) string {
 	return ""
 }
 
-// tlsAlert is in what net/http makes of a TLS alert that answers a request in plain text: a
+// tlsAlert stands in net/http's error about a TLS alert that answers a request in plain text: a
 // status line that it cannot read.
 const tlsAlert = `malformed HTTP response "\x15\x03`
 

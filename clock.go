@@ -63,3 +63,29 @@ func later(t int64, d time.Duration) int64 {
 
 // expired reports whether ctx is done or its deadline has passed.
 func expired(ctx context.Context) bool { return flight.Expired(ctx) }
+
+// deadline translates the deadline of a context into the client's time; never: it
+// has none.
+func (c *clock) deadline(ctx context.Context) int64 {
+	if t, ok := ctx.Deadline(); ok {
+		return c.when(t, time.Now())
+	}
+	return never
+}
+
+// times translates the start and the deadline of a job into the client's time; never:
+// it has none.
+func (c *clock) times(job *Job) (start, deadline int64) {
+	start, deadline = never, never
+	if job.StartedAt.IsZero() && job.Deadline.IsZero() {
+		return start, deadline
+	}
+	clock := time.Now()
+	if !job.StartedAt.IsZero() {
+		start = c.began(job.StartedAt, clock)
+	}
+	if !job.Deadline.IsZero() {
+		deadline = c.when(job.Deadline, clock)
+	}
+	return start, deadline
+}

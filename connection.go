@@ -13,8 +13,8 @@ import (
 )
 
 // connections are those of a client. A connection is not the backend: one that has served
-// before and then fails is replaced, the request is made again, and the breaker does not
-// hear of it (outcome.lost).
+// before and then fails is replaced, the request is made again, and the fault does not count
+// for the breaker (outcome.lost).
 //
 // net/http shows neither which connection a request had nor lets one be closed. So all are
 // given up together: later requests go to a new pool, and those under way end where they
@@ -87,10 +87,10 @@ func (c *connections) closeIdle() {
 	}
 }
 
-// got takes note of the connection that a request gets, and reports whether it has served
-// before. Over HTTP/2, the second request on a connection may come before the first answer.
-// A caller's transport may have connections from before, which are those that the client
-// has not seen made.
+// got records the connection that a request gets, and reports whether it has served before.
+// Over HTTP/2, the second request on a connection may come before the first answer. A caller's
+// transport may have connections from before, which are those that the client has not seen
+// made.
 func (c *connections) got(p *pool, conn net.Conn, reused bool) (kept bool) {
 	switch {
 	case p.served.Load():
@@ -167,10 +167,10 @@ const (
 // A prepared is what WithRequest has made of a request, to be sent again.
 type prepared struct {
 	header http.Header
-	target string // what is asked of what, for errors; "": that of the route
+	target string // as Details.Target; "": that of the route
 }
 
-// target is what is asked of what, where the route has it as given.
+// target is Details.Target: the prepared one, else that of the route, as given.
 func (c *outgoing) target(route string) string {
 	if c.shape != nil {
 		return cmp.Or(c.shape.target, route)

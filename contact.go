@@ -14,16 +14,16 @@ type contact struct {
 	fault atomic.Pointer[error] // the last one until then; nil: none, or made
 }
 
-// note notes a readable answer.
-func (c *contact) note() {
+// answered records a readable answer.
+func (c *contact) answered() {
 	if !c.made.Load() { // a load is cheaper than a store that all cores see
 		c.made.Store(true)
 		c.fault.Store(nil)
 	}
 }
 
-// met notes a fault.
-func (c *contact) met(err error) {
+// failed records a fault.
+func (c *contact) failed(err error) {
 	if !c.made.Load() {
 		shared := snapshot(err) // the caller's is completed with what comes next
 		c.fault.Store(&shared)

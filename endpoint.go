@@ -27,8 +27,8 @@ type Endpoint struct {
 	// and EmptyPath is not, an empty id is refused.
 	EmptyPath string
 	// Decode reads an answer with a 2xx status code; others never reach it.
-	// It fills in State and, where the answer has them, Message and Progress; the client
-	// fills in the rest. An error means that the answer is unreadable, which
+	// It fills in State and, where the answer has them, Message, Progress, StartedAt,
+	// EndedAt, PollAfter and Cancelled; the client fills in the rest. An error means that the answer is unreadable, which
 	// is a fault and is retried, unless it matches [ErrFinal]. A State other than the three known
 	// ones means that the backend used an unknown word: that is a fault, too, an
 	// *UnknownStateError that names it. Where a completed answer lacks
@@ -50,18 +50,20 @@ type Endpoint struct {
 	Cancel string
 }
 
-// A Submit describes how a backend is asked to create jobs; see [Client.Submit].
+// A Submit describes how a backend is asked to create jobs; see [Client.Submit]. Path and
+// Decode are needed.
 type Submit struct {
 	// Path is the path below the base URL to which the request is POSTed.
 	Path string
 	// IdempotencyHeader is the name of the header in which the backend takes an
-	// idempotency key: it creates nothing for a second request with the same key, and
+	// idempotency key, such as Idempotency-Key: it creates nothing for a second request with the same key, and
 	// answers as it did to the first. Empty: the backend has none.
 	IdempotencyHeader string
 	// Decode reads an answer with a 2xx status code: the ids of the jobs that were
 	// created, at least one. An error means that the answer is unreadable, which is a
 	// fault; one that wraps [ErrFinal] means that the backend has refused and created
-	// nothing. Decode must not keep a.Body, which is reused.
+	// nothing. Decode must be safe for concurrent use and must not keep a.Body, which is
+	// reused.
 	Decode func(a Answer) (ids []string, err error)
 }
 
@@ -98,7 +100,7 @@ type route struct {
 	takeEmpty  bool
 	idParams   []string // the query parameters that hold ids, which are no secrets
 	anyID      bool     // no URL is made of the id
-	asked      string   // what is asked of what, for errors
+	asked      string   // as Details.Target
 	askedEmpty string   // the same for an empty id
 	decode     func(Answer) (Status, error)
 	bulk       *bulkRoute // nil: jobs are asked for one by one
@@ -138,18 +140,16 @@ func newRoute(baseURL string, e Endpoint) (*route, error) {
 		r.empty, eerr = parseTarget("Endpoint.EmptyPath", base, e.EmptyPath)
 	}
 	r.asked, r.askedEmpty = r.path.asked(http.MethodGet, base), r.empty.asked(http.MethodGet, base)
-	for pair := range strings.SplitSeq(r.path.query, "&") {
-		if name, value, _ := strings.Cut(pair, "="); strings.Contains(value, idMark) {
-			r.idParams = append(r.idParams, name)
-		}
-	}
+	r.idParams = r.path.idParams()
 	var kerr error
 	if r.bulk, kerr = newBulkRoute(base, e.Bulk); r.bulk != nil {
 		r.idParams = append(r.idParams, r.bulk.idParams()...)
 	}
 	var serr, cerr error
 	r.submit, serr = newSubmitRoute(base, e.Submit)
-	r.cancel, cerr = newCancelRoute(base, e.Cancel)
+	if r.cancel, cerr = newCancelRoute(base, e.Cancel); r.cancel != nil {
+		r.idParams = append(r.idParams, r.cancel.target.idParams()...)
+	}
 	return r, errors.Join(berr, perr, eerr, kerr, serr, cerr)
 }
 
@@ -235,7 +235,17 @@ func parseTarget(where string, base *url.URL, pattern string) (target, error) {
 	return target{path: parts, rawPath: raw, asIs: slices.Equal(raw, parts), query: query}, nil
 }
 
-// asked is what a request to t asks of what, for errors.
+// idParams are the query parameters of t that hold an id.
+func (t *target) idParams() (names []string) {
+	for pair := range strings.SplitSeq(t.query, "&") {
+		if name, value, _ := strings.Cut(pair, "="); strings.Contains(value, idMark) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// asked is the Details.Target of a request to t.
 func (t *target) asked(method string, base *url.URL) string {
 	return requestLine(method, base, strings.Join(t.rawPath, idMark))
 }
@@ -264,9 +274,9 @@ func (r *route) checkID(id string) error {
 
 // ownID returns a copy of a job id, out of its address u where that has the id as it is. The
 // id that a caller gives may be a part of a large text, and what the client keeps under it
-// must not keep that text.
+// must not keep that text. A call has another address, and WithRequest may have changed it.
 func (r *route) ownID(u *url.URL, id string) string {
-	if before := len(r.path.path[0]); id != "" && len(r.path.path) > 1 {
+	if before := len(r.path.path[0]); before < len(u.Path) && strings.HasPrefix(u.Path[before:], id) {
 		return u.Path[before : before+len(id)]
 	}
 	return strings.Clone(id)

@@ -336,13 +336,13 @@ func (e *engine) next(now int64, budget *int) *entry {
 		if en == nil {
 			return nil
 		}
-		hold := e.c.held()
+		hold := e.c.held(nil)
 		switch why, wait := en.admit(now, hold, e.limits()); {
 		case why == heldTooLong:
 			if en.trouble == nil {
 				en.trouble = new(trouble)
 			}
-			en.trouble.fault = e.c.holdFault.Load()
+			en.trouble.fault = e.c.hold.fault.Load()
 			fallthrough
 		case why != goesOn:
 			e.finish(en, why, nil, hold)
@@ -351,7 +351,7 @@ func (e *engine) next(now int64, budget *int) *entry {
 			en.next = never
 		case wait > 0:
 			// More slowly than otherwise: the server has just had too much.
-			until := e.c.holdUntil.Load()
+			until := e.c.hold.until.Load()
 			spread := 4 * e.pace.returnAt(en, now, until, en.floor == until, e.share(now)) % (int64(wait) + 1)
 			en.postpone(now, until, later(until, time.Duration(spread)), e.limits())
 		default:

@@ -126,21 +126,21 @@ func TestGivingUpTakesAResultThatIsThere(t *testing.T) {
 	}
 }
 
-// A hearingLearner notes of what it is told and how.
-type hearingLearner struct {
+// A hintLearner records each completion, and each call of hintsCome.
+type hintLearner struct {
 	Constant
-	heard *[]string
+	received *[]string
 }
 
-func (l hearingLearner) Learn(c Completion) { *l.heard = append(*l.heard, fmt.Sprint(c.Hinted)) }
-func (l hearingLearner) hintsCome()         { *l.heard = append(*l.heard, "hints") }
+func (l hintLearner) Learn(c Completion) { *l.received = append(*l.received, fmt.Sprint(c.Hinted)) }
+func (l hintLearner) hintsCome()         { *l.received = append(*l.received, "hints") }
 
-// Only a job that ended through a hint says that hints come.
+// Only a job that ended through a hint shows that hints come.
 func TestWhichJobsSayThatHintsCome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		var heard []string
-		c, err := New("", WithPolling(hearingLearner{Constant(10 * time.Second), &heard}), WithCache(nil), WithFetch(func(context.Context, string) (Status, error) {
+		var received []string
+		c, err := New("", WithPolling(hintLearner{Constant(10 * time.Second), &received}), WithCache(nil), WithFetch(func(context.Context, string) (Status, error) {
 			if n++; n%2 == 1 {
 				return Status{State: StatePending}, nil
 			}
@@ -157,8 +157,8 @@ func TestWhichJobsSayThatHintsCome(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if want := []string{"false", "hints", "true", "false"}; !slices.Equal(heard, want) {
-			t.Errorf("%q, want %q", heard, want)
+		if want := []string{"false", "hints", "true", "false"}; !slices.Equal(received, want) {
+			t.Errorf("%q, want %q", received, want)
 		}
 		if c.conns != nil {
 			t.Error("a client that asks a function holds a transport")
@@ -627,7 +627,7 @@ func (c *Client) PollOf(id string) (p any, started time.Duration) {
 	return nil, 0
 }
 
-// Leftovers says what a client that nobody uses still holds, and must not.
+// Leftovers returns what an unused client still holds, and must not.
 func (c *Client) Leftovers() error {
 	e := &c.engine
 	e.mu.Lock()
@@ -689,8 +689,8 @@ func (e *engine) settled(b *testing.B, n int) {
 	}
 }
 
-// BenchmarkWaitAllBytesPerJob tells the live bytes per job of a WaitAll over
-// 100,000 jobs, beyond the ids, while all are pending, and in an outage.
+// BenchmarkWaitAllBytesPerJob measures the live bytes per job of a WaitAll over 100,000 jobs,
+// beyond the ids, while all are pending, and in an outage.
 func BenchmarkWaitAllBytesPerJob(b *testing.B) {
 	const n = 100_000
 	for name, s := range map[string]stubAnswer{"pending": {200, `{"result":"pending","progress":0.5}`}, "outage": {503, "upstream is down"}} {
@@ -739,8 +739,8 @@ func TestAJobTakesFewBytes(t *testing.T) {
 	}
 }
 
-// BenchmarkParkedWaitBytes tells the live bytes of 100,000 callers that wait,
-// each for a job of its own, beside those of a plain loop of polling in a goroutine each.
+// BenchmarkParkedWaitBytes measures the live bytes of 100,000 callers that wait, each for a job
+// of its own, beside those of a plain loop of polling in a goroutine each.
 func BenchmarkParkedWaitBytes(b *testing.B) {
 	const n = 100_000
 	s := stubAnswer{200, `{"result":"pending"}`}
@@ -793,8 +793,8 @@ func BenchmarkParkedWaitBytes(b *testing.B) {
 	})
 }
 
-// BenchmarkPoll is the time and memory of one poll: an exchange over a stub
-// transport, the plan for the next one and the telling of who waits.
+// BenchmarkPoll is the time and memory of one poll: an exchange over a stub transport, the plan
+// for the next one, and the events for the callers.
 func BenchmarkPoll(b *testing.B) {
 	b.ReportAllocs()
 	c := benchClient(b, stubAnswer{200, `{"result":"pending"}`}, WithCache(nil))

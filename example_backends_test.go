@@ -147,7 +147,7 @@ func Example_replicate() {
 }
 
 // runway is a task of Runway's: GET /v1/tasks/{id}, with Authorization: Bearer and
-// X-Runway-Version. Progress is told while the task is running.
+// X-Runway-Version. The answer has the progress while the task is running.
 //
 // Source: https://docs.dev.runwayml.com/api/
 var runway = vtclient.Endpoint{
@@ -226,7 +226,7 @@ var googleOperation = vtclient.Endpoint{
 		switch err := json.Unmarshal(a.Body, &v); {
 		case err != nil:
 			return vtclient.Status{}, err
-		case v.Name == "": // a field that is false is left out, so its absence says nothing
+		case v.Name == "": // a field that is false is left out, so its absence means nothing
 			return vtclient.Status{}, errors.New("not an operation")
 		case !v.Done:
 			return vtclient.Status{State: vtclient.StatePending}, nil

@@ -273,7 +273,7 @@ func ExampleWebhook() {
 	}
 	mux.Handle("/webhooks/heygen", &vtclient.Webhook{
 		Verify:  verify,
-		Hint:    client.Hint, // or a function that tells every replica
+		Hint:    client.Hint, // or a function that passes it to every replica
 		OnError: func(r *http.Request, err error) { log.Print(r.RemoteAddr, ": ", err) },
 	})
 
@@ -366,6 +366,34 @@ func ExampleClient_Cancel() {
 	// Output: true vtclient: job "gm3q" was cancelled
 }
 
+// A task that is under way is cancelled, and the wait for it ends with that.
+func ExampleClient_Cancel_runway() {
+	status := "RUNNING" // at the backend
+	client, _ := vtclient.New("https://api.dev.runwayml.com", vtclient.WithEndpoint(runway),
+		vtclient.WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+			fmt.Println(r.Method, r.URL.Path)
+			if r.Method == http.MethodDelete {
+				status = "CANCELLED"
+				return respond(r, 204, ""), nil
+			}
+			return respond(r, 200, `{"id":"17f2","status":"`+status+`"}`), nil
+		})}))
+	ctx := context.Background()
+	var failed *vtclient.JobError
+	for status, err := range client.Watch(ctx, "17f2") {
+		if errors.As(err, &failed) {
+			fmt.Println(failed.Status.Cancelled, err)
+		} else if err := client.Cancel(ctx, status.JobID); err != nil {
+			fmt.Println(err)
+		}
+	}
+	// Output:
+	// GET /v1/tasks/17f2
+	// DELETE /v1/tasks/17f2
+	// GET /v1/tasks/17f2
+	// true vtclient: job "17f2" was cancelled
+}
+
 func ExampleOnOverdue() {
 	sim, client, stop := exampleClient(vtclient.WithPolling(vtclient.Constant(20 * time.Millisecond)))
 	defer stop()
@@ -423,8 +451,7 @@ func ExampleJob() {
 	// 1 job learnt
 }
 
-// A cadence that has seen a hundred jobs of one to two minutes knows when to
-// ask, and says so.
+// After a hundred jobs of one to two minutes, Explain has the ages at which to ask.
 func ExampleAdaptive() {
 	cadence := vtclient.NewAdaptive(5 * time.Second) // what a request is worth
 	for i := range 100 {

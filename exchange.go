@@ -50,7 +50,7 @@ type inquiry struct {
 	call *call  // nil: it only asks
 	by   asker  // nil: the context alone decides
 
-	target string    // what is asked of what, for errors
+	target string    // as Details.Target
 	again  int       // how often the request was made before, over connections that were lost
 	lost   *outgoing // the last of these
 }
@@ -95,7 +95,7 @@ func (a inquiry) action() string {
 // does not make it if begin reports false. Where many jobs were asked about, the answers
 // are in the inquiry's query afterwards.
 type backend interface {
-	target(asked inquiry) string // what it asks of what, for errors
+	target(asked inquiry) string // as Details.Target
 	ask(ctx context.Context, asked inquiry, number int, sent *announcement) outcome
 }
 
@@ -103,7 +103,7 @@ type backend interface {
 var errNeutral error = &textError{"the caller left", context.Canceled}
 
 // errWithdrawn is shown to the traces for a request that a 429 has overtaken.
-var errWithdrawn error = &textError{"not sent: a 429 holds all requests of this client", context.Canceled}
+var errWithdrawn error = &textError{"not sent: a 429 holds it", context.Canceled}
 
 // An exchanger makes exchanges: admission, backend, outcome.
 type exchanger struct {
@@ -131,13 +131,13 @@ func (x *exchanger) exchange(ctx context.Context, asked inquiry, number int) (ou
 	switch {
 	case out.verdict == answered:
 		if asked.readable() {
-			x.contact.note()
+			x.contact.answered()
 		}
 		if x.outageSince.Load() != 0 { // a load is cheaper than a store that all cores see
 			x.outageSince.Store(0)
 		}
 	case out.verdict == fault && !out.limited:
-		x.contact.met(out.err)
+		x.contact.failed(out.err)
 		x.outageSince.CompareAndSwap(0, x.clock.now())
 	}
 	return out
@@ -233,7 +233,7 @@ func (x *exchanger) admitted(ctx context.Context, asked inquiry, number int, out
 	}
 	out.lost = nil
 	if h, ok := out.err.(*HTTPError); ok && h.StatusCode == http.StatusTooManyRequests {
-		x.hold429(h)
+		x.hold429(asked.call, h)
 	}
 	return sent != nil && sent.begun
 }
@@ -245,11 +245,11 @@ const maxAgain = 2
 // again reports whether a request whose connection was lost may be made again now. It
 // keeps its place and its permit: the breaker gets the result of the last one.
 func (x *exchanger) again(ctx context.Context, asked inquiry, out *outcome) bool {
-	if x.held() > 0 {
+	if x.held(asked.call) > 0 {
 		return false
 	}
 	limited := x.limiter != nil && x.limiter.Wait(ctx) != nil
-	return due(ctx, asked, out) && !limited && x.held() == 0 // a 429 may have come meanwhile
+	return due(ctx, asked, out) && !limited && x.held(asked.call) == 0 // a 429 may have come meanwhile
 }
 
 // An announcement is the Sent of one request.
@@ -283,7 +283,7 @@ func (a *announcement) begin(timed *lazyContext) bool {
 	}
 	a.unplaced = false
 	timed.postpone(time.Since(paused))
-	return a.x.open(a.ctx, &a.out) && due(a.ctx, a.asked, &a.out)
+	return a.x.open(a.ctx, a.asked, &a.out) && due(a.ctx, a.asked, &a.out)
 }
 
 // due is the last look before the request: the engine's timers and those of the caller's

@@ -102,7 +102,7 @@ func TestWhatIsNotSentIsNotTraced(t *testing.T) {
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
 	pause := func(c *Client) {
-		c.hold429(&HTTPError{Details: Details{RetryAfter: time.Minute}})
+		c.hold429(nil, &HTTPError{Details: Details{RetryAfter: time.Minute}})
 	}
 	for _, tt := range []struct {
 		name   string
@@ -122,7 +122,7 @@ func TestWhatIsNotSentIsNotTraced(t *testing.T) {
 		{name: "a limiter refuses", opts: []Option{WithLimiter(refusingLimiter{})}, want: fault, number: 7},
 		{name: "no longer wanted after Sent", wanted: []bool{true, false}, want: left, number: 7, seen: []string{"sent", "neutral", "answered context canceled"}},
 		{name: "held after Sent", sent: pause, want: held, number: 7,
-			seen: []string{"sent", "neutral", "answered not sent: a 429 holds all requests of this client"}},
+			seen: []string{"sent", "neutral", "answered not sent: a 429 holds it"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			asked := 0
@@ -178,14 +178,14 @@ func TestOnlyA429HoldsTheClient(t *testing.T) {
 				t.Fatal(err)
 			}
 			out := c.exchange(t.Context(), inquiry{id: "j"}, 1)
-			if out.verdict != fault || out.hint != time.Minute || c.held() != want {
-				t.Errorf("%d: verdict %d, a pause of %v, held for %v", code, out.verdict, out.hint, c.held())
+			if out.verdict != fault || out.hint != time.Minute || c.held(nil) != want {
+				t.Errorf("%d: verdict %d, a pause of %v, held for %v", code, out.verdict, out.hint, c.held(nil))
 			}
 		})
 	}
 }
 
-// A scriptedAsker wants the answer or not, in turn.
+// A scriptedAsker uses the answer or not, in turn.
 type scriptedAsker struct{ script []bool }
 
 func (a *scriptedAsker) wanted() bool {
@@ -196,10 +196,10 @@ func (a *scriptedAsker) wanted() bool {
 
 func (*scriptedAsker) freed() {}
 
-// BenchmarkRetryStage tells what the stage that retries adds to an exchange that
-// succeeds at once: the difference between calls through it and calls without it, the
-// median over blocks that take turns, so that what disturbs both disturbs the figure
-// little. Folder benchmarks has the peers beside it.
+// BenchmarkRetryStage measures what the stage that retries adds to an exchange that succeeds at
+// once: the difference between calls through it and calls without it, the median over blocks
+// that take turns, so that what disturbs both disturbs the figure little. Folder benchmarks has
+// the peers beside it.
 func BenchmarkRetryStage(b *testing.B) {
 	c, err := New("", WithCache(nil), WithBreaker(nil), WithFetch(func(ctx context.Context, id string) (Status, error) {
 		return Status{State: StatePending}, nil
@@ -241,7 +241,7 @@ func BenchmarkRetryStage(b *testing.B) {
 	b.ReportMetric(bytes1-bytes2, "B/op")
 }
 
-// allocated tells how many objects, and how many bytes, one call of f allocates.
+// allocated returns how many objects, and how many bytes, one call of f allocates.
 func allocated(f func()) (objects, bytes float64) {
 	const calls = 1000
 	var before, after runtime.MemStats

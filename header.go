@@ -35,8 +35,8 @@ func newHeader(cfg *config, hc *http.Client) http.Header {
 	return h
 }
 
-// unfit returns what is wrong with a header that a caller sets, or "". net/http drops some
-// without a word, and with others the answer is not what a poll asks for.
+// unfit returns what is wrong with a header that a caller sets, or "". net/http silently drops
+// some. With others the answer is not the status of the job.
 func unfit(key string, values ...string) (reason string) {
 	switch http.CanonicalHeaderKey(key) {
 	case "Host":
@@ -68,9 +68,9 @@ func unfit(key string, values ...string) (reason string) {
 	return ""
 }
 
-// sendable reports what WithRequest did that makes a request one that net/http
-// cannot send, or must not. net/http would refuse it, too, but as if the network had
-// failed, or it would send another one.
+// sendable returns an error if WithRequest has made a request that net/http cannot send, or
+// must not. net/http itself would report some as a fault of the network, and send others
+// changed.
 func sendable(req *http.Request) error {
 	switch u := req.URL; {
 	case u == nil, u.Host == "", u.Scheme != "http" && u.Scheme != "https":
@@ -100,7 +100,7 @@ func sendable(req *http.Request) error {
 	return nil
 }
 
-// requestLine is what a request asks of what, without anything that may be secret.
+// requestLine is the Details.Target of a request: nothing in it may be secret.
 func requestLine(method string, u *url.URL, path string) string {
 	if method == "" {
 		method = http.MethodGet

@@ -3,6 +3,7 @@ package vtclient
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -140,7 +141,7 @@ func (r HeyGenRequest) MarshalJSON() ([]byte, error) {
 //	result, err := vtclient.Decode[vtclient.HeyGenResult](status)
 //	fmt.Println(result.Data.VideoURL)
 //
-// The addresses expire. Fields that the answer lacks are empty.
+// The addresses expire. A field that the answer lacks, or has with another type, is empty.
 type HeyGenResult struct {
 	Data struct {
 		ID             string  `json:"id"`
@@ -153,6 +154,17 @@ type HeyGenResult struct {
 		SRTCaptionURL  string  `json:"srt_caption_url"`
 		VTTCaptionURL  string  `json:"vtt_caption_url"`
 	} `json:"data"`
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (r *HeyGenResult) UnmarshalJSON(b []byte) error {
+	type plain HeyGenResult
+	err := json.Unmarshal(b, (*plain)(r)) // reads what it can, and reports the first field that it cannot
+	var typed *json.UnmarshalTypeError
+	if errors.As(err, &typed) && strings.HasPrefix(typed.Field, "data.") {
+		return nil
+	}
+	return err
 }
 
 // heygenBulk asks version 3 of HeyGen's API for up to a hundred translations at

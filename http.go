@@ -100,13 +100,13 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 			details.RequestID = b.requestID(resp, req)
 		}
 		b.classifyTransport(err, req, details, &out)
-		b.blame(c, asked, err, &out)
+		b.diagnose(c, asked, err, &out)
 	}
 	return out
 }
 
-// blame finds out whether a fault is one of the connection.
-func (b *httpBackend) blame(c *outgoing, asked inquiry, err error, out *outcome) {
+// diagnose finds out whether a fault is one of the connection.
+func (b *httpBackend) diagnose(c *outgoing, asked inquiry, err error, out *outcome) {
 	conn, p := c.conn.Load(), c.pool
 	if conn == noConn || errors.Is(err, errRedirect) {
 		return

@@ -19,10 +19,10 @@ const (
 	ends   = "it ends"
 )
 
-// follow tells what a context says of itself from the start, if asked is 0, and after
-// each step from the asked-th on. Each call has a bubble of its own, so that all see the
-// same times.
-func follow(t *testing.T, make func(context.Context, time.Time) (context.Context, func()), limit time.Duration, asked int, steps ...string) (told []string) {
+// follow returns what the methods of a context return, from the start if asked is 0, and after
+// each step from the asked-th on. Each call has a bubble of its own, so that all see the same
+// times.
+func follow(t *testing.T, make func(context.Context, time.Time) (context.Context, func()), limit time.Duration, asked int, steps ...string) (reported []string) {
 	type key struct{}
 	synctest.Test(t, func(t *testing.T) {
 		base := context.WithValue(t.Context(), key{}, "value")
@@ -55,16 +55,16 @@ func follow(t *testing.T, make func(context.Context, time.Time) (context.Context
 			default:
 			}
 			deadline, ok := ctx.Deadline()
-			told = append(told, fmt.Sprint(done, ctx.Err(), context.Cause(ctx), deadline.UTC(), ok, ctx.Value(key{}), ctx.Value("no such")))
+			reported = append(reported, fmt.Sprint(done, ctx.Err(), context.Cause(ctx), deadline.UTC(), ok, ctx.Value(key{}), ctx.Value("no such")))
 		}
 	})
-	return told
+	return reported
 }
 
-// Whoever asks a lazyContext, and whenever, is told what context.WithDeadline's says.
-// But one that nobody asked before it ended has been cancelled, and if nobody asked
-// before both came, the parent's end counts and not the deadline.
-func TestALazyContextTellsWhatOneWithADeadlineTells(t *testing.T) {
+// The methods of a lazyContext return at any time what those of a context.WithDeadline return,
+// with two exceptions. One that is first asked after it ended has been cancelled. One that is
+// first asked after both its parent's end and its deadline has the parent's end.
+func TestALazyContextBehavesLikeOneWithADeadline(t *testing.T) {
 	eager := func(parent context.Context, deadline time.Time) (context.Context, func()) {
 		ctx, cancel := context.WithDeadline(parent, deadline)
 		return ctx, cancel

@@ -34,8 +34,8 @@ type bounds struct {
 	address       string        // of the backend, for errors
 }
 
-// bears returns how much trouble a wait bears.
-func (b *bounds) bears(t *trouble) time.Duration {
+// toleranceOf returns how much trouble a wait bears.
+func (b *bounds) toleranceOf(t *trouble) time.Duration {
 	if b.early && !t.limited { // a limiter has nothing to do with the backend
 		return min(b.tolerance, contactLimit)
 	}
@@ -57,9 +57,9 @@ func (b *bounds) rare(t *trouble) time.Duration {
 	case b.early && t.refusal != nil: // a breaker's, and no choice of the caller's
 		return 0
 	case b.early:
-		return b.bears(t) / rareFirst
+		return b.toleranceOf(t) / rareFirst
 	}
-	return b.bears(t) / rareFaults
+	return b.toleranceOf(t) / rareFaults
 }
 
 // doubt decides about a 404. For a job that has been seen, or of which a caller has given the
@@ -85,14 +85,14 @@ func doubt(p *poll, now int64, out *outcome, b *bounds) {
 
 // absentUntil returns when a 404 for the job is final, after one.
 func (t *trouble) absentUntil(b *bounds) int64 {
-	return t.since + int64(t.absent-1)*int64(time.Second) + int64(min(absentBound, b.bears(t)))
+	return t.since + int64(t.absent-1)*int64(time.Second) + int64(min(absentBound, b.toleranceOf(t)))
 }
 
 // second returns when the exchange after a first fault is made: sooner than planned where the
 // wait would end before it for want of the client's first readable answer, as one fault alone
 // is no reason to. A gap as long as the whole tolerance is the caller's choice.
 func (t *trouble) second(from, next int64, b *bounds) int64 {
-	left := b.bears(t) - t.asked
+	left := b.toleranceOf(t) - t.asked
 	if gap := time.Duration(next - from); !b.early || t.tries != 1 || gap < left || gap >= b.tolerance {
 		return next
 	}
@@ -105,5 +105,5 @@ func (t *trouble) givesUpIn(now int64, b *bounds) time.Duration {
 	if !b.early || t == nil || t.since == 0 || t.rare {
 		return 0
 	}
-	return max(1, time.Duration(later(t.from, b.bears(t)-t.asked)-now))
+	return max(1, time.Duration(later(t.from, b.toleranceOf(t)-t.asked)-now))
 }

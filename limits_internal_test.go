@@ -17,10 +17,10 @@ var earlyBounds = func() bounds {
 func TestHowMuchTroubleAWaitBears(t *testing.T) {
 	const m = time.Minute
 	for _, tt := range []struct {
-		rule       string
-		b          bounds
-		t          trouble
-		bears, gap time.Duration
+		rule           string
+		b              bounds
+		t              trouble
+		tolerance, gap time.Duration
 	}{
 		{"after the first answer, the tolerance", bounds{tolerance: 8 * m}, trouble{}, 8 * m, 30 * time.Second},
 		{"before it, half a minute", bounds{tolerance: 8 * m, early: true}, trouble{}, 30 * time.Second, 15 * time.Second},
@@ -30,25 +30,25 @@ func TestHowMuchTroubleAWaitBears(t *testing.T) {
 		{"and are rare after it", bounds{tolerance: 8 * m}, trouble{refusal: errRefusal}, 8 * m, 30 * time.Second},
 		{"the limiter's refusals are not the backend's", bounds{tolerance: 8 * m, early: true}, trouble{limited: true}, 8 * m, 4 * m},
 	} {
-		if bears, gap := tt.b.bears(&tt.t), tt.b.rare(&tt.t); bears != tt.bears || gap != tt.gap {
-			t.Errorf("%s: %v, and %v of it for a long gap; want %v and %v", tt.rule, bears, gap, tt.bears, tt.gap)
+		if tolerance, gap := tt.b.toleranceOf(&tt.t), tt.b.rare(&tt.t); tolerance != tt.tolerance || gap != tt.gap {
+			t.Errorf("%s: %v, and %v of it for a long gap; want %v and %v", tt.rule, tolerance, gap, tt.tolerance, tt.gap)
 		}
 	}
 }
 
 func TestTroubleBeforeTheFirstAnswer(t *testing.T) {
 	const now = 100 * testSecond
-	suffer := func(took time.Duration) func(*poll) any {
-		return in(func(p *poll) { p.suffer(now, &outcome{verdict: fault, took: took}, &earlyBounds, 7) })
+	takeFault := func(took time.Duration) func(*poll) any {
+		return in(func(p *poll) { p.takeFault(now, &outcome{verdict: fault, took: took}, &earlyBounds, 7) })
 	}
 	set := func(t trouble) func(*poll) { return func(p *poll) { p.trouble = &t } }
 	ends := func(p *poll) any { return p.outageEnd(&earlyBounds) }
 	gives := func(p *poll) any { return p.trouble.givesUpIn(now, &earlyBounds) }
 	in := func(phase phase, t trouble) poll { return poll{phase: phase, started: now, trouble: &t, next: 9 * now} }
 	checkPolls(t, []pollRow{
-		{"the first request counts", poll{}, suffer(5), nil,
+		{"the first request counts", poll{}, takeFault(5), nil,
 			set(trouble{since: now, from: now, to: now, outage: 7, asked: 5, own: 5, tries: 1, faults: 1})},
-		{"up to its timeout", poll{}, suffer(time.Hour), nil,
+		{"up to its timeout", poll{}, takeFault(time.Hour), nil,
 			set(trouble{since: now, from: now, to: now, outage: 7, asked: earlyBounds.timeout, own: earlyBounds.timeout, tries: 1, faults: 1})},
 		{"a gap ends after half a minute", in(waiting, trouble{since: 1, faults: 1, asked: 10 * time.Second, from: now, to: 9 * now}), ends, now + 20*testSecond, nil},
 		{"so does one after a single refusal", in(waiting, trouble{since: 1, tries: 1, from: now, to: 9 * now}), ends, now + 30*testSecond, nil},

@@ -58,9 +58,9 @@ func WithEndpoint(e Endpoint) Option {
 // stays the same: waits and the sharing of polls, retries, breaker, cache,
 // limits, learning and traces. A call of f is a request to them.
 //
-// f fills in State and, where it has them, Message, Progress, ResultMissing and
-// Body. A job that failed is a Status with StateFailed; an error means that
-// there is no answer. It is a fault, and retried, unless it wraps [ErrFinal].
+// f fills in State and, where it has them, the other fields of the Status. JobID,
+// CheckedAt and Cached are set by the client. A job that failed is a Status with
+// StateFailed; an error means that there is no answer. It is a fault, and retried, unless it wraps [ErrFinal].
 // If it has, or wraps an error that has, the method
 //
 //	RetryAfter() time.Duration
@@ -207,8 +207,9 @@ func WithOutageTolerance(d time.Duration) Option {
 // these by the time at which its limit is lifted, as RateLimit, RateLimit-Reset,
 // X-RateLimit-Reset and X-Rate-Limit-Reset have it. A longer one on a pending answer is cut to the bound; on a
 // fault it ends the check with an error that matches [ErrRetryAfter]. The pause
-// that a 429 asks for holds for all requests of the client: while more of it is
-// left than this bound, whatever comes up ends in the same way. The
+// that a 429 asks for holds for all requests of the client, or for those of
+// [Client.Submit] alone where it is one of these that was answered so: while more of it is
+// left than this bound, what comes up and is held ends in the same way. The
 // default is 10 min: longer pauses are mostly mistakes, and the caller should see them.
 // A Status waits for 10 s at most, whatever this bound is.
 func WithMaxRetryAfter(d time.Duration) Option {

@@ -5,24 +5,11 @@ import (
 	"time"
 )
 
-// A Forecast is what an [Adaptive] expects of one job; see [Adaptive.Explain].
-type Forecast struct {
-	// Polls are the ages at which the next few polls are due if each of them
-	// finds the job pending, before the small random shifts.
-	Polls []time.Duration
-	// Median, P90 and P99 are the times from now until which half, nine tenths, and 99
-	// in a hundred of such jobs are over. Zero means that this time has passed.
-	Median, P90, P99 time.Duration
-	// Jobs is the number of remembered completions behind it; zero means that
-	// everything here is a guess.
-	Jobs int
-}
-
 // OnOverdue sets a function that is called once for each job that takes longer than 99 of
 // 100 jobs like it, by what the polling Backoff has learnt ([Adaptive]): the job may
-// hang. While nothing is learnt, it is called when the job takes three times as long as
-// [Expect] gives, and without Expect only after most of a day. A Backoff that does not
-// learn has no other measure than Expect.
+// hang. While nothing is learnt, and with a Backoff that does not learn, it is called when
+// the job takes three times as long as [Expect] gives; without Expect, after three hours.
+// Of several waits for one job, each calls its own function.
 //
 // The Status is the last answer, a pending one: what has not been seen is not overdue. The
 // Forecast is what is expected of the job at its age now, that of [Adaptive.Explain]; it
@@ -32,18 +19,25 @@ func OnOverdue(f func(Status, Forecast)) WaitOption {
 	return func(wc *waitConfig) { wc.onOverdue = f }
 }
 
-// overdueFactor is how many times the caller's estimate a job takes before it is overdue,
-// while nothing is learnt. Of jobs whose durations spread by the half around their
-// estimate, one in a hundred takes longer.
+// overdueFactor is how many times the caller's estimate a job takes before it is overdue, while
+// nothing is learnt. Where the logarithm of the ratio to the estimate has a standard deviation
+// of one half, one job in a hundred takes longer.
 const overdueFactor = 3
 
+// overdueExpect stands for the caller's estimate where there is none: a video translation
+// takes seconds to an hour.
+const overdueExpect = time.Hour
+
 // overdueAge returns the age at which a job is overdue by a forecast that was made for its
-// start; 0: there is none.
+// start.
 func overdueAge(f Forecast, expected time.Duration) time.Duration {
-	if f.Jobs == 0 && expected > 0 {
-		return min(expected, never/overdueFactor) * overdueFactor
+	if f.Jobs > 0 {
+		return f.P99
 	}
-	return f.P99
+	if expected <= 0 {
+		expected = overdueExpect
+	}
+	return min(expected, never/overdueFactor) * overdueFactor
 }
 
 // A forecaster is a polling Backoff that forecasts, such as [Adaptive].
@@ -57,14 +51,12 @@ func (c *Client) forecast(at Attempt) (f Forecast) {
 	return f
 }
 
-// overdueAge returns the age at which a job is overdue by what is known now; 0: there is
-// none.
+// overdueAge returns the age at which a job is overdue by what is known now.
 func (c *Client) overdueAge(expected time.Duration) time.Duration {
 	return overdueAge(c.forecast(Attempt{Expected: expected}), expected)
 }
 
-// overdue calls the callback, unless more has been learnt meanwhile and the job's time is
-// not up by that.
+// overdue calls the callback, unless what has been learnt meanwhile gives the job more time.
 func (w caller) overdue(wc *waitConfig, ev *event) {
 	c, at := w.e.c, ev.overdue
 	if age := c.overdueAge(at.Expected); age > at.Elapsed {
@@ -74,8 +66,8 @@ func (w caller) overdue(wc *waitConfig, ev *event) {
 	wc.onOverdue(ev.status, c.forecast(*at))
 }
 
-// awaitOverdue plans an event for the caller, one for each job. Again for the same, it
-// plans it anew.
+// awaitOverdue plans the caller's event for a job. Called again for the same job, it plans it
+// anew.
 func (w caller) awaitOverdue(jobID string, age time.Duration) {
 	e := w.e
 	e.mu.Lock()

@@ -15,10 +15,10 @@ func TestWhenAJobIsOverdue(t *testing.T) {
 		expected time.Duration
 		want     time.Duration
 	}{
-		{"nothing is known", Forecast{}, 0, 0},
+		{"nothing is known", Forecast{}, 0, 3 * time.Hour},
 		{"an estimate", Forecast{}, time.Minute, 3 * time.Minute},
 		{"an estimate, and a guess", Forecast{P99: time.Hour}, time.Minute, 3 * time.Minute},
-		{"a guess", Forecast{P99: time.Hour}, 0, time.Hour},
+		{"a guess", Forecast{P99: time.Minute}, 0, 3 * time.Hour},
 		{"what is learnt", Forecast{P99: time.Hour, Jobs: 1}, time.Minute, time.Hour},
 		{"an estimate that is absurd", Forecast{}, math.MaxInt64, math.MaxInt64 / 3 * 3},
 	} {

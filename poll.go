@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// A poll is the state of one job that is waited for, however
-// many wait for it. It is a state machine without lock, clock, goroutine or
-// random number: the time and the event are arguments, and what follows is
-// returned. Times are in nanoseconds of the client's clock (see Client.now).
+// A poll is the state of one job that is waited for, by one caller or by many. It is a state
+// machine without lock, clock, goroutine or random number: the time and the event are
+// arguments, and what follows is returned. Times are in nanoseconds of the client's clock (see
+// Client.now).
 //
 //	waiting → queued → asking → deciding → waiting → …
 //
@@ -231,7 +231,7 @@ func (p *poll) observe(now int64, out *outcome, b *bounds, outage int64) (d deci
 	case answered:
 		d.delay = p.answer(now, out)
 	case fault, refused:
-		p.suffer(now, out, b, outage)
+		p.takeFault(now, out, b, outage)
 	}
 	if d.end = p.ending(now, out, b); d.end != goesOn {
 		return d
@@ -366,11 +366,7 @@ func (p *poll) event(why ending, w wall, b *bounds, out *outcome, cause error, p
 	case withoutResult:
 		return &event{status: p.missing.status}
 	case finalFault:
-		ev := &event{status: Status{JobID: p.id}, err: out.err}
-		if p.seen {
-			ev.status = p.last(w)
-		}
-		return ev
+		return &event{status: p.last(w), err: out.err}
 	case pauseTooLong:
 		cause = errTooLong(b.maxRetryAfter)
 	case heldTooLong:

@@ -445,7 +445,7 @@ func TestEachEnding(t *testing.T) {
 		{pauseTooLong, "the server asks for a long pause", seen, at(outcome{verdict: fault, err: down, hint: b.maxRetryAfter + 1, requests: 1}), last,
 			waitError(3, last, "vtclient: the server asks for a longer pause than allowed: the bound is 5m0s", &ended), ErrRetryAfter},
 		{heldTooLong, "a 429 holds all", with(trouble{fault: errFault}), func(p *poll) (ending, *outcome) { why, _ := p.admit(10, 400500*time.Millisecond, b); return why, nil }, last,
-			waitError(2, last, "vtclient: the server asks for a longer pause than allowed: a 429 holds all requests of this client for another 6m41s, and the bound is 5m0s", errFault), ErrRetryAfter},
+			waitError(2, last, "vtclient: the server asks for a longer pause than allowed: an earlier 429 holds this request for another 6m41s, and the bound is 5m0s", errFault), ErrRetryAfter},
 		{outageOver, "faults for as long as is tolerated", with(trouble{since: 1, fault: errFault, asked: b.tolerance, outage: 7}),
 			func(p *poll) (ending, *outcome) {
 				o := outcome{verdict: fault, err: down, requests: 1}

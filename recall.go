@@ -102,6 +102,15 @@ func (s *statusCache) remember(ctx context.Context, st *Status) {
 	})
 }
 
+// forget drops what is kept of a job.
+func (s *statusCache) forget(ctx context.Context, jobID string) {
+	if s.cache != nil {
+		s.call(ctx, jobID, func(ctx context.Context) error {
+			return s.cache.Set(ctx, jobID, Status{JobID: jobID}, 0)
+		})
+	}
+}
+
 // call calls a foreign cache, within a bound of time and not soon after it hung.
 func (s *statusCache) call(ctx context.Context, jobID string, f func(context.Context) error) {
 	if s.clock.now() < s.restUntil.Load() {

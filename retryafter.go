@@ -13,7 +13,7 @@ const maxHint = 10 * 365 * 24 * time.Hour
 
 // pauseAsked returns the pause that an answer asks for, and reports whether it asks for one,
 // which may be 0: by Retry-After in one of its forms, or on a 429 by the time at which the
-// limit is lifted. Answers of all kinds have the latter, and only on a 429 is it a pause.
+// limit is lifted. Any answer may have the latter; only on a 429 is it a pause.
 func pauseAsked(h http.Header, code int, now time.Time) (time.Duration, bool) {
 	for _, name := range [...]string{"Retry-After-Ms", "X-Ms-Retry-After-Ms"} { // more exact than seconds
 		if v := h[name]; len(v) > 0 {

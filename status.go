@@ -117,6 +117,7 @@ func received(st *Status, id string, at time.Time) {
 	st.JobID, st.CheckedAt, st.Cached = id, at, false
 	st.State = plainState([]byte(st.State))
 	st.Progress = st.share()
+	st.StartedAt, st.EndedAt = ownTime(st.StartedAt), ownTime(st.EndedAt)
 	st.ResultMissing = st.ResultMissing && st.State == StateCompleted
 	st.Cancelled = st.Cancelled && st.State == StateFailed
 	if st.State == StatePending {
@@ -126,6 +127,15 @@ func received(st *Status, id string, at time.Time) {
 		st.Message = strings.Clone(st.Message)
 		st.PollAfter = 0
 	}
+}
+
+// ownTime drops a time that no format of dates can hold, such as one that the backend counts
+// in milliseconds and the Endpoint in seconds: a Cache could not keep it.
+func ownTime(t time.Time) time.Time {
+	if y := t.Year(); y > 9999 || y < 0 {
+		return time.Time{}
+	}
+	return t
 }
 
 // shift moves the times that are the backend's.

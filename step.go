@@ -126,13 +126,12 @@ func (t *trip) observe(s *step) bool {
 	return true
 }
 
-// nextPoll asks the polling Backoff for the delay until the next poll of a job that began
-// at start.
-func (c *Client) nextPoll(at Attempt, start time.Time) (delay time.Duration, ok bool) {
-	if a, ok := c.polling.(*Adaptive); ok {
+// nextPoll asks b for the delay until the next poll of a job that began at start.
+func nextPoll(b Backoff, at Attempt, start time.Time) (delay time.Duration, ok bool) {
+	if a, ok := b.(*Adaptive); ok {
 		return a.nextFrom(at, start)
 	}
-	return c.polling.Next(at)
+	return b.Next(at)
 }
 
 // backoff asks the strategies for the delay until the next exchange, and reports
@@ -142,7 +141,7 @@ func (t *trip) backoff(s *step) bool {
 	s.delay = s.d.delay
 	for ok := false; s.d.asks && !ok; {
 		if s.d.polling {
-			s.delay, ok = e.c.nextPoll(s.d.attempt, e.c.wall().at(s.began))
+			s.delay, ok = nextPoll(e.c.polling, s.d.attempt, e.c.wall().at(s.began))
 			if !ok && !t.stop(s) {
 				return false
 			}

@@ -1,11 +1,13 @@
 package vtclient
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -15,7 +17,8 @@ import (
 // Submit makes one request that creates jobs, by the [Endpoint]'s Submit, and
 // returns the jobs in the order of the answer, ready for [Client.WaitAll]: their
 // StartedAt is the local time at which the first request that may have created them
-// was sent. body is any value that marshals to JSON; a json.RawMessage is sent as it is.
+// was sent. body is any value that marshals to JSON; a json.RawMessage is sent as it is,
+// and a []byte or an io.Reader is refused.
 //
 // key makes it safe to submit again where the backend takes an idempotency key
 // (Submit.IdempotencyHeader): all requests with one key create the jobs once. It is 1
@@ -32,10 +35,11 @@ import (
 // 429, and a refusal by the limiter or the breaker. A 503 is not retried, as a gateway
 // may send it for a request that it has passed on.
 //
-// Unlike Status, Submit waits for the pauses that the server asks for, up to
-// [WithMaxRetryAfter] from its first try on, and outlasts the refusals of a breaker that gives the time for
-// which it goes on refusing, each counting as a try. A redirect is not followed. The
-// error is an *ArgumentError if nothing can be sent, else a *[SubmitError].
+// Unlike Status, Submit waits for the pauses that the server asks for, up to [WithMaxRetryAfter] from its
+// first try on, and outlasts the refusals of a breaker that gives its RetryAfter. Each refusal counts as a
+// try. The pause of a 429 to a submission holds all submissions of the client, and no look at
+// a job: it is mostly about the number of jobs at a time. A redirect is not followed. The error is
+// an *ArgumentError if nothing can be sent, else a *[SubmitError].
 func (c *Client) Submit(ctx context.Context, key string, body any) ([]Job, error) {
 	r := c.route.submit
 	if r == nil {
@@ -70,13 +74,12 @@ func (c *Client) Submit(ctx context.Context, key string, body any) ([]Job, error
 	return jobs, nil
 }
 
-// Cancel asks the backend to cancel a job, by the [Endpoint]'s Cancel. Faults are
-// retried as those of [Client.Status] are, but a refusal of the breaker that gives the
-// time for which it goes on is outlasted. A nil error means that the backend has
-// taken the request. What became of the job is shown by its next Status: the waits for
-// it look at once (see [Client.Hint]), and end with what the backend answers, which may
-// be that the job was completed before. A cancelled job is a failed one, marked by
-// Status.Cancelled where the Endpoint sets it.
+// Cancel asks the backend to cancel a job, by the [Endpoint]'s Cancel. Faults are retried as
+// those of [Client.Status] are, but a refusal of the breaker that gives its RetryAfter is
+// outlasted. A nil error means that the backend has taken the request. What became of the job
+// is shown by its next Status, for which the cache is not asked. The waits for it look at once
+// (see [Client.Hint]), and end with what the backend answers, which may be that the job was completed
+// before. A cancelled job is a failed one, marked by Status.Cancelled where the Endpoint sets it.
 //
 // The errors are those of Status. A job that is over is refused by some backends, with
 // a 4xx that is final.
@@ -95,6 +98,7 @@ func (c *Client) Cancel(ctx context.Context, jobID string) error {
 	if err := c.do(ctx, k, jobID); err != nil {
 		return err
 	}
+	c.forget(ctx, jobID)
 	c.Hint(jobID)
 	return nil
 }
@@ -122,8 +126,13 @@ func (c *Client) do(ctx context.Context, k *call, jobID string) error {
 
 // marshal returns the JSON of a value.
 func marshal(body any) ([]byte, error) {
-	if raw, ok := body.(json.RawMessage); ok && json.Valid(raw) {
-		return raw, nil
+	switch b := body.(type) {
+	case json.RawMessage:
+		if json.Valid(b) {
+			return bytes.Clone(b), nil // a transport may read it after the call has been left
+		}
+	case []byte, io.Reader: // which marshal as a text in base64, and as {}
+		return nil, badArgument("Submit: body", words(fmt.Sprintf("a %T", body)), "a json.RawMessage, or a value that marshals to JSON")
 	}
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -184,7 +193,10 @@ type SubmitError struct {
 }
 
 func (e *SubmitError) Error() string {
-	s := "vtclient: " + strings.TrimPrefix(e.Err.Error(), "vtclient: ")
+	s := "vtclient: " + inside(nil)
+	if e.Err != nil {
+		s = "vtclient: " + strings.TrimPrefix(e.Err.Error(), "vtclient: ")
+	}
 	switch {
 	case e.MaybeSubmitted && e.Key != "":
 		return s + "; may have been submitted: it is safe to repeat with key " + quoteID(e.Key)

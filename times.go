@@ -4,7 +4,7 @@ import "time"
 
 // The start of a job, of which the caller and the backend may each have an account.
 
-// A startOf is where the start of a job is known from.
+// A startOf is the source of a job's start.
 type startOf uint8
 
 const (

@@ -50,10 +50,8 @@ type TraceInfo struct {
 	State      State         // Answered, Cached: of the answer; WaitEnded: of the last one
 	StatusCode int           // Answered: of the answer; 0: there was none
 	Latency    time.Duration // Answered: from sending to the end of the body
-	// Wire counts how often the request was written to the network, for
-	// Answered. It is above 1 when it was made again over another connection
-	// because the one it had failed, or when a redirect was followed, and 0 when no connection could be had. A call of the function
-	// given to WithFetch counts as one.
+	// Wire counts how often the request was written to the network, for Answered. It is above 1 after a repetition over another
+	// connection or a redirect, and 0 without a connection. A call of the function given to WithFetch counts as one.
 	Wire  int
 	Delay time.Duration // Scheduled: time until the next request
 	Retry bool          // Scheduled: it follows a fault or a refusal, not a pending answer

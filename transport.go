@@ -89,7 +89,7 @@ func checkRedirect(next func(*http.Request, []*http.Request) error) func(*http.R
 
 // toItself gives a request to the backend, on a redirect by the backend, what net/http has
 // dropped of the first one: the user of the base URL and a Host of the caller's where the
-// redirect has the whole address, and what proves who asks where it writes the host otherwise.
+// redirect has the whole address, and the credentials where it writes the host otherwise.
 func toItself(req, first *http.Request) {
 	name := first.URL.Hostname()
 	if strings.Contains(name, ":") {

@@ -34,8 +34,8 @@ type trouble struct {
 	rare    bool   // the gaps are as long as the tolerance from the first one on
 }
 
-// suffer takes a fault or a refusal into the state of the poll.
-func (p *poll) suffer(now int64, out *outcome, b *bounds, outage int64) {
+// takeFault takes a fault or a refusal into the state of the poll.
+func (p *poll) takeFault(now int64, out *outcome, b *bounds, outage int64) {
 	if p.trouble == nil {
 		p.trouble = new(trouble)
 	}
@@ -113,7 +113,7 @@ func (t *trouble) resume(from, next int64, tolerance, rare time.Duration) {
 
 // ending returns the reason to end a wait if the tolerance is used up.
 func (t *trouble) ending(b *bounds) ending {
-	tolerance := b.bears(t)
+	tolerance := b.toleranceOf(t)
 	if t.asked < tolerance && !(t.faults >= ownFaults && t.own >= tolerance) {
 		return goesOn
 	}
@@ -147,7 +147,7 @@ func (p *poll) outageEnd(b *bounds) int64 {
 	if t == nil || t.since == 0 || p.missing != nil {
 		return never
 	}
-	all := b.bears(t)
+	all := b.toleranceOf(t)
 	if t.faults == 0 && t.tries < 2 && !(b.early && all > 0) {
 		return never // one refusal alone ends nothing, unless no job has ever been answered
 	}
@@ -197,10 +197,7 @@ func (p *poll) expire(now int64, b *bounds, outage int64) ending {
 
 // failure is the event that ends a wait with an error of the kind WaitError.
 func (p *poll) failure(cause error, w wall) *event {
-	last := Status{JobID: p.id}
-	if p.seen {
-		last = p.last(w)
-	}
+	last := p.last(w)
 	var met error
 	if t := p.trouble; t != nil {
 		if t.fault != nil {
@@ -215,8 +212,11 @@ func (p *poll) failure(cause error, w wall) *event {
 	return &event{status: last, err: &WaitError{JobID: p.id, Requests: int(p.requests), Last: last, Cause: cause, Fault: met}}
 }
 
-// last is the pending answer that came last.
+// last is the pending answer that came last; its State is empty if none has come.
 func (p *poll) last(w wall) Status {
+	if !p.seen {
+		return Status{JobID: p.id}
+	}
 	st := Status{
 		JobID: p.id, State: StatePending, Message: p.message, Progress: p.progress,
 		CheckedAt: w.at(p.checkedAt), ResultMissing: p.missing != nil,

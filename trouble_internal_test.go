@@ -7,37 +7,37 @@ import (
 
 func TestHowTroubleIsCounted(t *testing.T) {
 	const now = 100 * testSecond
-	suffer := func(out outcome, outage int64) func(*poll) any {
-		return in(func(p *poll) { p.suffer(now, &out, &testBounds, outage) })
+	takeFault := func(out outcome, outage int64) func(*poll) any {
+		return in(func(p *poll) { p.takeFault(now, &out, &testBounds, outage) })
 	}
 	set := func(t trouble) func(*poll) { return func(p *poll) { p.trouble = &t } }
 	of := func(t trouble) poll { return poll{trouble: &t} }
 	limit := testBounds.timeout
 	checkPolls(t, []pollRow{
-		{"the first fault", poll{}, suffer(outcome{verdict: fault, took: 5, refusal: errRefusal}, 7), nil,
+		{"the first fault", poll{}, takeFault(outcome{verdict: fault, took: 5, refusal: errRefusal}, 7), nil,
 			set(trouble{since: now, from: now, to: now, outage: 7, tries: 1, faults: 1})},
-		{"the first after an answer", of(trouble{fault: errFault}), suffer(outcome{verdict: fault, took: 5}, 7), nil,
+		{"the first after an answer", of(trouble{fault: errFault}), takeFault(outcome{verdict: fault, took: 5}, 7), nil,
 			set(trouble{fault: errFault, since: now, from: now, to: now, outage: 7, tries: 1, faults: 1})},
-		{"the first refusal", poll{}, suffer(outcome{verdict: refused, refusal: errRefusal}, 7), nil,
+		{"the first refusal", poll{}, takeFault(outcome{verdict: refused, refusal: errRefusal}, 7), nil,
 			set(trouble{since: now, from: now, to: now, outage: 7, tries: 1, refusal: errRefusal})},
-		{"by the limiter", poll{}, suffer(outcome{verdict: fault, limited: true}, 7), nil,
+		{"by the limiter", poll{}, takeFault(outcome{verdict: fault, limited: true}, 7), nil,
 			set(trouble{since: now, from: now, to: now, outage: 7, tries: 1, faults: 1, limited: true})},
 		{"the time of a request that failed counts", of(trouble{since: 1, from: 2, to: 3, outage: 7, asked: 10, own: 20, tries: 1, faults: 1}),
-			suffer(outcome{verdict: fault, took: 5}, 7), nil,
+			takeFault(outcome{verdict: fault, took: 5}, 7), nil,
 			set(trouble{since: 1, from: now, to: now, outage: 7, asked: 15, own: 25, tries: 2, faults: 2})},
-		{"up to its timeout", of(trouble{since: 1, outage: 7}), suffer(outcome{verdict: fault, took: limit + 5}, 7), nil,
+		{"up to its timeout", of(trouble{since: 1, outage: 7}), takeFault(outcome{verdict: fault, took: limit + 5}, 7), nil,
 			set(trouble{since: 1, from: now, to: now, outage: 7, asked: limit, own: limit, tries: 1, faults: 1})},
-		{"anew where another job was answered", of(trouble{since: 1, outage: 7, asked: 10, own: 20}), suffer(outcome{verdict: fault}, 8), nil,
+		{"anew where another job was answered", of(trouble{since: 1, outage: 7, asked: 10, own: 20}), takeFault(outcome{verdict: fault}, 8), nil,
 			set(trouble{since: 1, from: now, to: now, outage: 8, own: 20, tries: 1, faults: 1})},
-		{"and where no request has failed since", of(trouble{since: 1, asked: 10, own: 20}), suffer(outcome{verdict: refused}, 0), nil,
+		{"and where no request has failed since", of(trouble{since: 1, asked: 10, own: 20}), takeFault(outcome{verdict: refused}, 0), nil,
 			set(trouble{since: 1, from: now, to: now, own: 20, tries: 1})},
-		{"a fault follows a refusal", of(trouble{since: 1, outage: 7, refusal: errRefusal, tries: 1}), suffer(outcome{verdict: fault}, 7), nil,
+		{"a fault follows a refusal", of(trouble{since: 1, outage: 7, refusal: errRefusal, tries: 1}), takeFault(outcome{verdict: fault}, 7), nil,
 			set(trouble{since: 1, from: now, to: now, outage: 7, tries: 2, faults: 1})},
-		{"still the limiter alone", of(trouble{since: 1, outage: 7, limited: true}), suffer(outcome{verdict: fault, limited: true}, 7), nil,
+		{"still the limiter alone", of(trouble{since: 1, outage: 7, limited: true}), takeFault(outcome{verdict: fault, limited: true}, 7), nil,
 			set(trouble{since: 1, from: now, to: now, outage: 7, tries: 1, faults: 1, limited: true})},
-		{"not the limiter alone any more", of(trouble{since: 1, outage: 7, limited: true}), suffer(outcome{verdict: fault}, 7), nil,
+		{"not the limiter alone any more", of(trouble{since: 1, outage: 7, limited: true}), takeFault(outcome{verdict: fault}, 7), nil,
 			set(trouble{since: 1, from: now, to: now, outage: 7, tries: 1, faults: 1})},
-		{"not the limiter alone", of(trouble{since: 1, outage: 7}), suffer(outcome{verdict: fault, limited: true}, 7), nil,
+		{"not the limiter alone", of(trouble{since: 1, outage: 7}), takeFault(outcome{verdict: fault, limited: true}, 7), nil,
 			set(trouble{since: 1, from: now, to: now, outage: 7, tries: 1, faults: 1})},
 	})
 
@@ -60,7 +60,7 @@ func TestHowTroubleIsCounted(t *testing.T) {
 			set(trouble{since: 1, asked: 8, own: 10, paused: hour + 1, ownPaused: hour + 2})},
 		{"in full", of(trouble{since: 1, paused: hour + 3}), obey(1, 5, false, &testBounds), nil, set(trouble{since: 1, asked: 4, paused: hour + 7})},
 		{"sooner before the first readable answer", of(trouble{since: 1, paused: first}), obey(1, 5, false, &earlyBounds), nil, set(trouble{since: 1, asked: 4, paused: first + 4})},
-		{"anew where another job was answered", of(trouble{since: 1, outage: 7, paused: hour, ownPaused: hour}), suffer(outcome{verdict: fault}, 8), nil,
+		{"anew where another job was answered", of(trouble{since: 1, outage: 7, paused: hour, ownPaused: hour}), takeFault(outcome{verdict: fault}, 8), nil,
 			set(trouble{since: 1, from: now, to: now, outage: 8, ownPaused: hour, tries: 1, faults: 1})},
 	})
 	checkPolls(t, []pollRow{

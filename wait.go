@@ -6,13 +6,12 @@ import (
 	"time"
 )
 
-// Wait waits until the job is over and returns its last Status. It checks at
-// once, so that a wrong id or key fails now and not minutes later (see
-// [StartedAt] for jobs that are known to exist), and then polls by
-// the schedule of [WithPolling]. However many wait for one job, it is polled once for all: a
-// wait that joins follows the schedule of the one that has lasted longest, and a
-// Limit of the schedule counts from where each of them joined. A [Client.Status] that
-// sees the end of the job ends its waits.
+// Wait waits until the job is over and returns its last Status. It checks at once, so that a
+// wrong id or key fails now and not minutes later (see [StartedAt] for jobs that are known to
+// exist), and then polls by the schedule of [WithPolling]. A job is polled once for all its
+// waits: a wait that joins follows the schedule of the one that has lasted longest, and a Limit
+// of the schedule counts from where each of them joined. A [Client.Status] that sees the end of
+// the job ends its waits.
 //
 // It returns a nil error for a completed job only, and looks again for up to 30
 // s where the result of one is missing (see [Status.ResultMissing]). A failed
@@ -179,34 +178,8 @@ func (c *Client) firstDue(job *Job) int64 {
 	if job.StartedAt.IsZero() {
 		return due
 	}
-	delay, _ := c.nextPoll(Attempt{Expected: job.Expect, Shared: c.engine.shared()}, job.StartedAt)
+	delay, _ := nextPoll(c.polling, Attempt{Expected: job.Expect, Shared: c.engine.shared()}, job.StartedAt)
 	return max(due, later(c.began(job.StartedAt, clock), delay))
-}
-
-// deadline translates the deadline of a context into the client's time; never: it
-// has none.
-func (c *Client) deadline(ctx context.Context) int64 {
-	if t, ok := ctx.Deadline(); ok {
-		return c.when(t, time.Now())
-	}
-	return never
-}
-
-// times translates the start and the deadline of a job into the client's time; never:
-// it has none.
-func (c *Client) times(job *Job) (start, deadline int64) {
-	start, deadline = never, never
-	if job.StartedAt.IsZero() && job.Deadline.IsZero() {
-		return start, deadline
-	}
-	clock := time.Now()
-	if !job.StartedAt.IsZero() {
-		start = c.began(job.StartedAt, clock)
-	}
-	if !job.Deadline.IsZero() {
-		deadline = c.when(job.Deadline, clock)
-	}
-	return start, deadline
 }
 
 // began translates a job's start into the client's time.

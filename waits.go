@@ -17,7 +17,7 @@ func (c *Client) waitBegun(ctx context.Context, jobID string) {
 	}
 }
 
-// stamp notes in an event that ends a wait what the poll has cost.
+// stamp puts the cost of the poll into an event that ends a wait.
 func (en *entry) stamp(ev *event, now int64) *event {
 	ev.age, ev.requests = time.Duration(now-en.began), en.requests
 	return ev

@@ -145,7 +145,7 @@ func heygenEvent(h http.Header, body []byte) (event WebhookEvent, callback strin
 	callback = b.Data.Callback.v
 	var typed *json.UnmarshalTypeError
 	if wrongData != nil && (!errors.As(wrongData, &typed) || b.Type == "") {
-		return event, callback, fmt.Errorf("%w: %w", errUnreadable, wrongData)
+		return event, callback, fmt.Errorf("%w: %w", errUnreadable, jsonMismatch(wrongData))
 	}
 	job := b.Data.ID.v
 	switch b.Type {
@@ -161,7 +161,7 @@ func heygenEvent(h http.Header, body []byte) (event WebhookEvent, callback strin
 	}
 	switch {
 	case wrongData != nil:
-		return event, callback, fmt.Errorf("%w: event_data: %w", errUnreadable, wrongData)
+		return event, callback, fmt.Errorf("%w: event_data: %w", errUnreadable, jsonMismatch(wrongData))
 	case job == "":
 		return event, callback, fmt.Errorf("%w: no event_data.video_translate_id", errUnreadable)
 	}

@@ -112,7 +112,7 @@ func standardJob(body []byte) (string, error) {
 	}
 	var typed *json.UnmarshalTypeError // data that is no object
 	if err := json.Unmarshal(body, &b); err != nil && !(errors.As(err, &typed) && typed.Field != "") {
-		return "", fmt.Errorf("%w: %w", errUnreadable, err)
+		return "", fmt.Errorf("%w: %w", errUnreadable, jsonMismatch(err))
 	}
 	if b.Data != nil {
 		b.ID, b.Status = b.Data.ID, b.Data.Status

@@ -124,7 +124,7 @@ func jsonKind(t reflect.Type) string {
 // errHeld reports that a 429 holds the client for longer than WithMaxRetryAfter
 // allows.
 func errHeld(left, bound time.Duration) error {
-	return fmt.Errorf("%w: a 429 holds all requests of this client for another %v, and the bound is %v",
+	return fmt.Errorf("%w: an earlier 429 holds this request for another %v, and the bound is %v",
 		ErrRetryAfter, left.Round(time.Second), bound)
 }
 

@@ -22,7 +22,7 @@ import (
 // lives for an hour from when it was set, whether or not it is asked for.
 const ttl = time.Hour
 
-// A store is one cache. The bool of get says whether the value was found.
+// A store is one cache. The bool of get reports whether the value was found.
 type store struct {
 	get   func(key string) bool
 	set   func(key string, v vtclient.Status)
@@ -216,8 +216,8 @@ func BenchmarkCacheSet(b *testing.B) {
 	})
 }
 
-// BenchmarkCacheMemory tells the live bytes of an entry beyond its key, among
-// 100,000 that fill the cache.
+// BenchmarkCacheMemory measures the live bytes of an entry beyond its key, among 100,000 that
+// fill the cache.
 func BenchmarkCacheMemory(b *testing.B) {
 	keys := names(size(100_000, 1000))
 	eachCache(b, func(b *testing.B, p cacheMaker) {
@@ -232,10 +232,10 @@ func BenchmarkCacheMemory(b *testing.B) {
 	})
 }
 
-// BenchmarkCacheHits tells what share of lookups finds its key, where a miss is
-// followed by a Set: on Zipf's law with exponent 1, and on the same with a scan
-// over as many keys as fit into the cache, each of them asked for once, after every
-// so many lookups. The cache holds a tenth of the keys.
+// BenchmarkCacheHits measures what share of lookups finds its key, where a miss is followed by
+// a Set: on Zipf's law with exponent 1, and on the same with a scan over as many keys as fit
+// into the cache, each of them asked for once, after every so many lookups. The cache holds a
+// tenth of the keys.
 func BenchmarkCacheHits(b *testing.B) {
 	n := size(100_000, 1000)
 	zipf := zipfTrace(n, size(1_000_000, 5000), 1)

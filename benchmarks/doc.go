@@ -1,6 +1,5 @@
-// Package benchmarks measures vtclient and its peers on the same work, in one
-// run. It has no code of its own, only benchmarks; README.md beside it tells what
-// is measured and how, and
+// Package benchmarks measures vtclient and its peers on the same work, in one run. It has no
+// code of its own, only benchmarks; README.md beside it has what is measured and how, and
 //
 //	go run ./run
 //

@@ -82,7 +82,7 @@ func (s stub) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // A watching stub listens whether the request is given up, as every transport of a network
-// does, and has to be told of it.
+// does, and has to be configured for it.
 type watching struct{ stub }
 
 func (w watching) RoundTrip(r *http.Request) (*http.Response, error) {

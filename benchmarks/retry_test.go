@@ -65,8 +65,8 @@ func BenchmarkRetry(b *testing.B) {
 	)
 }
 
-// BenchmarkFlight is a call that nobody else makes at the same time. vtclient's is
-// measured by the root package, under the same name.
+// BenchmarkFlight is a call that no other caller makes at the same time. vtclient's is measured
+// by the root package, under the same name.
 func BenchmarkFlight(b *testing.B) {
 	compare(b,
 		contender{"singleflight", func(b *testing.B) {

@@ -194,8 +194,8 @@ func assembled(base string, hc *http.Client) asker {
 // decoding included.
 func BenchmarkStatus(b *testing.B) { benchStatus(b, stub{http.StatusOK, pendingBody}) }
 
-// BenchmarkStatusWatched is the same over a stub that listens whether the request is given
-// up. vtclient makes the context of a request, with its timer, only for who asks for it.
+// BenchmarkStatusWatched is the same over a stub that listens whether the request is given up.
+// vtclient makes the context of a request, with its timer, only when it is asked for.
 func BenchmarkStatusWatched(b *testing.B) { benchStatus(b, watching{stub{http.StatusOK, pendingBody}}) }
 
 func benchStatus(b *testing.B, rt http.RoundTripper) {

@@ -26,8 +26,8 @@ func (thrice) Next(a vtclient.Attempt) (time.Duration, bool) {
 	return time.Hour, true
 }
 
-// A counted transport answers "pending" to the first two requests for each job and
-// then what third says. It tells the jobs by the last eight digits of their ids.
+// A counted transport answers "pending" to the first two requests for each job and then what
+// third returns. It distinguishes the jobs by the last eight digits of their ids.
 type counted struct {
 	third stub
 	asked []atomic.Int32
@@ -80,9 +80,8 @@ func pollingClient(b *testing.B, rt http.RoundTripper) *vtclient.Client {
 	return c
 }
 
-// hinted is the jobs, and says "look now" of each as soon as it is waited for: WaitAll
-// makes its first checks at 500 a second otherwise, so that a million of them would take
-// half an hour.
+// hinted is the jobs, and hints at each as soon as it is waited for: WaitAll makes its first
+// checks at 500 a second otherwise, so that a million of them would take half an hour.
 func hinted(c *vtclient.Client, ids []string) iter.Seq[vtclient.Job] {
 	return func(yield func(vtclient.Job) bool) {
 		for _, id := range ids {
@@ -125,9 +124,9 @@ func pollLoop(ctx context.Context, hc *http.Client, id string) {
 	}
 }
 
-// BenchmarkWaitAllMemory tells the live bytes of a job beyond its id when each of
-// 100,000 has been polled three times: while all are pending, and where the third
-// answer was a 503 to all of them. The loop is a goroutine and a timer for each.
+// BenchmarkWaitAllMemory measures the live bytes of a job beyond its id when each of 100,000
+// has been polled three times: while all are pending, and where the third answer was a 503 to
+// all of them. The loop is a goroutine and a timer for each.
 func BenchmarkWaitAllMemory(b *testing.B) {
 	n := size(100_000, 500)
 	measure := func(b *testing.B, third stub, start func(ctx context.Context, rt http.RoundTripper, ids []string) (wait func())) {
@@ -173,8 +172,8 @@ func BenchmarkWaitAllMemory(b *testing.B) {
 	)
 }
 
-// BenchmarkWaitMemory tells the live bytes of each of 100,000 callers that wait, each in
-// a goroutine of its own and for a job of its own, after three polls.
+// BenchmarkWaitMemory measures the live bytes of each of 100,000 callers that wait, each in a
+// goroutine of its own and for a job of its own, after three polls.
 func BenchmarkWaitMemory(b *testing.B) {
 	n := size(100_000, 500)
 	measure := func(b *testing.B, start func(rt http.RoundTripper) func(ctx context.Context, id string)) {
@@ -214,15 +213,15 @@ func BenchmarkWaitMemory(b *testing.B) {
 	)
 }
 
-// BenchmarkWaitAllMillion waits for a million jobs in one WaitAll, each polled three
-// times and then over, and tells the most memory that the process had meanwhile.
+// BenchmarkWaitAllMillion waits for a million jobs in one WaitAll, each polled three times and
+// then over, and measures the most memory that the process had meanwhile.
 func BenchmarkWaitAllMillion(b *testing.B) {
 	n := size(1_000_000, 1000)
 	compare(b, contender{"vtclient", func(b *testing.B) { toTheEnd(b, n, waitAll(b)) }})
 }
 
-// BenchmarkWaitAllCPU is the same for 100,000 jobs, beside a loop of polls in a
-// goroutine for each of them, and tells what a poll took of the processors.
+// BenchmarkWaitAllCPU is the same for 100,000 jobs, beside a loop of polls in a goroutine for
+// each of them, and measures what a poll took of the processors.
 func BenchmarkWaitAllCPU(b *testing.B) {
 	n := size(100_000, 500)
 	compare(b,

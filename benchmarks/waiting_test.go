@@ -114,9 +114,9 @@ func (l law) quantile(p float64) float64 {
 	return hi
 }
 
-// optimum is the least mean cost that ages to ask at can have for someone who knows the
-// law: dynamic programming over pairs of points of a grid. From the point i, with
-// nothing left to pay once the job is over, the cost to go is
+// optimum is the least mean cost that ages to ask at can have with full knowledge of the law:
+// dynamic programming over pairs of points of a grid. From the point i, with nothing left to
+// pay once the job is over, the cost to go is
 //
 //	w(i) = c·(1-F(i)) + min over j > i of ( ∫ from i to j of (F(x)-F(i)) dx + w(j) )
 func (l law) optimum(c float64) float64 {
@@ -177,8 +177,8 @@ type waiter func(ctx context.Context, j *job) error
 
 var errPending = errors.New("pending")
 
-// peerWaiters are made inside the bubble whose time they use. Where a peer gives up
-// after a while by itself, it is told not to.
+// peerWaiters are made inside the bubble whose time they use. Where a peer gives up after a
+// while by itself, that is turned off.
 func peerWaiters(t *testing.T) map[string]waiter {
 	return map[string]waiter{
 		"aws": func(ctx context.Context, j *job) error {
@@ -299,9 +299,9 @@ func waitPeer(t *testing.T, name string, durations []float64) (out toll) {
 	return out
 }
 
-// waitOurs waits for jobs one after the other with a client of its own, whose cadence
-// learns from each, and tells of those after the first lessons. With started the client
-// knows when each job began.
+// waitOurs waits for jobs one after the other with a client of its own, whose cadence learns
+// from each, and measures those after the first lessons. With started the client has the start
+// of each job.
 func waitOurs(t *testing.T, durations []float64, lessons int, c float64, started bool) (out toll) {
 	synctest.Test(t, func(t *testing.T) {
 		var now atomic.Pointer[job]
@@ -340,12 +340,12 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestWaitingCost is what waiting for a job costs: the requests, each worth so many
-// seconds, and the seconds from the job's end to the request that finds it over. Each
-// waiter is real code at its own defaults, in virtual time. All of them, vtclient's
-// plain Wait too, ask at age 0; vtclient-started, which is told when the job began, does
-// not. vtclient has learnt from 200 jobs before. The figures are of the same durations for
-// all, and the optimum is with a request at age 0 as well.
+// TestWaitingCost is what waiting for a job costs: the requests, each worth so many seconds,
+// and the seconds from the job's end to the request that finds it over. Each waiter is real
+// code at its own defaults, in virtual time. All of them, vtclient's plain Wait too, ask at age
+// 0; vtclient-started, which has the start of the job, does not. vtclient has learnt from 200
+// jobs before. The figures are of the same durations for all, and the optimum is with a request
+// at age 0 as well.
 func TestWaitingCost(t *testing.T) {
 	lessons, jobs := size(200, 20), size(400, 10)
 	replicas := 6

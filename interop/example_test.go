@@ -54,9 +54,9 @@ func Example_rateLimiter() {
 	// Output: completed <nil>
 }
 
-// The transport of otelhttp makes a span of each request, a child of the span in the
-// context of who waits, and a Trace feeds metrics. Both take the process's global
-// providers where they are given none.
+// The transport of otelhttp makes a span of each request, a child of the span in the caller's
+// context, and a Trace feeds metrics. Both take the process's global providers where they are
+// given none.
 func Example_openTelemetry() {
 	spans := tracetest.NewInMemoryExporter()
 	tracer := trace.NewTracerProvider(trace.WithSyncer(spans))

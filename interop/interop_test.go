@@ -34,8 +34,8 @@ func newClient(t *testing.T, sim *simserver.Server, opts ...vtclient.Option) *vt
 	return c
 }
 
-// gobreaker opens on what the client reports, its refusals are told as they are, a
-// wait survives them, and callers that leave count neither way.
+// gobreaker opens on what the client reports, its refusals are reported as they are, a wait
+// survives them, and callers that leave count neither way.
 func TestGobreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		breaker := gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{

@@ -2,7 +2,7 @@ package simserver
 
 import "math/rand/v2"
 
-// Dice is the seed that all chance in a server follows from.
+// Dice is the seed of all random numbers of a server.
 type dice uint64
 
 // rand returns the generator for one purpose, one job and the n-th time.

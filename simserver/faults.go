@@ -17,8 +17,8 @@ import (
 // 1, that meet the fault. A request meets one at most, so the rates must not add up to
 // more than 1. The zero Faults is none.
 //
-// Cut, Drip and Garbage spoil the answer to a request that was carried out; with the
-// others it never was.
+// Cut, Drip and Garbage spoil the answer to a request that was carried out. With the other
+// faults the request is not carried out.
 type Faults struct {
 	// Status is the rate of each status code that is answered in place of the truth:
 	// {500: 0.05, 429: 0.01}. 200 is an error in an answer with the code of success:
@@ -114,7 +114,7 @@ func (f *Faults) kinds() [6]kind {
 	}
 }
 
-// codes returns the codes of Status in order, so that the same draw always means the same.
+// codes returns the codes of Status in order, so that the same draw always picks the same code.
 func (f *Faults) codes() []int { return slices.Sorted(maps.Keys(f.Status)) }
 
 func (f Faults) clone() Faults {

@@ -333,7 +333,7 @@ func TestFaultLimit(t *testing.T) {
 	})
 }
 
-func TestFaultsMeetStatusRequestsUnlessTold(t *testing.T) {
+func TestFaultsMeetOnlyStatusRequestsByDefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := simserver.StartInMemory(t, simserver.WithFaults(simserver.Faults{Status: map[int]float64{500: 1}}))
 		if code, _, _, err := post(sim, ""); code != 201 || err != nil {

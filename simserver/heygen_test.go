@@ -161,8 +161,8 @@ func TestHeyGenFaultsAndPaths(t *testing.T) {
 
 func TestHeyGenSubmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		heard := new(ear)
-		sim := simserver.StartInMemory(t, simserver.WithWebhook(simserver.Webhook{Handler: heard, Secret: "s"}))
+		received := new(webhookReceiver)
+		sim := simserver.StartInMemory(t, simserver.WithWebhook(simserver.Webhook{Handler: received, Secret: "s"}))
 		res, body := doV3(t, sim, "POST", v3, `{"video":{"type":"url","url":"https://x"},"output_languages":["German","French"],`+
 			`"title":"Hi","callback_url":"https://me.example.com/hook?k=1","callback_id":"c-1","mode":"speed"}`)
 		if res.StatusCode != 200 || body != `{"data":{"video_translation_ids":["job-1","job-2"]}}` {
@@ -174,7 +174,7 @@ func TestHeyGenSubmit(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if got := heard.all(); len(got) != 2 || got[0].url != "https://me.example.com/hook?k=1" || got[0].Data.CallbackID != "c-1" {
+		if got := received.all(); len(got) != 2 || got[0].url != "https://me.example.com/hook?k=1" || got[0].Data.CallbackID != "c-1" {
 			t.Errorf("%+v", got)
 		}
 		for body, param := range map[string]string{

@@ -53,8 +53,8 @@ const Never = time.Duration(math.MaxInt64)
 
 const defaultMessage = "translation failed"
 
-// Durations draws how long a job takes. It must take all its chance from the
-// generator it is given, and must not call the server. A negative result counts as 0.
+// Durations draws how long a job takes. It must draw all random numbers from the generator it
+// is given, and must not call the server. A negative result counts as 0.
 type Durations func(*rand.Rand) time.Duration
 
 // Fixed makes every job take d.
@@ -62,7 +62,7 @@ func Fixed(d time.Duration) Durations {
 	return func(*rand.Rand) time.Duration { return d }
 }
 
-// Uniform makes jobs take anything from min to max, all alike likely.
+// Uniform makes jobs take from min to max, each duration equally likely.
 func Uniform(min, max time.Duration) Durations {
 	if max < min {
 		min, max = max, min

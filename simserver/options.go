@@ -70,8 +70,8 @@ func unitless(where string, d time.Duration) error {
 // isRate is false for NaN, too.
 func isRate(p float64) bool { return p >= 0 && p <= 1 }
 
-// WithSeed sets the seed that all chance in the server follows from. The default is 0,
-// a seed like any other.
+// WithSeed sets the seed of all random numbers of the server. The default is 0, a seed like any
+// other.
 func WithSeed(seed uint64) Option { return func(c *config) { c.seed = seed } }
 
 // WithDurations sets how long jobs take that are created without a duration of their
@@ -127,8 +127,8 @@ func WithJobLimit(n int, pause time.Duration) Option {
 	return func(c *config) { c.jobLimit, c.limitPause = n, pause }
 }
 
-// WithCredit makes the server refuse submissions by 402, insufficient_credit, once n jobs
-// have been submitted over HTTP. The default is any number.
+// WithCredit makes the server refuse submissions by 402, insufficient_credit, once n jobs have
+// been submitted over HTTP. By default there is no limit.
 func WithCredit(n int) Option { return func(c *config) { c.credit = max(0, n) } }
 
 // WithSubmitTime makes a submission over HTTP take d. It is carried out even if its client

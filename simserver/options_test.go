@@ -78,10 +78,10 @@ func TestOnDeliveryReportsWhatBecameOfEach(t *testing.T) {
 			hook simserver.Webhook
 			want string
 		}{
-			{"arrives", simserver.Webhook{Handler: new(ear), Secret: "s"}, "arrives lost=false <nil>"},
-			{"twice", simserver.Webhook{Handler: new(ear), Secret: "s", Duplicates: 1}, "twice lost=false <nil>\ntwice lost=false <nil>"},
+			{"arrives", simserver.Webhook{Handler: new(webhookReceiver), Secret: "s"}, "arrives lost=false <nil>"},
+			{"twice", simserver.Webhook{Handler: new(webhookReceiver), Secret: "s", Duplicates: 1}, "twice lost=false <nil>\ntwice lost=false <nil>"},
 			{"refused", simserver.Webhook{Handler: refuse, Secret: "s"}, "refused lost=false 403 Forbidden"},
-			{"lost", simserver.Webhook{Handler: new(ear), Secret: "s", Loss: 1}, "lost lost=true <nil>"},
+			{"lost", simserver.Webhook{Handler: new(webhookReceiver), Secret: "s", Loss: 1}, "lost lost=true <nil>"},
 		} {
 			sim.SetWebhook(step.hook)
 			sim.Create(simserver.Job{ID: step.id, Duration: time.Second})

@@ -167,8 +167,8 @@ func (x *exchange) authorized() bool {
 	return strings.EqualFold(scheme, "Bearer") && token == want
 }
 
-// sleep waits for d, or with d 0 for ever, and reports whether the client and the
-// server are still there.
+// sleep waits for d, or for ever if d is 0, and reports whether the client and the server are
+// still there.
 func (x *exchange) sleep(d time.Duration) bool {
 	// net/http notices that a client left only once the request's body has been read.
 	if x.r.Body != nil && x.r.Body != http.NoBody {

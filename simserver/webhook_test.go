@@ -21,14 +21,14 @@ import (
 	"github.com/vtclient/vtclient/simserver"
 )
 
-// An ear hears deliveries signed with "s".
-type ear struct {
+// A webhookReceiver keeps the deliveries that are signed with "s".
+type webhookReceiver struct {
 	mu   sync.Mutex
-	got  []heard
+	got  []received
 	code int // what it answers; 0: nothing in particular
 }
 
-type heard struct {
+type received struct {
 	Type string `json:"event_type"`
 	Data struct {
 		ID         string `json:"video_translate_id"`
@@ -41,8 +41,8 @@ type heard struct {
 	bad        string
 }
 
-func (e *ear) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := heard{url: r.URL.String(), event: r.Header.Get("Heygen-Event-Id"), at: time.Now()}
+func (e *webhookReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := received{url: r.URL.String(), event: r.Header.Get("Heygen-Event-Id"), at: time.Now()}
 	if r.URL.Host == "" {
 		h.url = "http://" + r.Host + r.URL.String()
 	}
@@ -67,18 +67,18 @@ func (e *ear) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// all returns what was heard, sorted by job.
-func (e *ear) all() []heard {
+// all returns what was received, sorted by job.
+func (e *webhookReceiver) all() []received {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	got := slices.Clone(e.got)
-	slices.SortStableFunc(got, func(a, b heard) int { return strings.Compare(a.Data.ID, b.Data.ID) })
+	slices.SortStableFunc(got, func(a, b received) int { return strings.Compare(a.Data.ID, b.Data.ID) })
 	return got
 }
 
-func TestWebhookTellsOfEachEnd(t *testing.T) {
+func TestEachEndIsDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := new(ear)
+		e := new(webhookReceiver)
 		start := time.Now()
 		sim := simserver.StartInMemory(t, simserver.WithAutoCreate(), simserver.WithWebhook(simserver.Webhook{
 			Handler: e, Secret: "s", Delay: time.Second,
@@ -131,7 +131,7 @@ func TestWebhookTellsOfEachEnd(t *testing.T) {
 
 func TestWebhookLossesAndDuplicates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := new(ear)
+		e := new(webhookReceiver)
 		h := simserver.Webhook{Handler: e, Secret: "s", Loss: 0.3, Duplicates: 0.5, Delay: time.Second, Jitter: time.Minute}
 		run := func() (ids []string) {
 			e.got = nil
@@ -142,7 +142,7 @@ func TestWebhookLossesAndDuplicates(t *testing.T) {
 				sim.Create(simserver.Job{Duration: time.Minute})
 			}
 			time.Sleep(10 * time.Minute)
-			first, twice := map[string]heard{}, 0
+			first, twice := map[string]received{}, 0
 			for _, d := range e.all() {
 				ids = append(ids, d.Data.ID)
 				late := d.at.Sub(start) - time.Minute
@@ -170,7 +170,7 @@ func TestWebhookLossesAndDuplicates(t *testing.T) {
 
 func TestSetWebhook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &ear{code: 500}
+		e := &webhookReceiver{code: 500}
 		sim := simserver.StartInMemory(t)
 		if err := sim.ProbeWebhook(); err == nil {
 			t.Error("probed nothing")
@@ -274,7 +274,7 @@ func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { retu
 func TestCallbacksAreNotSigned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
-		heard := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		received := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			for key := range r.Header {
 				if strings.HasPrefix(key, "Heygen-") {
@@ -288,7 +288,7 @@ func TestCallbacksAreNotSigned(t *testing.T) {
 				w := httptest.NewRecorder()
 				in := r.Clone(r.Context())
 				in.Host = r.URL.Host
-				heard.ServeHTTP(w, in)
+				received.ServeHTTP(w, in)
 				return w.Result(), nil
 			}),
 		}))

@@ -156,7 +156,7 @@ func measure(ctx context.Context, o options, raw string) error {
 			if g.once {
 				benchtime, reps = "1x", "1"
 			}
-			// Who comes first changes from round to round.
+			// Which comes first changes from round to round.
 			ours := func() error {
 				if g.root == "" {
 					return nil

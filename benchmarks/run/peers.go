@@ -48,7 +48,7 @@ var packages = []string{
 	"cloud.google.com/go/longrunning",
 }
 
-// A listed package is what go list tells of one.
+// A listed package is what go list prints of one.
 type listed struct {
 	Dir, ImportPath string
 	GoFiles         []string

@@ -108,7 +108,7 @@ type line struct {
 	extra  string
 }
 
-// met says whether the goal was met, and whether the noise leaves that open.
+// met returns whether the goal was met, and whether the noise leaves that open.
 func (l line) met() string {
 	if l.goal == 0 {
 		return "–"
@@ -270,7 +270,7 @@ func (l line) ratioText() (ratio, spread string) {
 func (f *figures) report(ctx context.Context, o options, lines []line, peers []peer) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# vtclient beside its peers\n\n")
-	fmt.Fprintf(&b, "Written by `go run ./run` in this folder; [README.md](README.md) says what is measured and how.\n"+
+	fmt.Fprintf(&b, "Written by `go run ./run` in this folder; [README.md](README.md) describes what is measured and how.\n"+
 		"A ratio below 1 means that vtclient takes less. Times on this machine mean little by themselves; the\n"+
 		"ratios are of figures taken within the same second, the median over all rounds, with the 95 %% confidence\n"+
 		"interval beside it. Of several references the one with the best median counts.\n\n")

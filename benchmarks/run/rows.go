@@ -20,11 +20,11 @@ type row struct {
 type group struct {
 	bench  string
 	root   string // the benchmark of the root package that has vtclient's part; see rename
-	once   bool   // one iteration a round tells what there is to tell
+	once   bool   // one iteration a round is enough
 	rounds int    // at most; 0: as many as there are
 	turns  int    // times as many turns as others have; 0: 1
-	// Contenders that each have a process of their own, as who comes second in one finds
-	// the descriptors of the goroutines that have ended.
+	// Contenders that each have a process of their own, as the second in one finds the
+	// descriptors of the goroutines that have ended.
 	apart []string
 }
 

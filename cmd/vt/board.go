@@ -67,7 +67,7 @@ type board struct {
 	open      int  // jobs that are waited for
 	answered  bool // some answer has come
 	lastFault string
-	givesUp   time.Time // at the latest, for want of the first answer; zero: no fault has said so
+	givesUp   time.Time // at the latest, for want of the first answer; zero: no fault has given it
 	requests  int       // each once, however many jobs it asks for
 	faults    int       // likewise, those that were survived
 	unshown   []*fault

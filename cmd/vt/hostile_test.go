@@ -50,7 +50,7 @@ func attacked(t *testing.T, play func(w net.Conn, r *http.Request, number int)) 
 // inHeader is what of hostile an HTTP client takes in a header's value.
 const inHeader = "\u009b31m\u202e\u2066\u200b\u2028\U000e0041\xffend"
 
-// Issue: terminal escape sequences must not reach the terminal, by whatever way
+// Terminal escape sequences must not reach the terminal, by whatever way
 // they come and in whatever form vt reports; nor does the token, where the
 // server repeats it.
 func TestNothingHostileReachesTheTerminal(t *testing.T) {

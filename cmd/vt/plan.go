@@ -48,11 +48,11 @@ each job's start, and nothing is asked at age 0. The rows:
 	                       in advance, but not which job takes which; with
 	                       -simulate also if only their distribution were known
 
-What is computed from these very durations fits them to the last digit: the
-fewer there are, the further it is ahead of anything that learns. So with
--simulate all are measured against the least for the distribution. The chance in
-Adaptive is its own, and its figures vary a little from run to run; all else
-follows from the flags.
+The rows that a search finds fit these very durations: the fewer there are, the
+greater their advantage over anything that learns. So with -simulate all rows
+are compared with the least for the distribution. Adaptive draws random numbers
+of its own, so its figures vary a little from run to run. All other figures
+follow from the flags.
 `
 
 // maxPlanJobs bounds the durations that are simulated. The optimum takes time
@@ -78,7 +78,7 @@ func (f *planFlags) set() *flag.FlagSet {
 	fs.Var(&f.cost, "cost", "how much waiting `time` one request is worth")
 	fs.Var(&f.simulate, "simulate", "draw the durations from a `distribution` in place of reading them: one of 45s, uniform:5s-30s and lognormal:3m,0.5 (half of the jobs take less than 3m; with a second number of 0.5, two jobs of three take 0.6 to 1.65 times that)")
 	fs.IntVar(&f.n, "n", 2000, "with -simulate, the `number` of jobs")
-	fs.Uint64Var(&f.seed, "seed", 0, "what all chance follows from: a `number`")
+	fs.Uint64Var(&f.seed, "seed", 0, "seed of the random numbers: a `number`")
 	fs.StringVar(&f.svg, "svg", "", "also draw requests against lateness, into this `file`")
 	fs.BoolVar(&f.json, "json", false, "write one JSON object in place of the table")
 	return fs

@@ -59,9 +59,9 @@ func (e *env) readPlan(ctx context.Context, files []string, seed uint64) (source
 // maxPlanLine bounds a line: one of vt wait -json holds up to a mebibyte of result, escaped.
 const maxPlanLine = 8 << 20
 
-// readDurations reads a duration from each line that has one. Of more than maxPlanJobs
-// it keeps that many, each set of lines being as likely as any other (reservoir
-// sampling) and chance following from the seed, so that no rhythm in the file can matter.
+// readDurations reads a duration from each line that has one. Of more than maxPlanJobs it keeps
+// that many, each set of lines being as likely as any other (reservoir sampling) and random
+// numbers from the seed, so that no rhythm in the file can matter.
 func readDurations(in io.Reader, seed uint64) (s sample, err error) {
 	pick, within := rand.New(rand.NewPCG(seed, 2)), rand.New(rand.NewPCG(seed, 5))
 	lines := bufio.NewScanner(in)

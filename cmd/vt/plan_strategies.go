@@ -143,9 +143,9 @@ const (
 	maxDraws  = 3_000_000
 )
 
-// try returns what a cadence costs: it follows each job, on average over chance.
-// The jobs are taken in a random order, so that the mean is a fair one too where
-// the draws run out before all jobs had their turn.
+// try returns what a cadence costs: it follows each job, and returns the mean over the random
+// shifts. The jobs are taken in a random order, so that the mean is a fair one too where the
+// draws run out before all jobs had their turn.
 func try(delay cadence, durations []time.Duration, r *rand.Rand) tally {
 	order := r.Perm(len(durations))
 	var t tally
@@ -280,8 +280,8 @@ func learnAll(ctx context.Context, costs []time.Duration, times int, durations [
 	return first, second
 }
 
-// learnTimes is how often Adaptive is tried: its chance is its own, and few jobs
-// leave more to chance.
+// learnTimes is how often Adaptive is tried: it draws random numbers of its own, which matter
+// more with few jobs.
 func learnTimes(jobs int) int { return min(max(2000/jobs, 1), 10) }
 
 // reference returns the ages at which to ask that all strategies are measured

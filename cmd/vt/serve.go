@@ -66,11 +66,11 @@ func (f *serveFlags) set() *flag.FlagSet {
 	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
 	fs.StringVar(&f.addr, "addr", "127.0.0.1:8088", "the `address` to listen on; port 0 takes a free one")
 	fs.BoolVar(&f.verbose, "v", false, "log each request on standard error")
-	fs.Var(&f.api, "api", "the API to show the use of: a `name`, plain or heygen")
+	fs.Var(&f.api, "api", "the API of the commands that are printed: a `name`, plain or heygen")
 	fs.StringVar(&f.webhook, "webhook", "", "announce each job that ends at this `URL`; with -api heygen")
 	f.sim.addFlags(fs, "")
 	fs.Var(results(&f.files), "results", "the files that completed jobs have: a `list` such as size=5MB,expires=30s,rate=1MB,cut=20%, where rate is bytes a second of each download, and cut the share of them that break off; with -api heygen (default size=1MB)")
-	fs.Var(f.submissions.flag(), "submissions", "how POST is taken: a `list` such as limit=10,pause=5s,credit=100,time=300ms, where limit is how many submitted jobs may be under way, pause the Retry-After of those refused, credit how many can be paid for, and time how long a submission takes; with -api heygen (default limit=10,pause=5s)")
+	fs.Var(f.submissions.flag(), "submissions", "limits on submissions: a `list` such as limit=10,pause=5s,credit=100,time=300ms, where limit is how many submitted jobs may be under way, pause the Retry-After of those refused, credit how many can be paid for, and time how long a submission takes; with -api heygen (default limit=10,pause=5s)")
 	fs.BoolVar(&f.sim.autoCreate, "auto-create", false, "create a job when it is first asked for, in place of a 404")
 	fs.Var(&f.sim.epoch, "epoch", "when the default job and those of -auto-create began: a `time` like 2026-01-02T15:04:05Z (default: when the server starts, and when they are first asked for). With the same seed and epoch a server that is started again goes on where the last one ended")
 	return fs

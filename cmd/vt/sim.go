@@ -35,8 +35,8 @@ var heygenFlags = []string{"webhook-loss", "late-result"}
 func (s *simulation) addFlags(fs *flag.FlagSet, where string) {
 	fs.Var(&s.duration, "duration", "how long jobs take: a `distribution`, one of 45s, uniform:5s-30s and lognormal:3m,0.5 (half of the jobs take less than 3m; with a second number of 0.5, two jobs of three take 0.6 to 1.65 times that)"+where)
 	fs.Var(&s.failRate, "fail-rate", "the share of jobs that fail: a `rate`, 0.1 or 10%"+where+" (default 0)")
-	fs.Var(&s.faults, "fault", "what goes wrong: a `list` such as 503:0.1,drop:5%,latency=200ms. Rates for a status code, drop, reset, cut, silence, drip, garbage; and retry-after=2s (of 429 and 503), latency=, jitter=, drip-every=, limit=3 (faults in all). May be repeated, and none removes the earlier ones"+where)
-	fs.Uint64Var(&s.seed, "seed", s.seed, "what all chance follows from: a `number`"+where)
+	fs.Var(&s.faults, "fault", "faults to inject: a `list` such as 503:0.1,drop:5%,latency=200ms. Rates for a status code, drop, reset, cut, silence, drip, garbage; and retry-after=2s (of 429 and 503), latency=, jitter=, drip-every=, limit=3 (faults in all). May be repeated: the lists add up"+where)
+	fs.Uint64Var(&s.seed, "seed", s.seed, "seed of the random numbers: a `number`"+where)
 	fs.Var(&s.retryAfter, "retry-after", "the Retry-After of answers about pending jobs: a `time`, in whole seconds"+where+" (default none)")
 	fs.Var(&s.loss, "webhook-loss", "the share of webhook deliveries that get lost: a `rate`, 0.1 or 10%; with -api heygen"+where+" (default 0)")
 	fs.Var(&s.lateResult, "late-result", "the `time` for which a completed job lacks its video_url; with -api heygen"+where+" (default 0)")

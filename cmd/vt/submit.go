@@ -60,7 +60,7 @@ func submissionKey(video, language, again string) string {
 	return "vt-" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// keyLife is for how long a backend keeps a key for sure, of the 24 hours that it promises.
+// keyLife is how long a key is taken to be kept by the backend, which promises 24 hours.
 const keyLife = 23 * time.Hour
 
 // A submitter submits a video, in one language after the other: each is a job, with a key
@@ -68,8 +68,7 @@ const keyLife = 23 * time.Hour
 type submitter struct {
 	w       *waitRun
 	state   *stateFile
-	client  *vtclient.Client // of its own: a 429 about too many jobs holds no look at those
-	contact bool             // the backend has answered
+	contact bool // the backend has answered
 }
 
 // jobs yields the jobs, which are submitted as they are read. It reports whether all
@@ -119,7 +118,7 @@ func (s *submitter) submit(ctx context.Context, e *entry) error {
 	request := vtclient.HeyGenRequest{VideoURL: e.Video, Languages: []string{e.Language}}
 	trouble := time.Now()
 	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
-		jobs, err := s.client.Submit(ctx, e.Key, request)
+		jobs, err := s.w.client.Submit(ctx, e.Key, request)
 		if err == nil {
 			s.contact = true
 			return s.state.change(func() {

@@ -146,11 +146,12 @@ func TestSubmissionsThatAreRefused(t *testing.T) {
 		server  []simserver.Option
 		args    []string
 		code    int
-		says    []string
+		text    []string
 		created int
 	}{
 		{"no credit for the second", []simserver.Option{simserver.WithCredit(1)}, nil, exitError, []string{"German (job-1): completed", "French: error", "not submitted: submit: request 1: ", ": 402 Payment Required", "1 completed, 1 error"}, 1},
 		{"a full account", []simserver.Option{simserver.WithJobLimit(1, 20*time.Second)}, nil, exitOK, []string{"French: not submitted yet: submit:", "429 Too Many Requests", "2 completed"}, 2},
+		{"a full account, for five minutes, in which the jobs are looked at", []simserver.Option{simserver.WithJobLimit(1, 5*time.Minute), simserver.WithDurations(simserver.Fixed(time.Minute))}, []string{"-every", "11s"}, exitOK, []string{"French: not submitted yet: submit:", "[ 66.01s] German (job-1): completed", "2 jobs in 6m"}, 2},
 		{"a key that is refused", []simserver.Option{simserver.WithToken("another")}, nil, exitError, []string{"German: error", "401 Unauthorized"}, 0},
 		{"nothing but faults", []simserver.Option{simserver.WithFaults(simserver.Faults{Status: map[int]float64{503: 1}, Match: func(*http.Request) bool { return true }})}, []string{"-outage", "1m"}, exitError, []string{"503 Service Unavailable", "2 error"}, 0},
 		{"time is up before", []simserver.Option{simserver.WithJobLimit(1, time.Hour), simserver.WithDurations(simserver.Fixed(time.Hour))}, []string{"-timeout", "1m"}, exitStillRunning, []string{"German (job-1): still running"}, 1},
@@ -160,7 +161,7 @@ func TestSubmissionsThatAreRefused(t *testing.T) {
 				sim := simserver.StartInMemory(t, test.server...)
 				r := call{args: append(submitting(sim, "-language", "German,French"), test.args...), env: keyed, web: sim.HTTPClient()}.run()
 				wantCode(t, r, test.code)
-				for _, part := range test.says {
+				for _, part := range test.text {
 					if !strings.Contains(r.stdout, part) {
 						t.Errorf("%q is missing in\n%s", part, r.stdout)
 					}
@@ -226,7 +227,7 @@ func TestSubmitRefusesBadUsage(t *testing.T) {
 	with := func(args ...string) []string { return append(slices.Clone(url), args...) }
 	for _, test := range []struct {
 		args []string
-		says string
+		text string
 	}{
 		{[]string{"-submit", testFilm, "-language", "German"}, "-submit is for -api heygen"},
 		{[]string{"-download", dir}, "-download is for -api heygen"},
@@ -243,8 +244,8 @@ func TestSubmitRefusesBadUsage(t *testing.T) {
 		{[]string{"-api", "heygen", "-submit", testFilm, "-language", "German"}, "HEYGEN_API_KEY is not set"},
 	} {
 		r := vt(append([]string{"wait"}, test.args...)...)
-		if r.code != exitError || !strings.Contains(r.stderr, test.says) || r.stdout != "" {
-			t.Errorf("%q: %d, %s%s; want %q", test.args, r.code, r.stdout, r.stderr, test.says)
+		if r.code != exitError || !strings.Contains(r.stderr, test.text) || r.stdout != "" {
+			t.Errorf("%q: %d, %s%s; want %q", test.args, r.code, r.stdout, r.stderr, test.text)
 		}
 	}
 }

@@ -652,7 +652,7 @@ func TestFaultFlag(t *testing.T) {
 	}
 }
 
-func TestSummaryOfARealBackendSaysAtMost(t *testing.T) {
+func TestSummaryOfARealBackendIsAnUpperBound(t *testing.T) {
 	b := newBoard(&plain{w: io.Discard}, false)
 	b.began, b.requests = time.Now(), 8
 	for i, age := range []time.Duration{10 * time.Second, 0} {

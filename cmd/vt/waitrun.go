@@ -71,10 +71,11 @@ func (w *waitRun) prepare(ctx context.Context) (err error) {
 	if opts, err = w.options(ctx, opts); err != nil {
 		return err
 	}
-	if w.client, err = w.newClient(url, opts); err != nil {
+	if w.client, err = vtclient.New(url, opts...); err != nil {
 		return err
 	}
-	if err := w.prepareFiles(url, opts); err != nil {
+	w.cleanup = append(w.cleanup, w.client.CloseIdleConnections)
+	if err := w.prepareFiles(); err != nil {
 		return err
 	}
 	if w.f.page != "" {
@@ -104,30 +105,21 @@ func (w *waitRun) options(ctx context.Context, opts []vtclient.Option) ([]vtclie
 	if w.f.download != "" {
 		opts = append(opts, vtclient.WithCache(nil)) // or a fresh address would be an old one
 	}
+	if w.f.submit != "" { // the submitter tries again itself, and shows each try
+		opts = append(opts, vtclient.WithRetry(vtclient.Exponential{Max: 30 * time.Second, Jitter: 0.5, Limit: 1}))
+	}
 	polling, err := w.polling(ctx)
 	return append(opts, polling...), err
 }
 
-func (w *waitRun) newClient(url string, opts []vtclient.Option) (*vtclient.Client, error) {
-	c, err := vtclient.New(url, opts...)
-	if err == nil {
-		w.cleanup = append(w.cleanup, c.CloseIdleConnections)
-	}
-	return c, err
-}
-
 // prepareFiles opens what is written while the jobs are waited for.
-func (w *waitRun) prepareFiles(url string, opts []vtclient.Option) error {
+func (w *waitRun) prepareFiles() error {
 	state, err := openState(w.f.state)
 	if err != nil {
 		return fmt.Errorf("-state: %w", err)
 	}
 	if w.f.submit != "" {
 		w.submitter = &submitter{w: w, state: state}
-		opts = append(slices.Clone(opts), vtclient.WithRetry(vtclient.Exponential{Limit: 1}), vtclient.WithBreaker(nil))
-		if w.submitter.client, err = w.newClient(url, opts); err != nil {
-			return err
-		}
 	}
 	if w.f.download != "" {
 		if w.downloads, err = newDownloader(w, w.f.download, state); err != nil {

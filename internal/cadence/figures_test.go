@@ -156,15 +156,15 @@ func measure(t *testing.T, title string, ds []yardstick.Dist, how lesson, most b
 }
 
 func TestFiguresOwn(t *testing.T) {
-	measure(t, "own list", yardstick.Own(), polled, bound{1.43, 1.085, 1.045, 1.035})
+	measure(t, "own list", yardstick.Own(), polled, bound{1.45, 1.085, 1.045, 1.035})
 }
 
 func TestFiguresHeldOut(t *testing.T) {
-	measure(t, "held-out list", yardstick.HeldOut(), polled, bound{1.44, 1.17, 1.09, 1.055})
+	measure(t, "held-out list", yardstick.HeldOut(), polled, bound{1.47, 1.17, 1.09, 1.055})
 }
 
 func TestFiguresLattices(t *testing.T) {
-	measure(t, "lattices", yardstick.Lattices(), polled, bound{2.2, 1.36, 1.2, 1.11})
+	measure(t, "lattices", yardstick.Lattices(), polled, bound{2.25, 1.38, 1.2, 1.11})
 }
 
 func TestFiguresFresh(t *testing.T) {

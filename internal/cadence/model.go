@@ -14,7 +14,6 @@ const (
 	changeProb = 1. / 300 // of a change before a sample
 	accept     = 0.99     // certainty at which a change is taken for granted
 	inDoubt    = 0.02     // probability of a change from which estimates follow the candidate's pace
-	doubtFades = 0.8      // what is left of a doubt one sample later
 	surprising = 0.02     // a sample less probable than this is learnt at once
 	tiny       = 1e-9     // a probability that stands for zero
 
@@ -48,7 +47,6 @@ type Model struct {
 	expected []float64 // the prior's masses of its cells
 	pools    [2]pool   // of the samples used, and the candidate
 	change   float64   // the probability that the candidate is right
-	doubt    float64   // the same, fading slowly: what called it up is looked for again
 	lattices []lattice // none for ratios
 
 	// Clock is the period of the likeliest lattice of the time of day at the last
@@ -106,7 +104,7 @@ func (m *Model) Learn(s Sample) bool {
 	}
 	changed := m.change > accept && m.since >= 3
 	if changed {
-		m.used, m.since, m.change, m.doubt = m.since, 0, 0, 0
+		m.used, m.since, m.change = m.since, 0, 0
 		copy(m.pools[0].mass, m.pools[1].mass)
 		m.pools[0].mix = m.pools[1].mix
 	}
@@ -141,7 +139,6 @@ func (m *Model) weigh(p, candidate, prior float64) {
 		c.normalize()
 	}
 	m.change = w1 / (w0 + w1)
-	m.doubt = max(m.change, doubtFades*m.doubt)
 }
 
 // mass returns the probability of a cell.
@@ -177,7 +174,7 @@ func (m *Model) Schedule(c float64, phase int) *Schedule {
 	t, p := withLattices(ls, append([]float64{0}, m.ages...), m.below)
 	s := newSchedule(t, p, c)
 	s.Jobs = m.used
-	s.explore = exploreShare + exploreDoubt*m.doubt
+	s.explore = exploreShare + exploreDoubt*m.change
 	on := 0.0
 	for _, l := range ls {
 		on += l.weight

@@ -85,7 +85,7 @@ func TestChangesAreFoundByBayesRule(t *testing.T) {
 		before := *m
 		p, prior := before.judge(s) // of a copy: it changes the trust in the widths
 
-		w1, mix, doubt := m.change, before.pools[1].mix, m.doubt
+		w1, mix := m.change, before.pools[1].mix
 		if s.Weight == 1 {
 			w0 := (1 - w1) * p[0]
 			w1 *= p[1]
@@ -97,19 +97,17 @@ func TestChangesAreFoundByBayesRule(t *testing.T) {
 				}
 			}
 			w1 /= w0 + w1
-			doubt = max(w1, 0.8*doubt)
 		}
 		first := before.pools[0].mix
 		if w1 > 0.99 && since >= 3 {
 			accepted++
-			w1, doubt = 0, 0
+			w1 = 0
 			used, since = since, 0
 			first = mix
 		}
 
 		m.Learn(s)
 		near(t, fmt.Sprintf("sample %d: what the latest are trusted", i), m.change, w1, 1e-9)
-		near(t, fmt.Sprintf("sample %d: the doubt", i), m.doubt, doubt, 1e-9)
 		if m.since != since || m.used != used || len(m.samples) != i+1 {
 			t.Errorf("sample %d: %d used, %d since the change, of %d; want %d, %d", i, m.used, m.since, len(m.samples), used, since)
 		}
@@ -268,7 +266,7 @@ func TestScheduleOfAModel(t *testing.T) {
 		m.Learn(sampleOf(d*0.9, d, 1))
 	}
 	for _, w := range []float64{0, 0.004, 0.5, 1} {
-		m.change, m.doubt = w, w/2
+		m.change = w
 		s := m.Schedule(3, 0)
 		n := m.grid.cells()
 		if s.Cost != 3 || s.Jobs != 30 || len(s.t) != n+2 || s.t[0] != 0 || s.f[0] != 0 {
@@ -282,6 +280,6 @@ func TestScheduleOfAModel(t *testing.T) {
 		}
 		near(t, "the last age", s.t[n+1], math.Exp(m.grid[n]), 1e-9)
 		near(t, "F at the end", s.f[n+1], 1, 1e-9)
-		near(t, "exploring", s.explore, 0.04+w, 1e-9)
+		near(t, "exploring", s.explore, 0.04+2*w, 1e-9)
 	}
 }

@@ -153,40 +153,57 @@ func ParseState(text []byte) (State, error) {
 
 var errStateLine = errors.New("not a line of a state")
 
+// parseLine reads a line into the state.
 func (st *State) parseLine(line []byte) error {
-	f := bytes.Fields(line)
-	var id uint64
-	if last := len(f) - 1; last > 0 && f[last][0] == '#' {
-		var err error
-		if id, err = strconv.ParseUint(string(f[last][1:]), 36, 64); err != nil {
-			return errors.New("not an id")
+	f, err := parseFields(line)
+	if err != nil {
+		return err
+	}
+	switch kind := strings.Index("prPR", f.word); {
+	case f.word == "hints" && f.n == 2 && f.id == 0 && !math.IsInf(f.v[1], 1):
+		st.Hints = Hints{}.merge(Hints{Hinted: f.v[0], Polled: f.v[1], Live: f.v[1] > 0})
+		return nil
+	case len(f.word) == 1 && kind >= 0:
+		return st.add(kind, Sample{Lo: f.v[0], Hi: f.v[1], Weight: f.v[2], ID: f.id})
+	}
+	return errStateLine
+}
+
+// fields are those of a line: a word, two or three numbers, and an id, which may be
+// missing.
+type fields struct {
+	word string
+	v    [3]float64 // the third is 1 where it is missing
+	n    int        // of the numbers
+	id   uint64
+}
+
+func parseFields(line []byte) (f fields, err error) {
+	s := strings.Fields(string(line))
+	if last := len(s) - 1; last > 0 && s[last][0] == '#' {
+		if f.id, err = strconv.ParseUint(s[last][1:], 36, 64); err != nil {
+			return f, errors.New("not an id")
 		}
-		f = f[:last]
+		s = s[:last]
 	}
-	if len(f) < 3 || len(f) > 4 {
-		return errStateLine
+	if f.n = len(s) - 1; f.n < 2 || f.n > 3 {
+		return f, errStateLine
 	}
-	v := [3]float64{2: 1}
-	for i, s := range f[1:] {
-		if i == 1 && string(s) == "-" {
-			v[i] = math.Inf(1)
+	f.word, f.v[2] = s[0], 1
+	for i, s := range s[1:] {
+		if i == 1 && s == "-" {
+			f.v[i] = math.Inf(1)
 			continue
 		}
-		x, err := strconv.ParseFloat(string(s), 64)
-		if err != nil || !(x >= 0 && x <= maxAge) {
-			return fmt.Errorf("not a number from 0 to %g", maxAge)
+		if f.v[i], err = strconv.ParseFloat(s, 64); err != nil || !(f.v[i] >= 0 && f.v[i] <= maxAge) {
+			return f, fmt.Errorf("not a number from 0 to %g", maxAge)
 		}
-		v[i] = x
 	}
-	kind := strings.Index("prPR", string(f[0]))
-	switch {
-	case string(f[0]) == "hints" && len(f) == 3 && id == 0 && !math.IsInf(v[1], 1):
-		st.Hints = Hints{}.merge(Hints{Hinted: v[0], Polled: v[1], Live: v[1] > 0})
-		return nil
-	case len(f[0]) != 1 || kind < 0:
-		return errStateLine
-	}
-	s := Sample{Lo: v[0], Hi: v[1], Weight: v[2], ID: id}
+	return f, nil
+}
+
+// add appends a sample of one of the kinds p, r, P and R.
+func (st *State) add(kind int, s Sample) error {
 	switch {
 	case s.Lo > s.Hi || s.Hi == 0:
 		return errors.New("not an interval")

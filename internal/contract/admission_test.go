@@ -19,14 +19,14 @@ import (
 	"github.com/vtclient/vtclient/simserver"
 )
 
-// Design, Shape: the limiter comes before the breaker, and its queueing is not
+// The limiter comes before the breaker, and its queueing is not
 // counted in the attempt's timeout.
 func TestTheLimiterComesFirstAndOutsideTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		l := &countingLimiter{pause: time.Hour}
 		l.then = func() {
-			if n, _ := b.noted(); n != 0 {
+			if n, _ := b.recorded(); n != 0 {
 				t.Errorf("%d permits held in the limiter's queue", n)
 			}
 		}
@@ -46,7 +46,7 @@ func TestTheLimiterComesFirstAndOutsideTheTimeout(t *testing.T) {
 		if _, err := c.Status(ctx, "k"); !errors.Is(err, context.DeadlineExceeded) || errors.As(err, &te) {
 			t.Error(err)
 		}
-		if n, _ := b.noted(); n != 1 {
+		if n, _ := b.recorded(); n != 1 {
 			t.Errorf("%d permits", n)
 		}
 	})
@@ -132,7 +132,7 @@ type limiterFunc func(context.Context) error
 
 func (f limiterFunc) Wait(ctx context.Context) error { return f(ctx) }
 
-// Who leaves while queueing gets its own context's error, sends nothing and keeps no place.
+// A caller that leaves while queueing gets its own context's error, sends nothing and keeps no place.
 func TestLeavingAQueue(t *testing.T) {
 	for _, where := range []string{"gate", "limiter"} {
 		t.Run(where, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestTheErrorOfAHoldMayBeReadByOthers(t *testing.T) {
 // has used up: its refusal would hide why the call ended.
 func TestNoPermitAfterALateLimiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &notingBreaker{refusal: errors.New("shut")}
+		b := &recordingBreaker{refusal: errors.New("shut")}
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF }, vtclient.WithBreaker(b),
 			vtclient.WithLimiter(limiterFunc(func(context.Context) error { time.Sleep(time.Minute); return nil })))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -249,8 +249,8 @@ func TestAHoldComesBeforeTheLimiterAndAfterTheGate(t *testing.T) {
 	})
 }
 
-// Of several 429s the one that lasts longest holds the client, in whatever order
-// they come, and is the one that errors tell of.
+// Of several 429s the one that lasts longest holds the client, in whatever order they come, and
+// is the one in the errors.
 func TestTheLongestPauseHolds(t *testing.T) {
 	const none = "x"
 	for _, pauses := range [][]string{{"6", "3", none}, {"3", "6", none}, {none, "6", "3"}, {"6", none, "3"}} {
@@ -309,7 +309,7 @@ func TestALimitersErrorIsAFault(t *testing.T) {
 	})
 }
 
-// Design, Wait: a 429's hint holds for the whole client; over the bound there is an error and no request.
+// A 429's hint holds for the whole client; over the bound there is an error and no request.
 func TestA429HoldsTheWholeClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Reply(429, "", "Retry-After: 9"), testserver.Times(2, testserver.Pending()), testserver.Reply(429, "", "Retry-After: 3600"))
@@ -347,9 +347,9 @@ func TestA429HoldsTheWholeClient(t *testing.T) {
 	})
 }
 
-// An error that a wait ends with while the breaker refuses says so: nothing
-// else would tell why no request was made.
-func TestWaitThatEndsBehindAnOpenBreakerSaysSo(t *testing.T) {
+// A wait that ends while the breaker refuses has the refusal in its error: nothing else shows
+// why no request was made.
+func TestWaitThatEndsBehindAnOpenBreakerNamesTheBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := simserver.StartInMemory(t)
 		id := sim.Create(simserver.Job{Duration: time.Hour})

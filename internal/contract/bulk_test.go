@@ -26,8 +26,8 @@ import (
 // A bulkBackend is a backend inside the transport that answers for one job or
 // for many, as HeyGen's does.
 type bulkBackend struct {
-	// state says how far a job is: queued, processing, completed, failed or
-	// not_found; "" leaves it out of the answer.
+	// state returns how far a job is: queued, processing, completed, failed or not_found; ""
+	// leaves it out of the answer.
 	state func(id string, at time.Duration) string
 	// bulk and single, if not nil, answer the n-th request of their kind in the
 	// place of the jobs' states; nil from them: the states do.
@@ -39,7 +39,7 @@ type bulkBackend struct {
 	start    time.Time
 	requests []bulkRequest
 	kind     [2]int
-	told     map[string]bool // jobs that a shared answer called completed
+	reported map[string]bool // jobs that a shared answer called completed
 	fetches  int             // single requests for them
 }
 
@@ -83,7 +83,7 @@ func (b *bulkBackend) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	b.kind[k]++
 	n := b.kind[k]
-	if !q.bulk && b.told[q.ids[0]] {
+	if !q.bulk && b.reported[q.ids[0]] {
 		b.fetches++
 	}
 	b.mu.Unlock()
@@ -147,7 +147,7 @@ func (b *bulkBackend) answer(r *http.Request, q bulkRequest) string {
 			items = append(items, map[string]string{"video_id": id, "status": st, "error": "no speech in " + id})
 		default:
 			b.mu.Lock()
-			b.told[id] = b.told[id] || st == "completed"
+			b.reported[id] = b.reported[id] || st == "completed"
 			b.mu.Unlock()
 			items = append(items, map[string]string{"video_id": id, "status": st})
 		}
@@ -172,7 +172,7 @@ func (b *bulkBackend) made(bulk bool) (rs []bulkRequest) {
 	return rs
 }
 
-// log tells the requests as "at:jobs", singly asked ones as "at:id".
+// log returns the requests as "at:jobs", single ones as "at:id".
 func (b *bulkBackend) log() (s []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -219,7 +219,7 @@ func bulkEndpoint() Endpoint {
 // startBulk is startFake for a bulkBackend.
 func startBulk(t testing.TB, b *bulkBackend, opts ...Option) *Client {
 	t.Helper()
-	b.start, b.told = time.Now(), map[string]bool{}
+	b.start, b.reported = time.Now(), map[string]bool{}
 	if b.state == nil {
 		b.state = func(string, time.Duration) string { return "processing" }
 	}
@@ -280,9 +280,8 @@ func (d deaf) Next(at Attempt) (time.Duration, bool) {
 	return d.Adaptive.Next(at)
 }
 
-// The figure: at most 1/20 of the status requests of the same client without
-// sharing, at no more mean delay. And it pays to tell the cadence that requests
-// are shared. The long form is
+// The figure: at most 1/20 of the status requests of the same client without sharing, at no
+// more mean delay. And it pays that the cadence gets Attempt.Shared. The long form is
 //
 //	VTCLIENT_FIGURES=1 go test -run BulkFigure -v ./internal/contract
 func TestBulkFigure(t *testing.T) {
@@ -304,7 +303,7 @@ func TestBulkFigure(t *testing.T) {
 				return r, d, float64(r)/n + d
 			}
 			r0, d0, _ := cost("one by one:", false, NewAdaptive(time.Second))
-			_, _, deafCost := cost("shared, the cadence not told:", true, deaf{NewAdaptive(time.Second)})
+			_, _, deafCost := cost("shared, the cadence unaware:", true, deaf{NewAdaptive(time.Second)})
 			r, d, c := cost("shared:", true, NewAdaptive(time.Second))
 			if x.jobs == 1 {
 				continue
@@ -313,7 +312,7 @@ func TestBulkFigure(t *testing.T) {
 				t.Errorf("%d jobs: %d requests are not 1/%d of %d, or %.2f s are more than %.2f s", x.jobs, r, x.atMost, r0, d, d0)
 			}
 			if x.jobs >= 10 && c > deafCost { // among three it makes little difference, and chance more
-				t.Errorf("%d jobs: cost %.2f, and %.2f if the cadence is not told of sharing", x.jobs, c, deafCost)
+				t.Errorf("%d jobs: cost %.2f, and %.2f if the cadence does not get Attempt.Shared", x.jobs, c, deafCost)
 			}
 		}
 	}
@@ -401,9 +400,9 @@ func TestBulkRidersCountAsPolled(t *testing.T) {
 		at := func(ms int) time.Duration { return time.Duration(ms) * time.Millisecond }
 		want := []Attempt{{Number: 1, Elapsed: at(10), PendingAt: at(10)}, {Number: 2, Elapsed: at(3010), PendingAt: at(3010), Shared: 2}}
 		if first := []Attempt{asked[0], asked[1]}; asked[1].Number == 2 && !slices.Equal(first, want) {
-			t.Errorf("told %+v, want %+v", first, want)
+			t.Errorf("got %+v, want %+v", first, want)
 		} else if asked[2].Number == 2 && asked[2] != want[1] {
-			t.Errorf("told %+v, want %+v", asked, want)
+			t.Errorf("got %+v, want %+v", asked, want)
 		}
 	})
 }
@@ -418,8 +417,8 @@ func TestBulkLimitAndLength(t *testing.T) {
 		defer cancel()
 		for range c.WaitAll(ctx, Jobs("a", "b", "c", "d", "e", "f", "g")) {
 		}
-		// Three requests a round. The third is for the one that is left over, and takes along
-		// whoever is not in flight: none, or some that the first two have just told of.
+		// Three requests a round. The third is for the job that is left over, and takes along
+		// the jobs that are not in flight: none, or some that the first two have just answered.
 		rounds, full := map[string]int{}, map[string]int{}
 		for _, r := range b.log() {
 			at, jobs, _ := strings.Cut(r, ":")
@@ -523,8 +522,8 @@ func TestBulkPages(t *testing.T) {
 		c := startBulk(t, b)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		told := map[string]int{}
-		for _, err := range c.WaitAll(ctx, Jobs(ids(5)...), OnProgress(func(st Status) { told[st.JobID]++ })) {
+		reported := map[string]int{}
+		for _, err := range c.WaitAll(ctx, Jobs(ids(5)...), OnProgress(func(st Status) { reported[st.JobID]++ })) {
 			var w *WaitError
 			if !errors.As(err, &w) || w.Last.State != StatePending {
 				t.Error(err)
@@ -535,8 +534,8 @@ func TestBulkPages(t *testing.T) {
 				t.Errorf("page %d was asked for by %s", i, r.query)
 			}
 		}
-		if len(told) != 5 || told["4"] < 1 || len(b.made(false)) != 0 {
-			t.Errorf("told %v, requests %q", told, b.log())
+		if len(reported) != 5 || reported["4"] < 1 || len(b.made(false)) != 0 {
+			t.Errorf("reported %v, requests %q", reported, b.log())
 		}
 	})
 	bubble(t, func(t *testing.T) { // a page that fails is a fault of those that are not on the pages before
@@ -640,7 +639,7 @@ func TestBulkFallsBack(t *testing.T) {
 					t.Errorf("the bulk path was tried at %v", at)
 				}
 				if len(faults) != len(at) {
-					t.Errorf("told of %d faults in %d", len(faults), len(at))
+					t.Errorf("reported: %d faults in %d", len(faults), len(at))
 				}
 				if text := faults[0].Error(); !strings.Contains(text, "for 100 jobs at once") || !strings.Contains(text, "jobs are asked for one by one for 15s") {
 					t.Error(text)
@@ -732,7 +731,7 @@ func TestBulkPathComesBack(t *testing.T) {
 	})
 }
 
-// A wrong key ends all waits, as in single mode, after one single request says so, too.
+// A wrong key ends all waits, as in single mode, once a single request has got the same answer.
 func TestBulkUnauthorized(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		denied := &bulkReply{code: 401, body: "who are you?"}
@@ -800,18 +799,18 @@ func TestBulkOutageDoesNotMultiplyTheLoad(t *testing.T) {
 						single: func(_ int, at time.Duration, _ string) *bulkReply { return down(at) },
 					}
 					c := startBulk(t, b, WithRetry(Exponential{Base: 500 * time.Millisecond, Max: 30 * time.Second, Jitter: 0.5}))
-					told := map[string]int{}
+					reported := map[string]int{}
 					for _, err := range c.WaitAll(t.Context(), Jobs(ids(n)...), OnError(func(err error) {
 						if d := new(HTTPError); errors.As(err, &d) {
-							told[d.JobID]++
+							reported[d.JobID]++
 						}
 					})) {
 						if err != nil {
 							t.Error(err)
 						}
 					}
-					if re.code != 0 && re.retryAfter == "" && len(told) != n {
-						t.Errorf("told of faults of %d jobs", len(told))
+					if re.code != 0 && re.retryAfter == "" && len(reported) != n {
+						t.Errorf("reported: faults of %d jobs", len(reported))
 					}
 					last = time.Since(b.start) - 30*time.Second - outage
 					for _, r := range slices.Concat(b.made(true), b.made(false)) {
@@ -910,7 +909,7 @@ func TestBulkBehindABreaker(t *testing.T) {
 	})
 }
 
-// Who leaves in mid-exchange hurts nobody; the last one to leave ends it.
+// A caller that leaves during an exchange hurts no other; the last one to leave ends it.
 func TestBulkLeavers(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := &bulkBackend{bulk: func(int, time.Duration, []string) *bulkReply { return &bulkReply{takes: 5 * time.Second} }}
@@ -1045,8 +1044,8 @@ func TestBulkFirstChecks(t *testing.T) {
 	})
 }
 
-// Who was asked to stay away does not ride, nor does a job for whose answer there is no room.
-func TestBulkWhoDoesNotRide(t *testing.T) {
+// A job that the backend asked to pause shares no request, nor does one for whose answer there is no room.
+func TestBulkJobsThatDoNotShare(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := &bulkBackend{bulk: func(_ int, at time.Duration, _ []string) *bulkReply {
 			if at < time.Second {
@@ -1123,7 +1122,7 @@ func TestBulkPanics(t *testing.T) {
 	}
 }
 
-// One request on the wire is told once, with the number of its jobs, and its error says that it was shared.
+// One request on the wire is traced once, with the number of its jobs, and its error has that number.
 func TestBulkTraceAndErrors(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := &bulkBackend{bulk: func(n int, _ time.Duration, _ []string) *bulkReply {
@@ -1133,12 +1132,12 @@ func TestBulkTraceAndErrors(t *testing.T) {
 			return nil
 		}}
 		var mu sync.Mutex
-		var told []string
+		var reported []string
 		note := func(what string) func(context.Context, TraceInfo) {
 			return func(_ context.Context, i TraceInfo) {
 				mu.Lock()
 				defer mu.Unlock()
-				told = append(told, fmt.Sprintf("%s %d %d", what, i.Jobs, i.Attempt))
+				reported = append(reported, fmt.Sprintf("%s %d %d", what, i.Jobs, i.Attempt))
 			}
 		}
 		c := startBulk(t, b, WithTrace(Trace{Sent: note("sent"), Answered: note("answered")}))
@@ -1149,11 +1148,11 @@ func TestBulkTraceAndErrors(t *testing.T) {
 		for st, err := range c.WaitAll(ctx, Jobs("a", "b", "c"), OnError(func(err error) { mine = append(mine, err) })) {
 			texts[st.JobID] = err.Error()
 		}
-		if want := []string{"sent 3 1", "answered 3 1", "sent 3 2", "answered 3 2"}; !slices.Equal(told[:4], want) {
-			t.Errorf("told %q, want %q", told, want)
+		if want := []string{"sent 3 1", "answered 3 1", "sent 3 2", "answered 3 2"}; !slices.Equal(reported[:4], want) {
+			t.Errorf("got %q, want %q", reported, want)
 		}
 		if len(mine) != 3 {
-			t.Errorf("told of %v", mine)
+			t.Errorf("reported: %v", mine)
 		}
 		for i, err := range mine {
 			var h *HTTPError
@@ -1262,7 +1261,7 @@ func TestHeygenBulkDecode(t *testing.T) {
 	}
 }
 
-// A shared request is cheaper: Next polls more often for the one who shares, and without allocation.
+// A shared request is cheaper: Next polls more often, and without allocation.
 func TestAdaptiveSharedRequests(t *testing.T) {
 	a := NewAdaptive(time.Second)
 	r := rand.New(rand.NewPCG(3, 3))
@@ -1363,9 +1362,9 @@ func TestBulkLateResult(t *testing.T) {
 	}
 }
 
-// A request that stands in a queue is not sent once nobody wants any of its jobs,
-// and is sent for one who does.
-func TestBulkNobodyWants(t *testing.T) {
+// A request that stands in a queue is not sent once all waits for its jobs have left, and is
+// sent while one remains.
+func TestBulkRequestIsNotSentWithoutAWait(t *testing.T) {
 	for _, wanted := range []bool{false, true} {
 		t.Run(fmt.Sprint(wanted), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -1403,7 +1402,7 @@ func TestBulkNobodyWants(t *testing.T) {
 	}
 }
 
-// What a shared answer says goes through the same hands as a single one.
+// A job in a shared answer is treated like one in a single answer.
 func TestBulkAnswersAreCompleted(t *testing.T) {
 	const key = "k-123456"
 	read := func(a Answer) (all []Status, _ string, _ error) {
@@ -1486,17 +1485,17 @@ func TestBulkErrorsNameTheIDs(t *testing.T) {
 			c := startBulk(t, b, WithEndpoint(e))
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			var told []error
-			for range c.WaitAll(ctx, Jobs("first-job", "second-job"), OnError(func(err error) { told = append(told, err) })) {
+			var reported []error
+			for range c.WaitAll(ctx, Jobs("first-job", "second-job"), OnError(func(err error) { reported = append(reported, err) })) {
 			}
-			if len(told) != 1 || !strings.Contains(told[0].Error(), `"neither first-job nor second-job, said [redacted]"`) {
-				t.Errorf("told of %v", told)
+			if len(reported) != 1 || !strings.Contains(reported[0].Error(), `"neither first-job nor second-job, said [redacted]"`) {
+				t.Errorf("reported: %v", reported)
 			}
 		})
 	}
 }
 
-// Who was refused for want of credentials is told so, whichever request it was.
+// A wait that is refused for want of credentials has that in its error, whichever request it was.
 func TestBulkWithoutCredentials(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		denied := &bulkReply{code: 401}
@@ -1510,9 +1509,9 @@ func TestBulkWithoutCredentials(t *testing.T) {
 	})
 }
 
-// The wait that is told of a bulk path that fails, and the job that is asked for in
-// order to see whether a key is wrong, are among those that are still there.
-func TestBulkFallsBackForWhoIsLeft(t *testing.T) {
+// The wait that gets the fault of a bulk path, and the job that is asked for to see whether a
+// key is wrong, are among those that have not left.
+func TestBulkFallsBackForTheJobsThatAreLeft(t *testing.T) {
 	for code, want := range map[int]int{404: 2, 401: 1} {
 		bubble(t, func(t *testing.T) {
 			b := &bulkBackend{
@@ -1529,14 +1528,14 @@ func TestBulkFallsBackForWhoIsLeft(t *testing.T) {
 			time.AfterFunc(500*time.Millisecond, cancel)
 			go c.Wait(ctx, "a")
 			synctest.Wait()
-			told := 0
-			for st, err := range c.WaitAll(t.Context(), Jobs("b", "c"), OnError(func(error) { told++ })) {
+			reported := 0
+			for st, err := range c.WaitAll(t.Context(), Jobs("b", "c"), OnError(func(error) { reported++ })) {
 				if (err == nil) != (code == 404) {
 					t.Errorf("%d: %s: %v", code, st.JobID, err)
 				}
 			}
-			if code == 404 && told != 1 {
-				t.Errorf("told of %d faults", told)
+			if code == 404 && reported != 1 {
+				t.Errorf("reported: %d faults", reported)
 			}
 			for _, r := range b.made(false) {
 				if r.ids[0] == "a" {
@@ -1550,8 +1549,8 @@ func TestBulkFallsBackForWhoIsLeft(t *testing.T) {
 	}
 }
 
-// A wait that ends while the breaker refuses shared requests says what the breaker said.
-func TestBulkRefusalIsTold(t *testing.T) {
+// A wait that ends while the breaker refuses shared requests has the breaker's refusal in its error.
+func TestBulkRefusalIsReported(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		shut := errors.New("shut for repairs")
 		b := &bulkBackend{}
@@ -1580,3 +1579,35 @@ func TestBulkRefusalIsTold(t *testing.T) {
 type allowFunc func() (func(error), error)
 
 func (f allowFunc) Allow() (func(error), error) { return f() }
+
+// Property 70: a page of a shared answer that settles nothing new ends the request.
+func TestPagesThatSettleNothingEndTheRequest(t *testing.T) {
+	for _, tt := range []struct {
+		rule string
+		item string // of the endless pages
+	}{
+		{"the token is ignored", `{"video_id":"0","status":"processing"}`},
+		{"a state that is not known", `{"video_id":"0","status":"dreaming"}`},
+		{"another job each time", `{"video_id":"other","status":"processing"}`},
+	} {
+		bubble(t, func(t *testing.T) {
+			b := &bulkBackend{state: func(string, time.Duration) string { return "processing" }}
+			b.bulk = func(n int, _ time.Duration, _ []string) *bulkReply {
+				return &bulkReply{body: fmt.Sprintf(`{"data":[%s],"has_more":true,"next_token":"%d"}`, tt.item, n)}
+			}
+			c := startBulk(t, b, WithPolling(Constant(10*time.Second)))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+			defer cancel()
+			for range c.WaitAll(ctx, Jobs("0", "1", "2")) {
+			}
+			if n := len(b.made(true)) + len(b.made(false)); n > 300 {
+				t.Errorf("%s: %d requests in 10 min for 3 jobs that are polled 60 times each", tt.rule, n)
+			}
+			for _, id := range []string{"1", "2"} {
+				if n := len(b.made(false)); n == 0 {
+					t.Errorf("%s: job %s was not asked about alone", tt.rule, id)
+				}
+			}
+		})
+	}
+}

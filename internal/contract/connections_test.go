@@ -238,7 +238,7 @@ func triedAgain(t testing.TB, l *lane, timeout time.Duration, before bool, fail 
 	if !l.srv.EnableHTTP2 { // each has a connection of its own
 		calls = 5
 	}
-	b := &notingBreaker{}
+	b := &recordingBreaker{}
 	var met atomic.Int32
 	c := l.client(t, once(), vtclient.WithTimeout(timeout), vtclient.WithBreaker(b),
 		vtclient.WithTrace(vtclient.Trace{Answered: func(_ context.Context, i vtclient.TraceInfo) {
@@ -247,7 +247,7 @@ func triedAgain(t testing.TB, l *lane, timeout time.Duration, before bool, fail 
 			}
 		}}))
 	l.warm(t, c, calls)
-	asked, told := b.noted()
+	asked, reported := b.recorded()
 	met.Store(0)
 	made, then := l.Accepted(), func() { fail(l) }
 	if before {
@@ -262,10 +262,10 @@ func triedAgain(t testing.TB, l *lane, timeout time.Duration, before bool, fail 
 	if l.Accepted() == made {
 		t.Errorf("no connection was made after the %d that failed", made)
 	}
-	allowed, all := b.noted()
-	for _, err := range all[len(told):] {
+	allowed, all := b.recorded()
+	for _, err := range all[len(reported):] {
 		if err != nil {
-			t.Errorf("the breaker was told %v", err)
+			t.Errorf("the breaker got %v", err)
 		}
 	}
 	if allowed-asked != calls || met.Load() != 0 {
@@ -277,7 +277,7 @@ func triedAgain(t testing.TB, l *lane, timeout time.Duration, before bool, fail 
 // and doubles no load.
 func TestAFaultOfANewConnectionCounts(t *testing.T) {
 	lanes(t, func(t *testing.T, l *lane) {
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		c := l.client(t, once(), vtclient.WithTimeout(timeouts[0]), vtclient.WithBreaker(b))
 		var asked atomic.Int32
 		l.does(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
@@ -290,8 +290,8 @@ func TestAFaultOfANewConnectionCounts(t *testing.T) {
 			if _, err := c.Status(t.Context(), "j"); !errors.As(err, &te) || !te.Timeout() {
 				t.Error(err)
 			}
-			if _, told := b.noted(); len(told) != n || told[n-1] == nil || errors.Is(told[n-1], context.Canceled) {
-				t.Errorf("the breaker was told %v", told)
+			if _, reported := b.recorded(); len(reported) != n || reported[n-1] == nil || errors.Is(reported[n-1], context.Canceled) {
+				t.Errorf("the breaker got %v", reported)
 			}
 		}
 		if n := asked.Load(); n > 2 {

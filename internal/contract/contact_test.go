@@ -201,7 +201,7 @@ func TestTheBoundBeforeTheFirstAnswer(t *testing.T) {
 			}
 		})
 	}
-	// A request that has not failed yet is no trouble: a caller who allows a minute gets it.
+	// A request that has not failed yet is no trouble: a timeout of a minute is kept.
 	synctest.Test(t, func(t *testing.T) {
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 			time.Sleep(50 * time.Second)
@@ -260,9 +260,9 @@ func TestAFunctionThatNeverAnswersEndsAWaitSoon(t *testing.T) {
 	})
 }
 
-// OnError hears of the trouble at once, with the time until the wait is given up, and in the
-// text; after the first answer there is no such time.
-func TestAFaultSaysWhenTheWaitGivesUp(t *testing.T) {
+// OnError gets the trouble at once, with the time until the wait is given up, and in the text;
+// after the first answer there is no such time.
+func TestAFaultHasTheTimeUntilTheWaitGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
@@ -516,7 +516,7 @@ func TestUnknownStateWordsAreRiddenOut(t *testing.T) {
 }
 
 // Property 46: one list of words serves the single and the shared answer of a preset.
-func TestAPresetKnowsTheSameWordsInBothAnswers(t *testing.T) {
+func TestAPresetReadsTheSameWordsInBothAnswers(t *testing.T) {
 	e := vtclient.HeyGenV3()
 	for word, want := range map[string]vtclient.State{
 		"pending": vtclient.StatePending, "queued": vtclient.StatePending, "waiting": vtclient.StatePending, "processing": vtclient.StatePending, "running": vtclient.StatePending,

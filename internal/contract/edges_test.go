@@ -23,13 +23,12 @@ import (
 	"github.com/vtclient/vtclient/internal/testserver"
 )
 
-// The properties of this file were found by reading the code as an attacker, as
-// a slow network and as an impatient user. Each test says the property; numbers
-// below 101 are other lists'. 101 and 102 stand in poller_test.go, 103 and 104
-// in clock_internal_test.go.
+// The properties of this file were found by reading the code as an attacker, as a slow network
+// and as an impatient user. Each test states its property. Those below 101 are in the other
+// files, 101 and 102 in polls_test.go, 103 and 104 in vtclient_internal_test.go.
 
-// Property 105: who appends to a Status's Body does not write into what others get.
-func TestAppendingToABodyHurtsNobody(t *testing.T) {
+// Property 105: appending to a Status's Body changes no other caller's.
+func TestAppendingToABodyChangesNoOtherCopy(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.JSON(200, `{"result":"completed","url":"longer"}`))
 		c, _ := New(s.URL(), WithHTTPClient(s.Client()))
@@ -58,7 +57,7 @@ func TestMessageOfAPendingAnswerIsBounded(t *testing.T) {
 		defer cancel()
 		st, err := c.Wait(ctx, "a", OnProgress(func(st Status) {
 			if n := len(st.Message); n > 1024 || n < 1000 || !utf8.ValidString(st.Message) {
-				t.Errorf("told a message of %d bytes", n)
+				t.Errorf("reported a message of %d bytes", n)
 			}
 		}))
 		if n := len(st.Message); !errors.Is(err, context.DeadlineExceeded) || n > 1024 || n < 1000 {
@@ -124,18 +123,18 @@ func TestALatePendingAnswerDoesNotUndoTheEnd(t *testing.T) {
 	})
 }
 
-// A nosyError asks the client something whenever it is asked something itself.
-type nosyError struct{ ask func() }
+// A callingError calls a function in each of its methods.
+type callingError struct{ ask func() }
 
-func (e nosyError) Error() string   { e.ask(); return "nosy" }
-func (e nosyError) Is(error) bool   { e.ask(); return false }
-func (e nosyError) Unwrap() []error { e.ask(); return nil }
+func (e callingError) Error() string   { e.ask(); return "nosy" }
+func (e callingError) Is(error) bool   { e.ask(); return false }
+func (e callingError) Unwrap() []error { e.ask(); return nil }
 
 // Property 109: no method of an error that comes from the caller's own code is
 // called under a lock of the client's.
 func TestForeignErrorsAreAskedUnderNoLock(t *testing.T) {
 	var c *Client
-	nosy := nosyError{func() {
+	nosy := callingError{func() {
 		done := make(chan bool)
 		go func() {
 			c.Hint("a")
@@ -187,7 +186,7 @@ func TestTheTextOfAnErrorDoesNotChange(t *testing.T) {
 	})
 }
 
-// Property 111: a call that has ended tells of no request to come.
+// Property 111: the Status of a call that has ended announces no request to come.
 func TestAnEndedStatusPromisesNoRequest(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, always(fakeReply{code: 503}), WithRetry(Constant(time.Hour)))
@@ -203,9 +202,9 @@ func TestAnEndedStatusPromisesNoRequest(t *testing.T) {
 	})
 }
 
-// Property 112: a Limiter that never lets anything through, or that says early
-// that the time will not suffice, holds nobody beyond their time and costs no request.
-func TestALimiterHoldsNobodyBeyondTheirTime(t *testing.T) {
+// Property 112: a Limiter that never lets anything through, or that returns early since the
+// time will not suffice, holds no caller beyond its time and costs no request.
+func TestALimiterHoldsNoCallerBeyondItsTime(t *testing.T) {
 	t.Run("blocks", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c, f := startFake(t, always(pending), WithMaxInFlight(2), WithLimiter(limiterFunc(func(ctx context.Context) error {
@@ -238,7 +237,7 @@ func TestALimiterHoldsNobodyBeyondTheirTime(t *testing.T) {
 			}
 		})
 	})
-	t.Run("says so early", func(t *testing.T) {
+	t.Run("refuses early", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			early := errors.New("rate: Wait(n=1) would exceed context deadline")
 			var from time.Time
@@ -251,15 +250,15 @@ func TestALimiterHoldsNobodyBeyondTheirTime(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			from = time.Now().Add(time.Hour)
-			told := 0
+			reported := 0
 			_, err := c.Wait(ctx, "a", OnError(func(err error) {
-				if told++; !errors.Is(err, early) {
+				if reported++; !errors.Is(err, early) {
 					t.Error(err)
 				}
 			}))
 			var w *WaitError
-			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, early) || !errors.As(err, &w) || w.Requests != 0 || told == 0 {
-				t.Errorf("Wait: %v, told %d times", err, told)
+			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, early) || !errors.As(err, &w) || w.Requests != 0 || reported == 0 {
+				t.Errorf("Wait: %v, reported %d times", err, reported)
 			}
 			if time.Since(f.start) != 10*time.Second || f.total() != 0 {
 				t.Errorf("%d requests in %v", f.total(), time.Since(f.start))
@@ -283,8 +282,8 @@ func (c cacheFuncs) Set(_ context.Context, key string, st Status, _ time.Duratio
 	return c.set(key, st)
 }
 
-// Property 113: a panic in a part that stands around the exchange reaches those
-// who wait, and leaves neither a place in flight taken nor anybody waiting.
+// Property 113: a panic in a part that stands around the exchange reaches the callers, and
+// leaves neither a place in flight taken nor a caller waiting.
 func TestPanicAroundTheExchange(t *testing.T) {
 	var on atomic.Bool
 	bad := func() {
@@ -383,8 +382,8 @@ func TestAbsurdTimes(t *testing.T) {
 	}
 }
 
-// Property 115: a Backoff that says the longest delay there is keeps neither the
-// last poll nor a hint from being made.
+// Property 115: a Backoff that returns the longest delay there is keeps neither the last poll
+// nor a hint from being made.
 func TestALongDelayIsNotForEver(t *testing.T) {
 	for _, reply := range []fakeReply{pending, {code: 503}} {
 		bubble(t, func(t *testing.T) {
@@ -405,7 +404,7 @@ func TestALongDelayIsNotForEver(t *testing.T) {
 // Property 116: whatever pause a breaker's refusal names, a wait neither spins nor is lost.
 func TestAbsurdPausesOfABreaker(t *testing.T) {
 	for _, pause := range []time.Duration{math.MinInt64, -time.Hour, -1, 1, math.MaxInt64} {
-		most := map[bool]int{true: 32, false: 3}[pause < 0] // as WithRetry says; or now, at the hint, and no more
+		most := map[bool]int{true: 32, false: 3}[pause < 0] // after the delay of WithRetry; or now, at the hint, and no more
 		if pause == 1 {
 			most = 3001 // as the floor allows
 		}
@@ -425,8 +424,8 @@ func TestAbsurdPausesOfABreaker(t *testing.T) {
 	}
 }
 
-// Property 117: a Retry-After beside an answer that ends a job holds up nobody.
-func TestRetryAfterOfAnEndHoldsUpNobody(t *testing.T) {
+// Property 117: a Retry-After beside an answer that ends a job holds up no other job.
+func TestRetryAfterOfAnEndHoldsUpNoOtherJob(t *testing.T) {
 	for _, reply := range []fakeReply{{state: "completed"}, {state: "error"}, {code: 301}, {state: "what"}, {code: 404}, {code: 503}} {
 		bubble(t, func(t *testing.T) {
 			reply.retryAfter = 300 * time.Second
@@ -487,23 +486,23 @@ func second(_ Status, err error) error { return err }
 func TestAnEndIsAnEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, inTurn(pending, completed, pending), WithCache(NewMemoryCache[Status](10)))
-		told := 0
+		reported := 0
 		for range 3 {
-			st, err := c.Wait(t.Context(), "a", OnProgress(func(Status) { told++ }))
+			st, err := c.Wait(t.Context(), "a", OnProgress(func(Status) { reported++ }))
 			if err != nil || st.State != StateCompleted {
 				t.Fatal(st, err)
 			}
 			c.Hint("a")
 			time.Sleep(time.Minute)
 		}
-		if f.total() != 2 || told != 4 {
-			t.Errorf("%d requests, told %d times", f.total(), told)
+		if f.total() != 2 || reported != 4 {
+			t.Errorf("%d requests, reported %d times", f.total(), reported)
 		}
 	})
 }
 
-// Property 120: Progress is within 0..1 whatever the Endpoint or a cache says, may go back, and is 1 on a
-// completed job.
+// Property 120: Progress is within 0..1 whatever the Endpoint or a cache returns, may go back, and is 1
+// on a completed job.
 func TestProgressIsAlwaysAShare(t *testing.T) {
 	odd := []float64{math.NaN(), math.Inf(1), math.Inf(-1), -1, 2, 1e300, .5, .25}
 	want := []float64{0, 1, 0, 0, 1, 1, .5, 1}
@@ -521,7 +520,7 @@ func TestProgressIsAlwaysAShare(t *testing.T) {
 			t.Error(err)
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("told %v, want %v", got, want)
+			t.Errorf("got %v, want %v", got, want)
 		}
 	})
 	for _, p := range odd {
@@ -558,7 +557,7 @@ func TestHintsInFlightAreOne(t *testing.T) {
 	})
 }
 
-// Property 122: a callback or loop body may wait for, and hint at, the very job that it is told of.
+// Property 122: a callback or loop body may wait for, and hint at, the very job that it is called for.
 func TestWaitingWithinAWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, doneAt(5*time.Millisecond))
@@ -580,7 +579,7 @@ func TestWaitingWithinAWait(t *testing.T) {
 				}
 			}
 		}
-		// The answer at 10 s came while the body ran, and is told after; the Wait in it is a new one.
+		// The answer at 10 s came while the body ran, and is yielded after it; the Wait in it is a new one.
 		if want := []State{StatePending, StatePending, StateCompleted}; !slices.Equal(seen, want) {
 			t.Errorf("seen %v, want %v", seen, want)
 		}
@@ -633,7 +632,7 @@ func TestTheHTTPClientsTimeoutIsAFault(t *testing.T) {
 		}
 		var tr *TransportError
 		if !errors.As(fault, &tr) || !tr.Timeout() || errors.Is(fault, context.DeadlineExceeded) || errors.Is(fault, context.Canceled) {
-			t.Errorf("told %v", fault)
+			t.Errorf("reported %v", fault)
 		}
 		wantTimes(t, f.at("a"), 0, 2)
 	})

@@ -6,16 +6,20 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/vtclient/vtclient"
 	"github.com/vtclient/vtclient/internal/testserver"
 )
 
-// Design, Endpoint: an id can never change the path, host or query.
+// An id can never change the path, host or query.
 func TestJobIDsStayInTheirPlace(t *testing.T) {
 	tooLong := strings.Repeat("x", 3000)
 	for _, tt := range []struct {
@@ -66,7 +70,7 @@ func TestJobIDsStayInTheirPlace(t *testing.T) {
 	}
 }
 
-// Design, Endpoint: the empty id is asked for at /status on the plain API, and refused elsewhere.
+// The empty id is asked for at /status on the plain API, and refused elsewhere.
 func TestEmptyJobID(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -160,7 +164,7 @@ func TestNewRefusesAddressesThatCannotBeAskedAt(t *testing.T) {
 		{"http://u:" + password + "@h/v1?key=" + password, "", "", `New: baseURL: got a query or a fragment after "http://h/v1", want`},
 		{"http://u:" + password + "@h?", "", "", `New: baseURL: got a query or a fragment after "http://h", want`},
 		{"http://u:" + password + "@h#" + password, "", "", `New: baseURL: got a query or a fragment after "http://h", want`},
-		// Passwords that nobody has escaped.
+		// Passwords that are not escaped.
 		{"http://u/" + password + "@h?", "", "", "New: baseURL: got a query or a fragment, want"},
 		{"http://u:1?" + password + "@h", "", "", "New: baseURL: got a query or a fragment, want"},
 		{"http://u:1#" + password + "@h", "", "", "New: baseURL: got a query or a fragment, want"},
@@ -282,7 +286,7 @@ func TestHeyGenV3ReadsAnswers(t *testing.T) {
 	}
 }
 
-func TestHeyGenV3NamesAWordItDoesNotKnow(t *testing.T) {
+func TestHeyGenV3NamesAnUnknownWord(t *testing.T) {
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 		return respond(r, 200, `{"data":{"status":"archived"}}`), nil
 	}, vtclient.WithEndpoint(vtclient.HeyGenV3()))
@@ -311,7 +315,7 @@ func TestHeyGenV3ErrorsShowTheEnvelopeAndNotTheKey(t *testing.T) {
 	}
 }
 
-// An Endpoint is given the answer as it came, and cannot forge what the client knows better.
+// An Endpoint gets the answer as it came. What the client itself fills in, Decode cannot set.
 func TestDecodeSeesTheAnswerAndFillsInOnlyWhatIsItsOwn(t *testing.T) {
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 206, "body", "X-Y: z"), nil },
 		vtclient.WithEndpoint(vtclient.Endpoint{Path: "/{id}", Decode: func(a vtclient.Answer) (vtclient.Status, error) {
@@ -428,11 +432,206 @@ func FuzzDecodePlain(f *testing.F) {
 	})
 }
 
-// What cannot be read at all says so, by the error of encoding/json.
+// The error about an answer that cannot be read has that of encoding/json.
 func TestHeyGenV3KeepsTheCauseOfWhatItCannotRead(t *testing.T) {
 	_, err := vtclient.HeyGenV3().Decode(vtclient.Answer{StatusCode: 200, Body: []byte(`<html>`)})
 	var syntax *json.SyntaxError
 	if !errors.As(err, &syntax) {
 		t.Error(err)
+	}
+}
+
+// An id that the backend would split goes into no shared request, whichever way the
+// separator is written: as it is, escaped once or more, or overlapping with the id's end.
+func TestNoIDIsSplitByTheSeparator(t *testing.T) {
+	const comma = ","
+	for _, tt := range []struct {
+		separator string
+		at        string // where the backend splits what it has unescaped
+		unescapes int
+		single    []string // ids that may stand in no shared request
+		shared    []string // those that may
+	}{
+		{"", comma, 1, []string{"x,y", ",", "x,"}, []string{"x%2Cy", "x;y", "x y"}},
+		{"%2C", comma, 1, []string{"x,y", "x%2Cy", ",y"}, []string{"x.y", "x%2cy", "x+y"}},
+		{"%2c", comma, 1, []string{"x,y", ",,"}, []string{"x-y"}},
+		{"%252C", comma, 2, []string{"x,y", "x%2Cy", "x%252Cy"}, []string{"xy"}},
+		{"+", " ", 1, []string{"x y", "x+y"}, []string{"x,y"}},
+		{"%20", " ", 1, []string{"x y"}, []string{"x,y", "x+y"}},
+		{"%7C%7C", "||", 1, []string{"x||y", "x|", "|"}, []string{"x|y", "|x"}},
+		{",,", ",,", 1, []string{"x,,y", "x,"}, []string{"x,y"}},
+	} {
+		var mu sync.Mutex
+		asked := map[string]bool{} // by shared requests, as the backend reads them
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/all" {
+				json.NewEncoder(w).Encode(map[string]string{"result": "completed"})
+				return
+			}
+			query := strings.TrimPrefix(r.URL.RawQuery, "ids=")
+			for range tt.unescapes {
+				query, _ = url.QueryUnescape(query)
+			}
+			ids := strings.Split(query, tt.at)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, id := range ids {
+				asked[id] = true
+			}
+			json.NewEncoder(w).Encode(ids)
+		}))
+		bulk := vtclient.Bulk{Path: "/all?ids={ids}", Separator: tt.separator, Decode: func(a vtclient.Answer) (all []vtclient.Status, next string, err error) {
+			var ids []string
+			err = json.Unmarshal(a.Body, &ids)
+			for _, id := range ids {
+				all = append(all, vtclient.Status{JobID: id, State: vtclient.StateCompleted, Body: []byte(`{}`)})
+			}
+			return all, "", err
+		}}
+		c, err := vtclient.New(s.URL, vtclient.WithEndpoint(vtclient.Endpoint{Path: "/one?id={id}", Bulk: bulk}), vtclient.WithCache(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		given := map[string]bool{"a": true, "b": true}
+		ids := []string{"a", "b"}
+		for _, id := range append(tt.single, tt.shared...) {
+			given[id] = true
+			ids = append(ids, id)
+		}
+		ended := 0
+		for st, err := range c.WaitAll(t.Context(), vtclient.Jobs(ids...), vtclient.StartedAt(time.Now().Add(-24*time.Hour))) {
+			if err != nil || st.State != vtclient.StateCompleted {
+				t.Errorf("separator %q: %q: %v", tt.separator, st.JobID, err)
+			}
+			ended++
+		}
+		s.Close()
+		if ended != len(ids) {
+			t.Errorf("separator %q: %d of %d jobs ended", tt.separator, ended, len(ids))
+		}
+		for id := range asked {
+			if !given[id] {
+				t.Errorf("separator %q: the backend was asked for %q, which is no job", tt.separator, id)
+			}
+		}
+		if tt.unescapes == 1 {
+			for _, id := range append(tt.shared, "a", "b") {
+				if !asked[id] {
+					t.Errorf("separator %q: %q was in no shared request", tt.separator, id)
+				}
+			}
+		}
+		for _, id := range tt.single {
+			if asked[id] {
+				t.Errorf("separator %q: %q was in a shared request", tt.separator, id)
+			}
+		}
+	}
+}
+
+// answering returns a client of a backend that answers with a body, and tries once.
+func answering(t *testing.T, body string, e vtclient.Endpoint) *vtclient.Client {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
+	t.Cleanup(s.Close)
+	c, err := vtclient.New(s.URL, vtclient.WithEndpoint(e), vtclient.WithRetry(vtclient.Exponential{Limit: 1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// An answer that is JSON of another shape is described in the words of JSON, not by the
+// types of Go, whichever Endpoint reads it.
+func TestJSONOfAnotherShapeIsDescribedAsJSON(t *testing.T) {
+	own := func(v any) vtclient.Endpoint {
+		return vtclient.Endpoint{Path: "/{id}", Decode: func(a vtclient.Answer) (vtclient.Status, error) {
+			if err := json.Unmarshal(a.Body, v); err != nil {
+				return vtclient.Status{}, fmt.Errorf("my API: %w", err)
+			}
+			return vtclient.Status{}, errors.New("it fits")
+		}}
+	}
+	var v struct {
+		N    int8
+		On   bool
+		Name string
+		Next *struct{ F float64 }
+		List []map[string]uint16
+		Any  chan int
+	}
+	for _, tt := range []struct {
+		endpoint vtclient.Endpoint
+		body     string
+		want     string
+	}{
+		{vtclient.Endpoint{}, `[]`, "a JSON array, expected an object"},
+		{vtclient.Endpoint{}, `[{"result":"completed"}]`, "a JSON array, expected an object"},
+		{vtclient.Endpoint{}, `7`, "a JSON number, expected an object"},
+		{vtclient.Endpoint{}, `"completed"`, "a JSON string, expected an object"},
+		{vtclient.Endpoint{}, `true`, "a JSON boolean, expected an object"},
+		{vtclient.Endpoint{}, `null`, `no "result" in the answer`},
+		{vtclient.Endpoint{}, `{"result":{}}`, `a JSON object in "result", expected a string`},
+		{vtclient.Endpoint{}, `{"result":1.5}`, `a JSON number in "result", expected a string`},
+		{vtclient.HeyGenV3(), `[]`, "a JSON array, expected an object"},
+		{vtclient.HeyGenV3(), `{"data":"x"}`, `a JSON string in "data", expected an object`},
+		{vtclient.HeyGenV3(), `{"data":{"status":["x"]}}`, `a JSON array in "data.status", expected a string`},
+		{own(&v), `{"N":300}`, `my API: a JSON number (300) in "N", expected an integer of 8 bits`},
+		{own(&v), `{"N":1.5}`, `my API: a JSON number (1.5) in "N", expected an integer of 8 bits`},
+		{own(&v), `{"On":"yes"}`, `my API: a JSON string in "On", expected a boolean`},
+		{own(&v), `{"Next":{"F":"x"}}`, `my API: a JSON string in "Next.F", expected a number`},
+		{own(&v), `{"Next":[]}`, `my API: a JSON array in "Next", expected an object`},
+		{own(&v), `{"List":{}}`, `my API: a JSON object in "List", expected an array`},
+		{own(&v), `{"List":[3]}`, `my API: a JSON number in "List", expected an object`},
+		{own(&v), `{"Any":3}`, `my API: a JSON number in "Any", expected another kind of value`},
+		{own(&v), `{}`, "it fits"},
+	} {
+		_, err := answering(t, tt.body, tt.endpoint).Status(t.Context(), "j")
+		var decode *vtclient.DecodeError
+		if !errors.As(err, &decode) || !strings.Contains(err.Error(), "unreadable answer: "+tt.want) {
+			t.Errorf("%s: %v\nwant %s", tt.body, err, tt.want)
+			continue
+		}
+		for _, syntax := range []string{"struct", "Go ", "json:", "map["} {
+			if strings.Contains(strings.Split(err.Error(), "; not retried")[0], syntax) {
+				t.Errorf("%s: %v: has %s", tt.body, err, syntax)
+			}
+		}
+		var mismatch *json.UnmarshalTypeError
+		if errors.As(err, &mismatch) != strings.Contains(tt.want, "JSON") {
+			t.Errorf("%s: the error of encoding/json is found: %t", tt.body, mismatch != nil)
+		}
+	}
+}
+
+// An Endpoint with a Path and without a Decode expects the plain format. An answer
+// of another format is reported together with that.
+func TestAnEndpointWithoutDecodeNamesItAsTheReason(t *testing.T) {
+	const reason = "the Endpoint has no Decode, so the plain format is expected: {\"result\": …}"
+	for _, tt := range []struct {
+		endpoint vtclient.Endpoint
+		body     string
+		named    bool
+	}{
+		{vtclient.Endpoint{Path: "/v1/jobs/{id}"}, `{"status":"done"}`, true},
+		{vtclient.Endpoint{Path: "/v1/jobs/{id}"}, `<html>`, true},
+		{vtclient.Endpoint{Path: "/v1/jobs/{id}"}, `[]`, true},
+		{vtclient.Endpoint{Path: "/status/{id}"}, `{"state":"completed"}`, true},
+		{vtclient.Endpoint{Path: "/v1/jobs/{id}", EmptyPath: "/v1/jobs"}, ``, true},
+		{vtclient.Endpoint{Path: "/v1/jobs/{id}", Decode: func(vtclient.Answer) (vtclient.Status, error) {
+			return vtclient.Status{}, errors.New("no status")
+		}}, `{"status":"done"}`, false},
+		{vtclient.Endpoint{}, `{"status":"done"}`, false},
+		{vtclient.Endpoint{}, `{"status":"done"}`, false},
+	} {
+		_, err := answering(t, tt.body, tt.endpoint).Status(t.Context(), "j")
+		var decode *vtclient.DecodeError
+		if !errors.As(err, &decode) || strings.Contains(err.Error(), reason) != tt.named {
+			t.Errorf("%+v, %s: %v, the reason is named: %t", tt.endpoint, tt.body, err, !tt.named)
+		}
+	}
+	st, err := answering(t, `{"result":"completed"}`, vtclient.Endpoint{Path: "/v1/jobs/{id}"}).Status(t.Context(), "j")
+	if err != nil || st.State != vtclient.StateCompleted {
+		t.Errorf("an answer of the plain format: %+v, %v", st, err)
 	}
 }

@@ -3,6 +3,8 @@ package contract_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -15,9 +17,9 @@ import (
 	"github.com/vtclient/vtclient/internal/testserver"
 )
 
-// Issue 2, item 7: each error says job, attempt, what the server said (code,
-// request id, excerpt) and when to come back.
-func TestErrorsSayWhatHappened(t *testing.T) {
+// Each error has job, attempt, the server's answer (code, request id, excerpt)
+// and when to come back.
+func TestErrorsDescribeWhatHappened(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		step testserver.Step
@@ -52,7 +54,7 @@ func TestErrorsSayWhatHappened(t *testing.T) {
 	}
 }
 
-// Each error is found by errors.As with its facts, and the caller who keeps one sees what comes next.
+// Each error is found by errors.As with its facts, and has what comes next.
 func TestErrorsCarryTheirFacts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Reply(429, "slow\ndown", "Retry-After: 4", "X-Request-Id: abc"))
@@ -98,7 +100,7 @@ func TestJobErrorIsBoundedAndMatchesErrJobFailed(t *testing.T) {
 	}
 }
 
-// Property 18, and what a WaitError says.
+// Property 18, and the text of a WaitError.
 func TestWaitErrorMatchesCauseAndFault(t *testing.T) {
 	fault := &vtclient.HTTPError{Details: vtclient.Details{JobID: "j", Attempt: 2, StatusCode: 503}}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -134,11 +136,11 @@ func openBreaker(t *testing.T) error {
 	return err
 }
 
-func TestRefusedErrorSaysWhenToComeBack(t *testing.T) {
-	synctest.Test(t, testRefusedErrorSaysWhenToComeBack)
+func TestRefusedErrorHasTheTimeToComeBack(t *testing.T) {
+	synctest.Test(t, testRefusedErrorHasTheTimeToComeBack)
 }
 
-func testRefusedErrorSaysWhenToComeBack(t *testing.T) {
+func testRefusedErrorHasTheTimeToComeBack(t *testing.T) {
 	for _, tt := range []struct {
 		said error
 		want time.Duration
@@ -146,7 +148,7 @@ func testRefusedErrorSaysWhenToComeBack(t *testing.T) {
 	}{
 		{comesBack(3 * time.Second), 3 * time.Second, `vtclient: job "j": no request made: go away; try again in 3s`},
 		{comesBack(-1), 0, `vtclient: job "j": no request made: go away`},
-		{openBreaker(t), time.Minute, // whose own text says it
+		{openBreaker(t), time.Minute, // whose own text has it
 			`vtclient: job "j": no request made: circuit breaker is open (failures in a row: 1): try again in 1m0s`},
 		{errors.New("shut"), 0, `vtclient: job "j": no request made: shut`},
 	} {
@@ -170,7 +172,7 @@ func TestTheCausesOfTheCallersContextAreKept(t *testing.T) {
 }
 
 // A cancellation without a cause is said once.
-func TestACancellationWithoutACauseIsSaidOnce(t *testing.T) {
+func TestACancellationWithoutACauseIsPrintedOnce(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, errors.New("sent") })
@@ -188,5 +190,156 @@ func TestWhatAWaitErrorUnwrapsTo(t *testing.T) {
 		if want := []error{vtclient.ErrGaveUp, fault}[:len(all)]; !slices.Equal(all, want) || (len(all) == 2) != (e.Fault != nil) {
 			t.Errorf("%v unwraps to %v", e, all)
 		}
+	}
+}
+
+// Property 78: an error gives what was asked: method, host and path, without secrets.
+func TestErrorsNameTheRequest(t *testing.T) {
+	down := func(r *http.Request) (*http.Response, error) { return respond(r, 503, ""), nil }
+	list := vtclient.Endpoint{Path: "/jobs/{id}", Bulk: vtclient.Bulk{Path: "/jobs?key=s3cret&ids={ids}", Decode: func(vtclient.Answer) ([]vtclient.Status, string, error) {
+		return nil, "", errors.New("unread")
+	}}}
+	for _, tt := range []struct {
+		name, base string
+		answer     tripper
+		opts       []vtclient.Option
+		id, want   string
+	}{
+		{"a single job", "https://api.example.com", down, nil, "j", "GET api.example.com/status/{id}: 503"},
+		{"a base with a path", "https://api.example.com/v1/", down, nil, "j", "GET api.example.com/v1/status/{id}: 503"},
+		{"a base with a port", "http://127.0.0.1:8080", down, nil, "j", "GET 127.0.0.1:8080/status/{id}: 503"},
+		{"a base with a password", "https://us3r:passw0rd@api.example.com", down, nil, "j", "GET api.example.com/status/{id}: 503"},
+		{"no id", "https://api.example.com", down, nil, "", "GET api.example.com/status: 503"},
+		{"an id in the query", "https://api.example.com", down, []vtclient.Option{vtclient.WithEndpoint(vtclient.Endpoint{Path: "/job?key=s3cret&of={id}"})}, "j", "GET api.example.com/job: 503"},
+		{"an escaped path", "https://api.example.com", down, []vtclient.Option{vtclient.WithEndpoint(vtclient.Endpoint{Path: "/a%2Fb/{id}"})}, "j", "GET api.example.com/a%2Fb/{id}: 503"},
+		{"final", "https://api.example.com", func(r *http.Request) (*http.Response, error) { return respond(r, 404, ""), nil }, nil, "j", "GET api.example.com/status/{id}: 404"},
+		{"unreadable", "https://api.example.com", func(r *http.Request) (*http.Response, error) { return respond(r, 200, "<html>"), nil }, nil, "j", "GET api.example.com/status/{id}: unreadable"},
+		{"an unknown state", "https://api.example.com", func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{"result":"odd"}`), nil }, nil, "j", "GET api.example.com/status/{id}: unknown job state"},
+		{"no answer", "https://api.example.com", func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }, nil, "j", "GET api.example.com/status/{id}: unexpected EOF"},
+		{"WithRequest fails", "https://api.example.com", down, []vtclient.Option{vtclient.WithRequest(func(*http.Request) error { return errors.New("no token") })}, "j", "GET api.example.com/status/{id}: WithRequest: no token"},
+		{"WithRequest adds a key", "https://api.example.com", down, []vtclient.Option{vtclient.WithRequest(func(r *http.Request) error { r.URL.RawQuery = "key=s3cret"; return nil })}, "j", "GET api.example.com/status/{id}: 503"},
+		{"WithRequest asks elsewhere", "https://api.example.com", down, []vtclient.Option{vtclient.WithRequest(func(r *http.Request) error {
+			r.URL.Host, r.URL.Path, r.URL.RawPath, r.Method = "other.test", "/x", "", "POST"
+			return nil
+		})}, "j", "POST other.test/x: 503"},
+		{"the limiter fails", "https://api.example.com", down, []vtclient.Option{vtclient.WithLimiter(&countingLimiter{err: errors.New("closed")})}, "j", "GET api.example.com/status/{id}: refused by the limiter"},
+		{"the breaker refuses", "https://api.example.com", down, []vtclient.Option{vtclient.WithBreaker(&recordingBreaker{refusal: errors.New("open")})}, "j", "no request made: GET api.example.com/status/{id}: open"},
+		{"many jobs", "https://api.example.com", down, []vtclient.Option{vtclient.WithEndpoint(list)}, "many", "for 3 jobs at once: GET api.example.com/jobs: 503"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				c, err := vtclient.New(tt.base, append([]vtclient.Option{vtclient.WithHTTPClient(&http.Client{Transport: tt.answer}), once(), vtclient.WithOutageTolerance(0)}, tt.opts...)...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tt.id == "many" {
+					for _, e := range c.WaitAll(t.Context(), vtclient.Jobs("a", "b", "c")) {
+						err = e
+					}
+				} else {
+					_, err = c.Status(t.Context(), tt.id)
+				}
+				hasOnce(t, err, tt.want)
+			})
+		})
+	}
+}
+
+// hasOnce checks that an error has a text once, and no secret.
+func hasOnce(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, secret := range []string{"s3cret", "us3r", "passw0rd", "key="} {
+		if strings.Contains(err.Error(), secret) {
+			t.Errorf("shows %q: %v", secret, err)
+		}
+	}
+	if strings.Count(err.Error(), want) != 1 || strings.Count(err.Error(), "GET ") > 1 {
+		t.Errorf("got %v, want %q in it, once", err, want)
+	}
+	if strings.Count(err.Error(), `job "j"`) > 1 {
+		t.Errorf("names the job twice: %v", err)
+	}
+}
+
+// So does the error of a call that ends without any fault, and of one that ends with its last.
+func TestTheErrorOfAWaitNamesTheRequest(t *testing.T) {
+	for name, step := range map[string]testserver.Step{"silence": testserver.Silence(), "a fault": testserver.Reply(503, ""), "pending": testserver.Pending()} {
+		bubble(t, func(t *testing.T) {
+			s := testserver.StartInMemory(t, step)
+			c := clientFor(t, s, vtclient.WithTimeout(time.Minute))
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			errs := map[string]error{}
+			_, errs["Wait"] = c.Wait(ctx, "j")
+			if name != "pending" {
+				_, errs["Status"] = c.Status(t.Context(), "j")
+			}
+			for _, err := range c.Watch(ctx, "j") {
+				errs["Watch"] = err
+			}
+			for _, err := range c.WaitAll(ctx, vtclient.Jobs("j")) {
+				errs["WaitAll"] = err
+			}
+			for call, err := range errs {
+				if strings.Count(err.Error(), "GET testserver.invalid:1/status/{id}") != 1 {
+					t.Errorf("%s, %s: %v", name, call, err)
+				}
+			}
+		})
+	}
+}
+
+func asksTheBackend(context.Context, string) (vtclient.Status, error) {
+	return vtclient.Status{}, vtclient.ErrFinal
+}
+
+// With WithFetch, it is the function that is named.
+func TestErrorsNameTheFunctionOfWithFetch(t *testing.T) {
+	c, err := vtclient.New("", vtclient.WithFetch(asksTheBackend))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Status(t.Context(), "j")
+	if want := `vtclient: job "j": request 1: WithFetch(contract_test.asksTheBackend): final; not retried`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// The zero value of each error type, and one whose fields are nil, has a text, and can be
+// searched: a program may make them in its own tests.
+func TestTheZeroValueOfEachErrorCanBeUsed(t *testing.T) {
+	for _, err := range []error{
+		&vtclient.JobError{}, &vtclient.HTTPError{}, &vtclient.TransportError{}, &vtclient.DecodeError{}, &vtclient.UnknownStateError{},
+		&vtclient.RefusedError{}, &vtclient.WaitError{}, &vtclient.SubmitError{}, &vtclient.ArgumentError{},
+		&vtclient.WaitError{Fault: &vtclient.TransportError{}}, &vtclient.WaitError{Cause: &vtclient.WaitError{}},
+		&vtclient.WaitError{Fault: io.EOF, Last: vtclient.Status{State: vtclient.StatePending}},
+	} {
+		if text := err.Error(); !strings.HasPrefix(text, "vtclient: ") || strings.Contains(text, "nil") {
+			t.Errorf("%T: %q", err, text)
+		}
+		var wait *vtclient.WaitError
+		var timeout interface{ Timeout() bool }
+		if errors.Is(err, context.Canceled) || errors.As(fmt.Errorf("%w", err), &timeout) && timeout.Timeout() {
+			t.Errorf("%T matches what it is not", err)
+		}
+		if errors.As(err, &wait) {
+			for _, e := range wait.Unwrap() {
+				if e == nil {
+					t.Errorf("%+v wraps a nil", wait)
+				}
+			}
+		}
+	}
+	if (&vtclient.RefusedError{}).RetryAfter() != 0 || (&vtclient.TransportError{}).Timeout() {
+		t.Error("a zero value has a pause or is a timeout")
+	}
+	if err := error(&vtclient.WaitError{Fault: io.EOF}); !errors.Is(err, io.EOF) {
+		t.Error("the fault of an error without a cause is not found")
+	}
+	if got, want := (&vtclient.WaitError{JobID: "j", Requests: 2}).Error(), `vtclient: job "j": ended without a result after 2 requests: for an unknown reason`; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/vtclient/vtclient/internal/testserver"
 )
 
-// Design, Status: a 401 is tried once more where WithRequest can bring a fresh token.
+// A 401 is tried once more where WithRequest can bring a fresh token.
 func TestA401IsTriedOnceMoreWithAFreshToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := 0
@@ -53,8 +53,8 @@ func TestA401IsTriedOnceMoreWithAFreshToken(t *testing.T) {
 	})
 }
 
-// Property 26, 31 through the client: what a foreign breaker is told.
-func TestWhatTheBreakerIsTold(t *testing.T) {
+// Properties 26 and 31 through the client: what is reported to a foreign breaker.
+func TestWhatIsReportedToTheBreaker(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		step   testserver.Step
@@ -66,17 +66,17 @@ func TestWhatTheBreakerIsTold(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := &notingBreaker{}
+				b := &recordingBreaker{}
 				clientFor(t, testserver.StartInMemory(t, tt.step), vtclient.WithBreaker(b), once()).Status(t.Context(), "j")
-				if n, told := b.noted(); n != 1 || len(told) != 1 || (told[0] != nil) != tt.unwell || errors.Is(told[0], context.Canceled) {
-					t.Errorf("%d permits, told %v", n, told)
+				if n, reported := b.recorded(); n != 1 || len(reported) != 1 || (reported[0] != nil) != tt.unwell || errors.Is(reported[0], context.Canceled) {
+					t.Errorf("%d permits, reported %v", n, reported)
 				}
 			})
 		})
 	}
 	t.Run("the caller leaves", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			b := &notingBreaker{}
+			b := &recordingBreaker{}
 			c := clientFor(t, testserver.StartInMemory(t, testserver.Silence()), vtclient.WithBreaker(b))
 			for _, leave := range []func(context.Context) (context.Context, context.CancelFunc){
 				func(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -96,8 +96,8 @@ func TestWhatTheBreakerIsTold(t *testing.T) {
 				}
 				cancel()
 			}
-			if n, told := b.noted(); n != 2 || len(told) != 2 || !errors.Is(told[0], context.Canceled) || !errors.Is(told[1], context.Canceled) {
-				t.Errorf("%d permits, told %v", n, told)
+			if n, reported := b.recorded(); n != 2 || len(reported) != 2 || !errors.Is(reported[0], context.Canceled) || !errors.Is(reported[1], context.Canceled) {
+				t.Errorf("%d permits, reported %v", n, reported)
 			}
 		})
 	})
@@ -129,7 +129,7 @@ func TestAPanicGivesPermitAndPlaceBack(t *testing.T) {
 				v := w == where
 				on[w] = &v
 			}
-			b := &notingBreaker{}
+			b := &recordingBreaker{}
 			c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 				boom(on["transport"])
 				return respond(r, 200, `{"result":"pending"}`), nil
@@ -153,8 +153,8 @@ func TestAPanicGivesPermitAndPlaceBack(t *testing.T) {
 			if _, err := c.Status(t.Context(), "j"); err != nil {
 				t.Error(err)
 			}
-			if n, told := b.noted(); len(told) != n {
-				t.Errorf("%d permits, %v given back", n, told)
+			if n, reported := b.recorded(); len(reported) != n {
+				t.Errorf("%d permits, %v given back", n, reported)
 			}
 		})
 	}
@@ -179,12 +179,12 @@ func TestConcurrentFirstUse(t *testing.T) {
 	wg.Wait()
 }
 
-// Property 26: a context error of somebody else's is not the end of the caller's own context.
+// Property 26: a context error of another origin is not the end of the caller's own context.
 func TestForeignContextErrorsAreNotTheCallers(t *testing.T) {
 	for _, foreign := range []error{context.DeadlineExceeded, context.Canceled} {
 		wrapped := fmt.Errorf("%w: %w", io.ErrNoProgress, foreign)
 		for _, where := range []string{"transport", "with a secret", "body", "WithRequest", "limiter", "Decode"} {
-			b := &notingBreaker{}
+			b := &recordingBreaker{}
 			l := &countingLimiter{}
 			if where == "limiter" {
 				l.err = wrapped
@@ -214,8 +214,8 @@ func TestForeignContextErrorsAreNotTheCallers(t *testing.T) {
 				errors.As(err, &te) != (where != "Decode") || te != nil && te.Timeout() != (foreign == context.DeadlineExceeded) {
 				t.Errorf("%s: %v", where, err)
 			}
-			if _, told := b.noted(); where == "transport" && (len(told) != 1 || errors.Is(told[0], context.Canceled)) {
-				t.Errorf("the breaker was told %v", told)
+			if _, reported := b.recorded(); where == "transport" && (len(reported) != 1 || errors.Is(reported[0], context.Canceled)) {
+				t.Errorf("the breaker got %v", reported)
 			}
 		}
 	}
@@ -229,7 +229,7 @@ type dueContext struct {
 
 func (c dueContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
-// What fails at the very instant of the caller's deadline is the caller's end: neutral, and not told to others.
+// What fails at the very instant of the caller's deadline is the caller's end: neutral, and not reported to others.
 func TestAFailureAtTheDeadlineIsTheCallersEnd(t *testing.T) {
 	for _, where := range []string{"transport", "WithRequest", "limiter"} {
 		t.Run(where, func(t *testing.T) {
@@ -242,7 +242,7 @@ func TestAFailureAtTheDeadlineIsTheCallersEnd(t *testing.T) {
 					}
 					return nil
 				}
-				b := &notingBreaker{}
+				b := &recordingBreaker{}
 				l := limiterFunc(func(context.Context) error { return failing("limiter") })
 				c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 					if err := failing("transport"); err != nil {
@@ -260,33 +260,33 @@ func TestAFailureAtTheDeadlineIsTheCallersEnd(t *testing.T) {
 				})
 				synctest.Wait()
 				if _, err := c.Status(t.Context(), "j"); err != nil {
-					t.Errorf("who shares the call got %v", err)
+					t.Errorf("a caller that shares the call got %v", err)
 				}
 				wg.Wait()
 				want := 2
 				if where == "limiter" {
 					want = 1
 				}
-				if _, told := b.noted(); len(told) != want || want == 2 && !errors.Is(told[0], context.Canceled) || told[want-1] != nil {
-					t.Errorf("the breaker was told %v", told)
+				if _, reported := b.recorded(); len(reported) != want || want == 2 && !errors.Is(reported[0], context.Canceled) || reported[want-1] != nil {
+					t.Errorf("the breaker got %v", reported)
 				}
 			})
 		})
 	}
 }
 
-// What a breaker is told when the caller left matches context.Canceled, says
-// something, and matches nothing else.
-func TestWhatTheBreakerIsToldOfACallerThatLeft(t *testing.T) {
+// What is reported to a breaker when the caller left matches context.Canceled, has a text, and
+// matches nothing else.
+func TestWhatIsReportedToTheBreakerOfACallerThatLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		c := clientFor(t, testserver.StartInMemory(t, testserver.Silence()), vtclient.WithBreaker(b))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		c.Status(ctx, "j")
-		_, told := b.noted()
-		if len(told) != 1 || !errors.Is(told[0], context.Canceled) || errors.Is(told[0], io.EOF) || errors.Is(told[0], context.DeadlineExceeded) || told[0].Error() == "" {
-			t.Errorf("told %v", told)
+		_, reported := b.recorded()
+		if len(reported) != 1 || !errors.Is(reported[0], context.Canceled) || errors.Is(reported[0], io.EOF) || errors.Is(reported[0], context.DeadlineExceeded) || reported[0].Error() == "" {
+			t.Errorf("reported %v", reported)
 		}
 	})
 }
@@ -295,10 +295,10 @@ func TestWhatTheBreakerIsToldOfACallerThatLeft(t *testing.T) {
 // permit is given back without a word about the backend.
 func TestNoRequestAfterALateBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []error
+		var reported []error
 		slow := breakerFunc(func() (func(error), error) {
 			time.Sleep(time.Minute)
-			return func(err error) { told = append(told, err) }, nil
+			return func(err error) { reported = append(reported, err) }, nil
 		})
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) { t.Error("sent"); return nil, io.EOF }, vtclient.WithBreaker(slow))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -307,8 +307,8 @@ func TestNoRequestAfterALateBreaker(t *testing.T) {
 		if _, err := c.Status(ctx, "j"); !errors.As(err, &w) || w.Requests != 0 || !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		if len(told) != 1 || !errors.Is(told[0], context.Canceled) {
-			t.Errorf("the breaker was told %v", told)
+		if len(reported) != 1 || !errors.Is(reported[0], context.Canceled) {
+			t.Errorf("the breaker got %v", reported)
 		}
 	})
 }
@@ -317,7 +317,7 @@ func TestNoRequestAfterALateBreaker(t *testing.T) {
 func TestARefusalNamesJobAndNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		answers := []string{`{"result":"pending"}`, "oops", "oops", `{"result":"completed"}`}
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 			answer := answers[0]
@@ -349,24 +349,24 @@ func TestARefusalNamesJobAndNumber(t *testing.T) {
 	})
 }
 
-// A 401 that is asked about once more is two requests: in what a wait's Backoff
-// is told and in the error that a wait ends with.
+// A 401 that is asked about once more is two requests: in the Attempt of a wait's Backoff, and
+// in the error that a wait ends with.
 func TestA401CountsAsTheRequestThatItWas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		var told []int
+		var reported []int
 		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 			if n++; n == 1 {
 				return respond(r, 401, ""), nil
 			}
 			return respond(r, 200, `{"result":"pending"}`), nil
 		}, vtclient.WithRequest(func(*http.Request) error { return nil }), vtclient.WithPolling(backoffFunc(func(a vtclient.Attempt) (time.Duration, bool) {
-			told = append(told, a.Number)
-			return time.Second, len(told) < 3
+			reported = append(reported, a.Number)
+			return time.Second, len(reported) < 3
 		})))
 		var w *vtclient.WaitError
-		if _, err := c.Wait(t.Context(), "j"); !errors.As(err, &w) || w.Requests != 4 || n != 4 || !slices.Equal(told, []int{2, 3, 4}) {
-			t.Errorf("%v after %d requests, told %v", err, n, told)
+		if _, err := c.Wait(t.Context(), "j"); !errors.As(err, &w) || w.Requests != 4 || n != 4 || !slices.Equal(reported, []int{2, 3, 4}) {
+			t.Errorf("%v after %d requests, reported %v", err, n, reported)
 		}
 	})
 }
@@ -432,15 +432,15 @@ func TestTraceCallbacksMayAskAboutOtherJobs(t *testing.T) {
 
 // Properties 26 and 65: before Answered, the permit of the breaker has been given back.
 func TestAnsweredComesAfterTheReportToTheBreaker(t *testing.T) {
-	b := &notingBreaker{}
-	told := 0
+	b := &recordingBreaker{}
+	reported := 0
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{"result":"pending"}`), nil }, vtclient.WithBreaker(b),
 		vtclient.WithTrace(vtclient.Trace{Answered: func(context.Context, vtclient.TraceInfo) {
-			_, reports := b.noted()
-			told = len(reports)
+			_, reports := b.recorded()
+			reported = len(reports)
 		}}))
-	if _, err := c.Status(t.Context(), "j"); err != nil || told != 1 {
-		t.Errorf("%d reports: %v", told, err)
+	if _, err := c.Status(t.Context(), "j"); err != nil || reported != 1 {
+		t.Errorf("%d reports: %v", reported, err)
 	}
 }
 
@@ -557,7 +557,7 @@ func TestWhatComesUpDuringSent(t *testing.T) {
 					t.Errorf("sent %q, answered %q", sent, answered)
 				}
 				if tt.want == nil {
-					if sentAt[1] != 9*time.Second || answered[1] != "second as number 1, wire 0: not sent: a 429 holds all requests of this client" || answered[2] != "second" {
+					if sentAt[1] != 9*time.Second || answered[1] != "second as number 1, wire 0: not sent: a 429 holds it" || answered[2] != "second" {
 						t.Errorf("sent at %v, answered %q", sentAt, answered)
 					}
 				} else if len(sentAt) != 1 || answered[0] != "second as number 1, wire 0: context deadline exceeded" {
@@ -573,7 +573,7 @@ func TestWhatComesUpDuringSent(t *testing.T) {
 
 // What a Sent that panics or ends its goroutine had, is given back.
 func TestASentThatEndsItsGoroutineLeavesItsPlace(t *testing.T) {
-	b := &notingBreaker{}
+	b := &recordingBreaker{}
 	panics := true
 	c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{"result":"pending"}`), nil },
 		vtclient.WithMaxInFlight(1), vtclient.WithBreaker(b), vtclient.WithTrace(vtclient.Trace{Sent: func(context.Context, vtclient.TraceInfo) {
@@ -595,7 +595,7 @@ func TestASentThatEndsItsGoroutineLeavesItsPlace(t *testing.T) {
 	if _, err := c.Status(t.Context(), "j"); err != nil {
 		t.Error(err)
 	}
-	if n, told := b.noted(); n != 4 || len(told) != 4 || !errors.Is(told[0], context.Canceled) || told[3] != nil {
-		t.Errorf("%d permits, told %v", n, told)
+	if n, reported := b.recorded(); n != 4 || len(reported) != 4 || !errors.Is(reported[0], context.Canceled) || reported[3] != nil {
+		t.Errorf("%d permits, reported %v", n, reported)
 	}
 }

@@ -184,38 +184,6 @@ func TestLastPollsFitBeforeTheDeadline(t *testing.T) {
 	}
 }
 
-// Property 70: a page of a shared answer that settles nothing new ends the request.
-func TestPagesThatSettleNothingEndTheRequest(t *testing.T) {
-	for _, tt := range []struct {
-		rule string
-		item string // of the endless pages
-	}{
-		{"the token is ignored", `{"video_id":"0","status":"processing"}`},
-		{"a state that is not known", `{"video_id":"0","status":"dreaming"}`},
-		{"another job each time", `{"video_id":"other","status":"processing"}`},
-	} {
-		bubble(t, func(t *testing.T) {
-			b := &bulkBackend{state: func(string, time.Duration) string { return "processing" }}
-			b.bulk = func(n int, _ time.Duration, _ []string) *bulkReply {
-				return &bulkReply{body: fmt.Sprintf(`{"data":[%s],"has_more":true,"next_token":"%d"}`, tt.item, n)}
-			}
-			c := startBulk(t, b, WithPolling(Constant(10*time.Second)))
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-			defer cancel()
-			for range c.WaitAll(ctx, Jobs("0", "1", "2")) {
-			}
-			if n := len(b.made(true)) + len(b.made(false)); n > 300 {
-				t.Errorf("%s: %d requests in 10 min for 3 jobs that are polled 60 times each", tt.rule, n)
-			}
-			for _, id := range []string{"1", "2"} {
-				if n := len(b.made(false)); n == 0 {
-					t.Errorf("%s: job %s was not asked about alone", tt.rule, id)
-				}
-			}
-		})
-	}
-}
-
 // Property 63: waits for single jobs come back from a refusal at their own pace, whatever
 // else waits.
 func TestSingleWaitsComeBackFromARefusalAtTheirOwnPace(t *testing.T) {
@@ -428,7 +396,7 @@ func TestAContextMayCallTheClient(t *testing.T) {
 		c, _ := startFake(t, doneAt(25*time.Second))
 		parent, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		ctx := nosyContext{parent, func() { c.Hint("a") }}
+		ctx := callingContext{parent, func() { c.Hint("a") }}
 		if _, err := c.Wait(ctx, "a"); err != nil {
 			t.Error(err)
 		}
@@ -440,16 +408,16 @@ func TestAContextMayCallTheClient(t *testing.T) {
 	})
 }
 
-// A nosyContext calls a function whenever it is asked for something.
-type nosyContext struct {
+// A callingContext calls a function in each of its methods.
+type callingContext struct {
 	context.Context
 	called func()
 }
 
-func (c nosyContext) Err() error                  { c.called(); return c.Context.Err() }
-func (c nosyContext) Deadline() (time.Time, bool) { c.called(); return c.Context.Deadline() }
-func (c nosyContext) Done() <-chan struct{}       { c.called(); return c.Context.Done() }
-func (c nosyContext) Value(key any) any           { c.called(); return c.Context.Value(key) }
+func (c callingContext) Err() error                  { c.called(); return c.Context.Err() }
+func (c callingContext) Deadline() (time.Time, bool) { c.called(); return c.Context.Deadline() }
+func (c callingContext) Done() <-chan struct{}       { c.called(); return c.Context.Done() }
+func (c callingContext) Value(key any) any           { c.called(); return c.Context.Value(key) }
 
 // Property 65: a callback may ask about any other job, however many do so at once.
 func TestTracesMayWaitForOtherJobs(t *testing.T) {
@@ -492,7 +460,7 @@ func TestTracesMayWaitForOtherJobs(t *testing.T) {
 	}
 }
 
-// Issue "a caller leaves": no last poll is made for a deadline of a caller that has left.
+// No last poll is made for a deadline of a caller that has left.
 func TestNoLastPollForACallerThatHasLeft(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, doneAt(5*time.Minute), WithPolling(Constant(10*time.Minute)))
@@ -507,91 +475,6 @@ func TestNoLastPollForACallerThatHasLeft(t *testing.T) {
 		wg.Wait()
 		wantTimes(t, f.at("a"), 0, 600)
 	})
-}
-
-// Property 55: time in which nothing was asked is no outage.
-func TestTimeInWhichNothingWasAskedIsNoOutage(t *testing.T) {
-	unwell := fakeReply{code: 503}
-	for _, tt := range []struct {
-		rule    string
-		replies []fakeReply
-		opts    []Option
-		ends    bool
-	}{
-		{"a pause that was asked for", []fakeReply{pending, {code: 503, retryAfter: 6 * time.Minute}, unwell, completed}, nil, false},
-		{"pauses, again and again", []fakeReply{pending, {code: 503, retryAfter: 6 * time.Minute}, {code: 503, retryAfter: 6 * time.Minute}, {code: 503, retryAfter: 6 * time.Minute}, completed}, nil, false},
-		{"pauses shorter than the tolerance, again and again", []fakeReply{pending, {code: 503, retryAfter: 4 * time.Minute}, {code: 503, retryAfter: 4 * time.Minute}, {code: 503, retryAfter: 4 * time.Minute}, completed}, nil, false},
-		{"a gap of the caller's own backoff", []fakeReply{pending, unwell, unwell, unwell, completed}, []Option{WithRetry(Constant(6 * time.Minute))}, false},
-		{"gaps shorter than the tolerance are asked time", []fakeReply{pending, unwell, unwell, unwell, unwell, completed}, []Option{WithRetry(Constant(2 * time.Minute))}, true},
-		{"a hold of a 429", []fakeReply{pending, {code: 429, retryAfter: 6 * time.Minute}, unwell, completed}, nil, false},
-	} {
-		bubble(t, func(t *testing.T) {
-			c, f := startFake(t, inTurn(tt.replies...), tt.opts...)
-			_, err := c.Wait(t.Context(), "a")
-			if (err != nil) != tt.ends || tt.ends && !errors.Is(err, ErrOutage) {
-				t.Errorf("%s: %v after %v", tt.rule, err, f.at("a"))
-			}
-		})
-	}
-}
-
-// Property 56: a wait ends when the tolerance is used up, and not at its next poll.
-func TestAWaitEndsWhenTheToleranceIsUsedUp(t *testing.T) {
-	for _, tt := range []struct {
-		rule string
-		re   fakeReply
-		opts []Option
-	}{
-		{"between two tries", fakeReply{code: 503}, []Option{WithRetry(Exponential{Base: time.Second, Max: 45 * time.Second})}},
-		{"in a gap longer than the tolerance, after shorter ones", fakeReply{code: 503}, []Option{WithRetry(Exponential{Base: time.Second, Max: time.Hour, Multiplier: 10})}},
-		{"during an exchange", fakeReply{code: 503, takes: 9 * time.Second}, []Option{WithRetry(Constant(30 * time.Second))}},
-		{"behind a breaker", fakeReply{code: 503}, []Option{WithBreaker(NewCircuitBreaker(BreakerConfig{}))}},
-	} {
-		bubble(t, func(t *testing.T) {
-			c, f := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
-				if id == "b" {
-					return pending // the client's first readable answer
-				}
-				return tt.re
-			}, tt.opts...)
-			c.Status(t.Context(), "b")
-			_, err := c.Wait(t.Context(), "a")
-			if d := time.Since(f.start) - tt.re.takes; !errors.Is(err, ErrOutage) || d != 5*time.Minute {
-				t.Errorf("%s: ends %v after the first fault: %v", tt.rule, d, err)
-			}
-		})
-	}
-}
-
-// Property 69: a Status that sees the end of a job ends the waits for it.
-func TestAStatusThatSeesTheEndEndsTheWaits(t *testing.T) {
-	for _, state := range []string{"completed", "error"} {
-		bubble(t, func(t *testing.T) {
-			c, _ := startFake(t, func(_ string, n int, _ time.Duration) fakeReply {
-				if n > 1 {
-					return fakeReply{state: state}
-				}
-				return pending
-			}, WithPolling(Constant(time.Hour)))
-			start := time.Now()
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				if st, _ := c.Wait(t.Context(), "a"); string(st.State) != state || time.Since(start) != time.Minute {
-					t.Errorf("%v after %v", st.State, time.Since(start))
-				}
-			})
-			wg.Go(func() {
-				for st := range c.WaitAll(t.Context(), Jobs("a")) {
-					if string(st.State) != state || time.Since(start) != time.Minute {
-						t.Errorf("%v after %v", st.State, time.Since(start))
-					}
-				}
-			})
-			time.Sleep(time.Minute)
-			c.Status(t.Context(), "a")
-			wg.Wait()
-		})
-	}
 }
 
 // The feeding of a WaitAll takes as long with a slow cache as without one.
@@ -618,7 +501,7 @@ func TestASlowCacheDoesNotSlowDownTheFeeding(t *testing.T) {
 	})
 }
 
-// A sequence hears at its next yield that the loop was left, with a slow cache, too.
+// After the loop was left, the next yield of a sequence returns false, with a slow cache, too.
 func TestASequenceWithASlowCacheIsEndedAtItsNextYield(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		for range 20 {
@@ -636,43 +519,6 @@ func TestASequenceWithASlowCacheIsEndedAtItsNextYield(t *testing.T) {
 			if n := yields.Load(); n > 2 {
 				t.Fatalf("%d jobs were taken", n)
 			}
-		}
-	})
-}
-
-// Refusals of the limiter end a wait by its name, and not as an outage of the backend.
-func TestALimiterThatRefusesIsNamed(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		refusal := errors.New("burst exceeded")
-		c, f := startFake(t, always(pending), WithLimiter(limiterFunc(func(context.Context) error { return refusal })))
-		_, err := c.Wait(t.Context(), "a")
-		if err == nil || errors.Is(err, ErrOutage) || !errors.Is(err, refusal) || !strings.Contains(err.Error(), "the limiter has let no request through for 5m0s") || f.total() != 0 {
-			t.Error(err)
-		}
-	})
-}
-
-// A Limit of the polling Backoff counts the requests that a wait has seen, and not those made
-// before it joined.
-func TestALimitCountsFromWhereAWaitJoined(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		c, f := startFake(t, always(pending), WithPolling(Exponential{Base: 10 * time.Second, Multiplier: 1, Limit: 10}))
-		start := time.Now()
-		var wg sync.WaitGroup
-		for _, joins := range []time.Duration{0, 45 * time.Second, 85 * time.Second} {
-			wg.Go(func() {
-				time.Sleep(joins)
-				_, err := c.Wait(t.Context(), "a")
-				// Ten requests of its own, ten seconds apart, the first one when the poll is due.
-				want := (joins + 9*time.Second) / (10 * time.Second) * 10 * time.Second
-				if d := time.Since(start); !errors.Is(err, ErrGaveUp) || d != want+90*time.Second {
-					t.Errorf("joined after %v, given up after %v: %v", joins, d, err)
-				}
-			})
-		}
-		wg.Wait()
-		if n := len(f.at("a")); n != 19 {
-			t.Errorf("%d requests", n)
 		}
 	})
 }

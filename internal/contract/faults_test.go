@@ -53,7 +53,7 @@ func TestFaultsAreTypedAndTriedAgain(t *testing.T) {
 		name   string
 		step   testserver.Step
 		kind   string
-		unwell bool // what the breaker is told
+		unwell bool // what is reported to the breaker
 	}{
 		{"dropped", testserver.Drop(), transport, true},
 		{"reset", testserver.Reset(), transport, true},
@@ -76,7 +76,7 @@ func TestFaultsAreTypedAndTriedAgain(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := testserver.StartInMemory(t, tt.step, testserver.Completed())
-				b := &notingBreaker{}
+				b := &recordingBreaker{}
 				var first error
 				c := clientFor(t, s, vtclient.WithTimeout(10*time.Second), every(time.Second, 2), vtclient.WithBreaker(b),
 					vtclient.WithTrace(vtclient.Trace{Scheduled: func(_ context.Context, i vtclient.TraceInfo) { first = i.Err }}))
@@ -94,8 +94,8 @@ func TestFaultsAreTypedAndTriedAgain(t *testing.T) {
 				if errors.Is(first, context.DeadlineExceeded) || errors.Is(first, context.Canceled) {
 					t.Errorf("%v matches a context error while the caller's context lives", first)
 				}
-				if _, told := b.noted(); len(told) != 2 || (told[0] != nil) != tt.unwell || told[1] != nil {
-					t.Errorf("the breaker was told %v", told)
+				if _, reported := b.recorded(); len(reported) != 2 || (reported[0] != nil) != tt.unwell || reported[1] != nil {
+					t.Errorf("the breaker got %v", reported)
 				}
 			})
 		})
@@ -105,14 +105,14 @@ func TestFaultsAreTypedAndTriedAgain(t *testing.T) {
 // Property 17: a Status returns an unknown state word at once, by name.
 func TestAnUnknownStateIsNamedAtOnce(t *testing.T) {
 	s := testserver.Start(t, testserver.JSON(200, `{"result":"CANCELLED"}`))
-	b := &notingBreaker{}
+	b := &recordingBreaker{}
 	_, err := clientFor(t, s, vtclient.WithBreaker(b)).Status(t.Context(), "j")
 	var e *vtclient.UnknownStateError
 	if !errors.As(err, &e) || e.Word != "CANCELLED" || len(s.Requests()) != 1 {
 		t.Error(err, len(s.Requests()))
 	}
-	if _, told := b.noted(); len(told) != 1 || told[0] != nil {
-		t.Errorf("the breaker was told %v", told)
+	if _, reported := b.recorded(); len(reported) != 1 || reported[0] != nil {
+		t.Errorf("the breaker got %v", reported)
 	}
 }
 
@@ -220,7 +220,7 @@ type failingReader struct{}
 
 func (failingReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// Design, Status: TLS and URL errors are final.
+// TLS and URL errors are final.
 func TestTLSAndURLErrorsAreFinal(t *testing.T) {
 	quiet := log.New(io.Discard, "", 0)
 	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -237,21 +237,21 @@ func TestTLSAndURLErrorsAreFinal(t *testing.T) {
 		opts      []vtclient.Option
 		want      string
 	}{
-		{"a certificate that nobody trusts", untrusted.URL, nil, "certificate"},
+		{"a certificate that is not trusted", untrusted.URL, nil, "certificate"},
 		{"http answers to https", strings.Replace(plain.URL, "http:", "https:", 1), nil, "does not speak TLS"},
 		{"an address that is none", "http://127.0.0.1:99999", nil, "no address"},
 		{"no URL", plain.URL, []vtclient.Option{brokenURL(func(r *http.Request) { r.URL = nil })}, "no http or https URL"},
 		{"another scheme", plain.URL, []vtclient.Option{brokenURL(func(r *http.Request) { r.URL.Scheme = "gopher" })}, "no http or https URL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := &notingBreaker{}
+			b := &recordingBreaker{}
 			c, err := vtclient.New(tt.url, append(tt.opts, vtclient.WithBreaker(b), every(time.Minute, 3))...)
 			if err != nil {
 				t.Fatal(err)
 			}
 			_, err = c.Status(t.Context(), "j") // would take a minute if it were tried again
 			var te *vtclient.TransportError
-			if allowed, _ := b.noted(); !errors.As(err, &te) || !strings.Contains(err.Error(), tt.want) || allowed != 1 {
+			if allowed, _ := b.recorded(); !errors.As(err, &te) || !strings.Contains(err.Error(), tt.want) || allowed != 1 {
 				t.Errorf("%v after %d tries", err, allowed)
 			}
 			c.CloseIdleConnections()
@@ -293,7 +293,7 @@ func TestWhatCountsAsASecret(t *testing.T) {
 	}
 }
 
-// A server that wants a certificate of the client's will want it again.
+// A server that demands a client certificate will demand it again.
 func TestAnAlertOfTheServersIsFinal(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.NotFoundHandler())
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -301,14 +301,14 @@ func TestAnAlertOfTheServersIsFinal(t *testing.T) {
 	s.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}
 	s.StartTLS()
 	defer s.Close()
-	b := &notingBreaker{}
+	b := &recordingBreaker{}
 	c, err := vtclient.New(s.URL, vtclient.WithHTTPClient(s.Client()), vtclient.WithBreaker(b), every(time.Millisecond, 3))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var te *vtclient.TransportError
 	_, err = c.Status(t.Context(), "j")
-	if n, _ := b.noted(); !errors.As(err, &te) || n != 1 || !strings.Contains(err.Error(), "refuses this client") {
+	if n, _ := b.recorded(); !errors.As(err, &te) || n != 1 || !strings.Contains(err.Error(), "refuses this client") {
 		t.Errorf("%v after %d tries", err, n)
 	}
 }
@@ -325,9 +325,9 @@ func TestA429DoesNotOpenOurBreaker(t *testing.T) {
 	}
 }
 
-// What would go wrong in the same way again ends a Status and a wait at once,
-// whoever found it: crypto/tls, or a callback or transport of the caller's that
-// returns what crypto/x509 said.
+// What would go wrong in the same way again ends a Status and a wait at once, whichever code
+// found it: crypto/tls, or a callback or transport of the caller's that returns an error of
+// crypto/x509.
 func TestTransportErrorsThatAreFinal(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -336,7 +336,7 @@ func TestTransportErrorsThatAreFinal(t *testing.T) {
 	}{
 		{"expired", x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired}, "the certificate would be refused again"},
 		{"for another host", x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"}, "the certificate would be refused again"},
-		{"signed by nobody known", x509.UnknownAuthorityError{}, "the certificate would be refused again"},
+		{"signed by an unknown authority", x509.UnknownAuthorityError{}, "the certificate would be refused again"},
 		{"as crypto/tls wraps it", &tls.CertificateVerificationError{Err: errors.New("no")}, "the certificate would be refused again"},
 		{"no TLS record", tls.RecordHeaderError{Msg: "no"}, "does not speak TLS"},
 		{"http to https", http.ErrSchemeMismatch, "does not speak TLS"},
@@ -349,7 +349,7 @@ func TestTransportErrorsThatAreFinal(t *testing.T) {
 			t.Run(fmt.Sprint(tt.name, " ", wait), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					requests := 0
-					b := &notingBreaker{}
+					b := &recordingBreaker{}
 					c := stubbed(t, func(r *http.Request) (*http.Response, error) {
 						if requests++; tt.err == nil {
 							return respond(r, 302, "", "Location: http://evil.test/there"), nil
@@ -371,8 +371,8 @@ func TestTransportErrorsThatAreFinal(t *testing.T) {
 					if tt.err == nil && !strings.Contains(err.Error(), "from http://api.test to http://evil.test") {
 						t.Errorf("not said from where to where: %v", err)
 					}
-					if _, told := b.noted(); len(told) != requests || (told[0] == nil) != (tt.err == nil) {
-						t.Errorf("the breaker was told %v", told)
+					if _, reported := b.recorded(); len(reported) != requests || (reported[0] == nil) != (tt.err == nil) {
+						t.Errorf("the breaker got %v", reported)
 					}
 				})
 			})
@@ -458,7 +458,7 @@ func TestAPendingAnswerHasNoBody(t *testing.T) {
 	}
 }
 
-// An answer that is too large or breaks off still says which one it was.
+// The error about an answer that is too large or breaks off has its request id.
 func TestTheRequestIDOfABodyThatIsOfNoUse(t *testing.T) {
 	for name, body := range map[string]io.Reader{
 		"too large":  strings.NewReader(strings.Repeat("x", 2000)),

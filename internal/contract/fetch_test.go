@@ -15,7 +15,7 @@ import (
 	"github.com/vtclient/vtclient"
 )
 
-// sdkError stands for the error of somebody's SDK.
+// sdkError stands for the error of an SDK.
 type sdkError struct {
 	code  string
 	pause time.Duration
@@ -100,7 +100,7 @@ func TestWithFetchWaitsLikeOverHTTP(t *testing.T) {
 	})
 }
 
-func TestAnErrorOfFetchIsAFaultUnlessItSaysFinal(t *testing.T) {
+func TestAnErrorOfFetchIsAFaultUnlessItMatchesErrFinal(t *testing.T) {
 	sdk := &sdkError{code: "UNAVAILABLE"}
 	for _, tt := range []struct {
 		name  string
@@ -118,7 +118,7 @@ func TestAnErrorOfFetchIsAFaultUnlessItSaysFinal(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := &notingBreaker{}
+				b := &recordingBreaker{}
 				calls := 0
 				c := fetching(t, func(context.Context, int) (vtclient.Status, error) { calls++; return done, tt.give }, vtclient.WithBreaker(b))
 				st, err := c.Status(t.Context(), "j")
@@ -136,13 +136,13 @@ func TestAnErrorOfFetchIsAFaultUnlessItSaysFinal(t *testing.T) {
 				if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("%v speaks of the caller's context", err)
 				}
-				for _, told := range b.told {
-					if (told == nil) != errors.Is(tt.give, vtclient.ErrFinal) || errors.Is(told, context.Canceled) {
-						t.Errorf("the breaker was told %v", told)
+				for _, reported := range b.reported {
+					if (reported == nil) != errors.Is(tt.give, vtclient.ErrFinal) || errors.Is(reported, context.Canceled) {
+						t.Errorf("the breaker got %v", reported)
 					}
 				}
-				if len(b.told) != tt.calls {
-					t.Errorf("the breaker was told of %d of %d calls", len(b.told), tt.calls)
+				if len(b.reported) != tt.calls {
+					t.Errorf("the breaker got %d of %d calls", len(b.reported), tt.calls)
 				}
 			})
 		})
@@ -167,7 +167,7 @@ func TestAWaitEndsAtOnceWithAFinalErrorOfFetch(t *testing.T) {
 
 func TestFetchHasTheTimeoutOfAnAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		c := fetching(t, func(ctx context.Context, n int) (vtclient.Status, error) {
 			if n == 1 {
 				<-ctx.Done()
@@ -187,15 +187,15 @@ func TestFetchHasTheTimeoutOfAnAttempt(t *testing.T) {
 			!strings.Contains(fault.Error(), "request 1: WithFetch(contract_test.fetching.func1): no whole answer within 3s (sdk: DEADLINE_EXCEEDED") {
 			t.Errorf("%v", fault)
 		}
-		if len(b.told) != 2 || b.told[0] == nil || b.told[1] != nil {
-			t.Errorf("the breaker was told %v", b.told)
+		if len(b.reported) != 2 || b.reported[0] == nil || b.reported[1] != nil {
+			t.Errorf("the breaker got %v", b.reported)
 		}
 	})
 }
 
-func TestACallerWhoLeavesFetchIsNoFault(t *testing.T) {
+func TestACallerThatLeavesFetchIsNoFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		c := fetching(t, func(ctx context.Context, n int) (vtclient.Status, error) {
 			<-ctx.Done()
 			return done, errors.New("interrupted")
@@ -213,15 +213,15 @@ func TestACallerWhoLeavesFetchIsNoFault(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		for _, told := range b.told {
-			if !errors.Is(told, context.Canceled) {
-				t.Errorf("the breaker was told %v", told)
+		for _, reported := range b.reported {
+			if !errors.Is(reported, context.Canceled) {
+				t.Errorf("the breaker got %v", reported)
 			}
 		}
 	})
 }
 
-func TestFetchSaysHowLongToWaitWithItsError(t *testing.T) {
+func TestAnErrorOfFetchMayCarryAPause(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		give error
@@ -304,10 +304,10 @@ func TestFetchMayHandOverAResultThatIsMissing(t *testing.T) {
 	})
 }
 
-// The panic reaches whoever waits, and nobody else: the next call works.
+// The panic reaches the callers of this call, and no other: the next call works.
 func TestAPanicInFetchIsThatOfTheCaller(t *testing.T) {
 	for _, way := range []string{"Wait", "Status"} {
-		b := &notingBreaker{}
+		b := &recordingBreaker{}
 		c := fetching(t, func(_ context.Context, n int) (vtclient.Status, error) {
 			if n == 1 {
 				panic("in the sdk")
@@ -328,8 +328,8 @@ func TestAPanicInFetchIsThatOfTheCaller(t *testing.T) {
 			}()
 			ask()
 		}()
-		if st, err := ask(); err != nil || st.State != vtclient.StateCompleted || len(b.told) != 2 || !errors.Is(b.told[0], context.Canceled) {
-			t.Errorf("%s: %+v, %v, the breaker was told %v", way, st, err, b.told)
+		if st, err := ask(); err != nil || st.State != vtclient.StateCompleted || len(b.reported) != 2 || !errors.Is(b.reported[0], context.Canceled) {
+			t.Errorf("%s: %+v, %v, the breaker got %v", way, st, err, b.reported)
 		}
 	}
 }
@@ -365,7 +365,7 @@ func TestWithFetchSharesAndBoundsCalls(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		// One for those who ask, one for those who wait.
+		// One for the Status calls, one for the waits.
 		for id, n := range calls {
 			if n > 2 {
 				t.Errorf("%s: %d calls", id, n)
@@ -493,9 +493,9 @@ func TestFetchMakesNoUseOfABaseURL(t *testing.T) {
 	}
 }
 
-// A call of the function is one request to the traces and to the error that a
-// wait ends with; its context ends with it; how long it took tells when the last
-// poll before a deadline has to be made.
+// A call of the function is one request to the traces and to the error that a wait ends with;
+// its context ends with it; how long it took decides when the last poll before a deadline is
+// made.
 func TestACallOfFetchIsARequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
@@ -533,7 +533,7 @@ func TestACallOfFetchIsARequest(t *testing.T) {
 	})
 }
 
-// The traces are told why a call that its caller left has ended.
+// The traces get the reason for which a call that its caller left has ended.
 func TestTheTraceOfACallOfFetchThatWasLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
@@ -583,4 +583,124 @@ func TestTheContextOfACallOfFetchEndsWithIt(t *testing.T) {
 	if _, err := c.Status(t.Context(), "j"); err != nil || given.Err() == nil {
 		t.Errorf("%v; the context is alive: %v", err, given.Err() == nil)
 	}
+}
+
+// The error of a wait that ends while the function given to WithFetch has not returned names
+// it, with the time since it was called. It does so for the job of that call alone, and
+// for no call that has returned.
+func TestAFetchThatHasNotReturnedIsNamed(t *testing.T) {
+	const named = ", while the function given to WithFetch, called %s before, had not returned"
+	type client = vtclient.Client
+	expect := func(t *testing.T, err, cause error, after string) {
+		t.Helper()
+		want := ""
+		if after != "" {
+			want = strings.Replace(named, "%s", after, 1)
+		}
+		if !errors.Is(err, cause) || strings.Contains(err.Error(), "WithFetch, called") != (after != "") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want one that matches %v and has %q", err, cause, want)
+		}
+	}
+	within := func(t *testing.T, d time.Duration) context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	for _, tt := range []struct {
+		rule string
+		run  func(t *testing.T, c *client)
+	}{
+		{"a deadline", func(t *testing.T, c *client) {
+			_, err := c.Wait(within(t, time.Minute), "hangs")
+			expect(t, err, context.DeadlineExceeded, "1m0s")
+		}},
+		{"the caller leaves", func(t *testing.T, c *client) {
+			gone := errors.New("gone")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(2500*time.Millisecond, func() { cancel(gone) })
+			_, err := c.Wait(ctx, "hangs")
+			expect(t, err, gone, "2.5s")
+			expect(t, err, context.Canceled, "2.5s")
+		}},
+		{"a Watch", func(t *testing.T, c *client) {
+			for _, err := range c.Watch(within(t, time.Minute), "hangs later") {
+				if err != nil {
+					expect(t, err, context.DeadlineExceeded, "50s") // it is polled after 10 s
+				}
+			}
+		}},
+		{"a WaitAll names it for that job alone", func(t *testing.T, c *client) {
+			for st, err := range c.WaitAll(within(t, time.Minute), vtclient.Jobs("hangs", "pending")) {
+				expect(t, err, context.DeadlineExceeded, map[string]string{"hangs": "1m0s"}[st.JobID])
+			}
+		}},
+		{"a job's own deadline", func(t *testing.T, c *client) {
+			jobs := []vtclient.Job{{ID: "hangs", Deadline: time.Now().Add(3 * time.Second)}}
+			for _, err := range c.WaitAll(t.Context(), slices.Values(jobs)) {
+				expect(t, err, context.DeadlineExceeded, "3s")
+			}
+		}},
+		{"a Status that shares the call", func(t *testing.T, c *client) {
+			go c.Status(t.Context(), "hangs")
+			synctest.Wait()
+			_, err := c.Status(within(t, 4*time.Second), "hangs")
+			expect(t, err, context.DeadlineExceeded, "4s")
+		}},
+		{"the call of another wait, after that wait", func(t *testing.T, c *client) {
+			c.Wait(within(t, time.Second), "hangs")
+			_, err := c.Wait(within(t, 2*time.Second), "pending")
+			expect(t, err, context.DeadlineExceeded, "")
+			_, err = c.Wait(within(t, 4*time.Second), "hangs") // one more call
+			expect(t, err, context.DeadlineExceeded, "7s")
+		}},
+		{"calls that have returned", func(t *testing.T, c *client) {
+			_, err := c.Wait(within(t, 5*time.Second), "pending")
+			expect(t, err, context.DeadlineExceeded, "")
+			_, err = c.Wait(within(t, 5*time.Second), "fails")
+			expect(t, err, context.DeadlineExceeded, "")
+		}},
+		{"a job that queues behind it", func(t *testing.T, c *client) {
+			for range 3 { // WithMaxInFlight
+				go c.Wait(t.Context(), "hangs")
+			}
+			synctest.Wait()
+			go c.Status(t.Context(), "hangs too")
+			go c.Status(t.Context(), "hangs as well")
+			synctest.Wait()
+			_, err := c.Wait(within(t, 5*time.Second), "pending")
+			expect(t, err, context.DeadlineExceeded, "")
+		}},
+	} {
+		t.Run(tt.rule, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				asked := map[string]int{}
+				c, err := vtclient.New("", vtclient.WithMaxInFlight(3), vtclient.WithPolling(vtclient.Constant(10*time.Second)),
+					vtclient.WithCache(nil), vtclient.WithFetch(func(ctx context.Context, id string) (vtclient.Status, error) {
+						if id == "hangs later" {
+							asked[id]++
+						}
+						if strings.HasPrefix(id, "hangs") && !(id == "hangs later" && asked[id] == 1) {
+							<-release // whatever becomes of ctx
+						}
+						if id == "fails" {
+							return vtclient.Status{}, errors.New("no")
+						}
+						return vtclient.Status{State: vtclient.StatePending}, nil
+					}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				tt.run(t, c)
+				close(release)
+			})
+		})
+	}
+	t.Run("not over HTTP", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := stubbed(t, func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() })
+			_, err := c.Wait(within(t, 5*time.Second), "j")
+			expect(t, err, context.DeadlineExceeded, "")
+		})
+	})
 }

@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -25,21 +26,21 @@ func TestHeyGenJobsShareRequests(t *testing.T) {
 		name   string
 		server []simserver.Option
 		faults simserver.Faults
-		check  func(t *testing.T, s simserver.Stats, told int)
+		check  func(t *testing.T, s simserver.Stats, reported int)
 	}{
-		{"as it should be", nil, simserver.Faults{}, func(t *testing.T, s simserver.Stats, told int) {
-			// Each result is a request, the job that nobody knows is one, and the
-			// last jobs of all have nobody to share with.
+		{"as it should be", nil, simserver.Faults{}, func(t *testing.T, s simserver.Stats, reported int) {
+			// Each result is a request, the unknown job is one, and the last jobs of all have
+			// none to share with.
 			if s.Completed+s.Failed+s.NotFound > jobs+1 || s.Pending > 60 || s.Bulk == 0 || s.Bulk > jobs {
 				t.Errorf("%+v", s)
 			}
 		}},
-		{"pages", []simserver.Option{simserver.WithBulkPage(30)}, simserver.Faults{}, func(t *testing.T, s simserver.Stats, told int) {
+		{"pages", []simserver.Option{simserver.WithBulkPage(30)}, simserver.Faults{}, func(t *testing.T, s simserver.Stats, reported int) {
 			if s.Completed+s.Failed+s.NotFound > jobs+1 || s.Pending > 60 || s.Bulk == 0 {
 				t.Errorf("%+v", s)
 			}
 		}},
-		{"late results", []simserver.Option{simserver.WithLateResult(5 * time.Second)}, simserver.Faults{}, func(t *testing.T, s simserver.Stats, told int) {
+		{"late results", []simserver.Option{simserver.WithLateResult(5 * time.Second)}, simserver.Faults{}, func(t *testing.T, s simserver.Stats, reported int) {
 			// At 0, 1, 3 and 7 s at most until the result is there.
 			if s.Completed > 4*jobs || s.Completed < jobs {
 				t.Errorf("%+v", s)
@@ -48,16 +49,16 @@ func TestHeyGenJobsShareRequests(t *testing.T) {
 		{"no such path", nil, simserver.Faults{
 			Status: map[int]float64{404: 1},
 			Match:  func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/statuses") },
-		}, func(t *testing.T, s simserver.Stats, told int) {
-			if s.Bulk != 0 || told == 0 {
-				t.Errorf("%d errors told; %+v", told, s)
+		}, func(t *testing.T, s simserver.Stats, reported int) {
+			if s.Bulk != 0 || reported == 0 {
+				t.Errorf("%d errors reported; %+v", reported, s)
 			}
 			// It is tried after 15, 30, 60 s and so on, in vain.
 			if n := s.Faults["404"]; n == 0 || n > 12 {
 				t.Errorf("the bulk path was asked %d times", n)
 			}
 		}},
-		{"trouble", nil, simserver.Faults{Status: map[int]float64{503: 0.1}, Cut: 0.1, Garbage: 0.02}, func(t *testing.T, s simserver.Stats, told int) {
+		{"trouble", nil, simserver.Faults{Status: map[int]float64{503: 0.1}, Cut: 0.1, Garbage: 0.02}, func(t *testing.T, s simserver.Stats, reported int) {
 			if s.Bulk == 0 {
 				t.Errorf("%+v", s)
 			}
@@ -77,9 +78,9 @@ func TestHeyGenJobsShareRequests(t *testing.T) {
 				for i := range jobs {
 					ids = append(ids, sim.Create(simserver.Job{ID: fmt.Sprintf("job %d", i), Fail: i%10 == 0, Message: "no speech"}))
 				}
-				var told atomic.Int32
+				var reported atomic.Int32
 				got := map[string]bool{}
-				for st, err := range c.WaitAll(t.Context(), vtclient.Jobs(ids...), vtclient.OnError(func(error) { told.Add(1) })) {
+				for st, err := range c.WaitAll(t.Context(), vtclient.Jobs(ids...), vtclient.OnError(func(error) { reported.Add(1) })) {
 					if got[st.JobID] {
 						t.Errorf("%s ended twice", st.JobID)
 					}
@@ -111,9 +112,9 @@ func TestHeyGenJobsShareRequests(t *testing.T) {
 				if len(got) != len(ids) {
 					t.Errorf("%d of %d ended", len(got), len(ids))
 				}
-				tt.check(t, sim.Stats(), int(told.Load()))
+				tt.check(t, sim.Stats(), int(reported.Load()))
 				if testing.Verbose() {
-					t.Logf("%+v, %d errors told", sim.Stats(), told.Load())
+					t.Logf("%+v, %d errors reported", sim.Stats(), reported.Load())
 				}
 			})
 		})
@@ -220,3 +221,29 @@ func TestHeyGenSubmissionsAgainstTheSimulator(t *testing.T) {
 }
 
 func isPost(r *http.Request) bool { return r.Method == http.MethodPost }
+
+// A field of another type than HeyGen documents is empty, and costs no other one.
+func TestHeyGenResultIsLenient(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"data":{"id":"j","title":"Launch","duration":12.5,"video_url":"v","srt_caption_url":"s"}}`:                 "j Launch 12.5 v s",
+		`{"data":{"id":7,"title":{"en":"Launch"},"duration":"12.5","video_url":"v","srt_caption_url":["s"]}}`:        "  0 v ",
+		`{"data":{"title":false,"duration":1e999,"video_url":"v","input_language":1,"later":{}},"error":"","x":[1]}`: "  0 v ",
+		`{"data":{"title":null,"duration":null,"video_url":null}}`:                                                   "  0  ",
+		`{}`:            "  0  ",
+		`{"data":null}`: "  0  ",
+		`{"data":[]}`:   "error",
+		`{"data":"v"}`:  "error",
+		`[]`:            "error",
+		`{"data":{`:     "error",
+	} {
+		r, err := vtclient.Decode[vtclient.HeyGenResult](vtclient.Status{JobID: "j", Body: json.RawMessage(body)})
+		got := "error"
+		if err == nil {
+			d := r.Data
+			got = fmt.Sprint(d.ID, " ", d.Title, " ", d.Duration, " ", d.VideoURL, " ", d.SRTCaptionURL)
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q (%v)", body, got, want, err)
+		}
+	}
+}

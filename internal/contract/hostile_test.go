@@ -219,7 +219,7 @@ func checkText(t *testing.T, err error) {
 	}
 }
 
-// Issue: hostile backend. Whatever one answer does, it is refused with a typed
+// Hostile backend. Whatever one answer does, it is refused with a typed
 // error within the bounds above, and the wait goes on to the next answer, or
 // ends at once where that would be no better.
 func TestHostileAnswers(t *testing.T) {
@@ -356,7 +356,7 @@ func TestHostileAnswers(t *testing.T) {
 			w.body("200 OK\r\nContent-Encoding: gzip", gzipped(goodBody)[:10]+goodBody)
 		}, decode, lineBound, 0, false, nil},
 		{"half of gzip", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: gzip", gzipped(goodBody)[:20]) }, decode, lineBound, 0, false, nil},
-		{"an encoding that nobody asked for", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: br", "\x0b\x0a\x80{}\x03") }, decode, lineBound, 0, false, nil},
+		{"an encoding that was not asked for", func(t *testing.T, w *wire) { w.body("200 OK\r\nContent-Encoding: br", "\x0b\x0a\x80{}\x03") }, decode, lineBound, 0, false, nil},
 		{"gzip declared twice", func(t *testing.T, w *wire) {
 			w.body("200 OK\r\nContent-Encoding: gzip, gzip", gzipped(gzipped(goodBody)))
 		}, decode, lineBound, 0, false, nil},
@@ -441,7 +441,7 @@ func TestHostileAnswers(t *testing.T) {
 // writing direction, the invisible, and what is no UTF-8.
 const noisy = "\x1b[2J\x1b]8;;http://evil.test\x07\u009b31m\x7f\r\n2026/01/01 forged line\nlevel=ERROR msg=forged\u2028\u2029\u0085\u202e\u2066\u200b\ufeff\U000e0041\x00\xff end"
 
-// Issue: redirect to another host with credentials set, to a private scheme, a
+// Redirect to another host with credentials set, to a private scheme, a
 // thousand redirects. None is followed away from the backend, and none more
 // than redirectBound times.
 func TestHostileRedirects(t *testing.T) {
@@ -500,7 +500,7 @@ func TestHostileRedirects(t *testing.T) {
 						t.Errorf("a header got in: %q", w.request.Header)
 					}
 					if where := tt.location(w.number); where != "" {
-						// Its body has no end, but who follows does not read on.
+						// Its body has no end, but a client that follows does not read on.
 						w.say("HTTP/1.1 302 Found\r\nLocation: %s\r\nConnection: close\r\n\r\n", where)
 						w.flood(t, "a")
 						return
@@ -611,7 +611,7 @@ func TestPausesThatAreNone(t *testing.T) {
 // noisyHeader is what of noise gets through net/http in a header's value.
 const noisyHeader = "\u009b31m\u202e\u2066\u200b\ufeff\u2028\U000e0041\xff end"
 
-// Issue: header injection through ids and messages, log injection. What comes
+// Header injection through ids and messages, log injection. What comes
 // from outside, by whatever way, becomes one printable line in every error, and
 // one line of a log.
 func TestNoiseFromOutsideStaysOnOneLine(t *testing.T) {
@@ -675,7 +675,7 @@ func TestNoiseFromOutsideStaysOnOneLine(t *testing.T) {
 	}
 }
 
-// Issue: the API key in a header, in the base URL's user part or in the query
+// The API key in a header, in the base URL's user part or in the query
 // of the endpoint, repeated by the server wherever it can: it stands in no
 // error, no log, no trace and no message.
 func TestSecretsAreHiddenWhereverTheServerRepeatsThem(t *testing.T) {
@@ -746,7 +746,7 @@ func TestSecretsAreHiddenWhereverTheServerRepeatsThem(t *testing.T) {
 					level := &slog.HandlerOptions{Level: slog.LevelDebug}
 					var r recorder
 					c, a := attacked(t, func(w *wire) {
-						// As it arrived, so that nothing here goes by what the test knows.
+						// As it arrived, so that nothing here depends on the test.
 						u, p, _ := strings.Cut(w.request.Header.Get("X-Userinfo"), ":")
 						q := w.request.URL.Query()
 						for _, s := range []string{w.request.Header.Get("X-Api-Key"), q.Get("key"), q.Get("asked"), strings.TrimPrefix(w.request.Header.Get("X-Auth"), "Bearer "), u + ":" + p, p} {
@@ -803,7 +803,7 @@ func TestTheJobIDInAQueryIsShown(t *testing.T) {
 	}
 }
 
-// Issue: header injection. What would begin a line of its own on the wire is
+// Header injection. What would begin a line of its own on the wire is
 // refused by New, or ends the call before anything is sent, or is escaped.
 func TestHeadersCannotBeInjected(t *testing.T) {
 	for _, inject := range []string{"\r\nX-Evil: 1", "\nX-Evil: 1", "\rX-Evil: 1", "\x00", "\r\n\r\nGET /evil HTTP/1.1\r\nX-Evil: 1", "\x7f"} {
@@ -830,7 +830,7 @@ func TestHeadersCannotBeInjected(t *testing.T) {
 				"agent": func(r *http.Request) { r.Header.Set("User-Agent", "s3cr3t"+inject) },
 				"none":  func(r *http.Request) { r.Header[""] = []string{"s3cr3t"} },
 			} {
-				b := &notingBreaker{}
+				b := &recordingBreaker{}
 				c, a := attacked(t, func(w *wire) { w.good() }, vtclient.WithBreaker(b),
 					vtclient.WithRequest(func(r *http.Request) error { change(r); return nil }))
 				_, err := c.Wait(t.Context(), "j")
@@ -839,8 +839,8 @@ func TestHeadersCannotBeInjected(t *testing.T) {
 					t.Errorf("%s, %q: %v, %d requests", name, inject, err, a.requests.Load())
 				}
 				checkText(t, err)
-				if _, told := b.noted(); len(told) != 1 || !errors.Is(told[0], context.Canceled) {
-					t.Errorf("%s, %q: the breaker was told %v", name, inject, told)
+				if _, reported := b.recorded(); len(reported) != 1 || !errors.Is(reported[0], context.Canceled) {
+					t.Errorf("%s, %q: the breaker got %v", name, inject, reported)
 				}
 			}
 
@@ -865,9 +865,9 @@ func TestHeadersCannotBeInjected(t *testing.T) {
 	}
 }
 
-// Messages and bodies of jobs are the caller's as they came: nothing in them is
-// taken for anything else. Of a key that is given twice the last value counts,
-// and an answer that says to be about another job is not believed in that.
+// Messages and bodies of jobs are the caller's as they came: nothing in them is taken for
+// anything else. Of a key that is given twice the last value counts, and the id of another job
+// in an answer is ignored.
 func TestAnswersThatContradictThemselves(t *testing.T) {
 	for _, tt := range []struct {
 		body    string
@@ -1076,7 +1076,7 @@ func TestForeignErrorsStayOnOneLine(t *testing.T) {
 	cancel(loud)
 	answer := func(r *http.Request) (*http.Response, error) { return respond(r, 200, `{"result":"pending"}`), nil }
 	for name, c := range map[string]*vtclient.Client{
-		"breaker":     stubbed(t, answer, vtclient.WithBreaker(&notingBreaker{refusal: loud})),
+		"breaker":     stubbed(t, answer, vtclient.WithBreaker(&recordingBreaker{refusal: loud})),
 		"limiter":     stubbed(t, answer, once(), vtclient.WithLimiter(&countingLimiter{err: loud})),
 		"WithRequest": stubbed(t, answer, once(), vtclient.WithRequest(func(*http.Request) error { return loud })),
 		"transport":   stubbed(t, func(*http.Request) (*http.Response, error) { return nil, loud }, once()),
@@ -1113,7 +1113,7 @@ func (c loudCache) Get(context.Context, string) (vtclient.Status, bool, error) {
 }
 func (c loudCache) Set(context.Context, string, vtclient.Status, time.Duration) error { return c.err }
 
-// Whoever is refused for its credentials is told where they come from.
+// The error about refused credentials names where they come from.
 func TestRefusedCredentialsAreHintedAt(t *testing.T) {
 	for _, code := range []int{401, 403, 404} {
 		for _, tt := range []struct {

@@ -1,9 +1,12 @@
 package contract_test
 
 import (
+	"context"
 	"flag"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -111,8 +114,8 @@ func byClient(t *testing.T, m *meter, xs []time.Duration, gap time.Duration, opt
 	})
 }
 
-// The learning cadence costs the same through the whole client as in a plain
-// loop: what the client tells it, and when it polls, is right to the end.
+// The learning cadence costs the same through the whole client as in a plain loop: what it
+// learns from the client, and when it polls, is right to the end.
 func TestAdaptiveThroughClient(t *testing.T) {
 	noRace(t)
 	started := func() []vtclient.WaitOption {
@@ -171,22 +174,22 @@ func TestAdaptiveThroughClient(t *testing.T) {
 	}
 }
 
-// A scribe notes what the client asks of and tells a Learner.
-type scribe struct {
+// A recordingLearner records the calls of its methods.
+type recordingLearner struct {
 	*vtclient.Adaptive
-	asked  []vtclient.Attempt
-	delays []time.Duration
-	told   []vtclient.Completion
+	asked    []vtclient.Attempt
+	delays   []time.Duration
+	reported []vtclient.Completion
 }
 
-func (r *scribe) Next(at vtclient.Attempt) (time.Duration, bool) {
+func (r *recordingLearner) Next(at vtclient.Attempt) (time.Duration, bool) {
 	d, ok := r.Adaptive.Next(at)
 	r.asked, r.delays = append(r.asked, at), append(r.delays, d)
 	return d, ok
 }
 
-func (r *scribe) Learn(c vtclient.Completion) {
-	r.told = append(r.told, c)
+func (r *recordingLearner) Learn(c vtclient.Completion) {
+	r.reported = append(r.reported, c)
 	r.Adaptive.Learn(c)
 }
 
@@ -195,7 +198,7 @@ func (r *scribe) Learn(c vtclient.Completion) {
 func TestAdaptiveClientKeepsTheSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sim := simserver.StartInMemory(t)
-		rec := &scribe{Adaptive: vtclient.NewAdaptive(2 * time.Second)}
+		rec := &recordingLearner{Adaptive: vtclient.NewAdaptive(2 * time.Second)}
 		client, err := vtclient.New(sim.URL(), vtclient.WithHTTPClient(sim.HTTPClient()), vtclient.WithPolling(rec))
 		if err != nil {
 			t.Fatal(err)
@@ -203,7 +206,7 @@ func TestAdaptiveClientKeepsTheSchedule(t *testing.T) {
 		r := rand.New(rand.NewPCG(2, 5))
 		for range 150 {
 			x := time.Duration(90e9 * math.Exp(.5*r.NormFloat64()))
-			rec.asked, rec.delays, rec.told = nil, nil, nil
+			rec.asked, rec.delays, rec.reported = nil, nil, nil
 			start := time.Now()
 			id := sim.Create(simserver.Job{Duration: x})
 			if _, err := client.Wait(t.Context(), id, vtclient.StartedAt(start)); err != nil {
@@ -220,8 +223,8 @@ func TestAdaptiveClientKeepsTheSchedule(t *testing.T) {
 				at.Number++
 			}
 			want := vtclient.Completion{PendingAt: at.PendingAt, DoneBy: at.Elapsed}
-			if len(rec.told) != 1 || rec.told[0] != want {
-				t.Fatalf("job of %v: told %+v, want %+v once", x, rec.told, want)
+			if len(rec.reported) != 1 || rec.reported[0] != want {
+				t.Fatalf("job of %v: got %+v, want %+v once", x, rec.reported, want)
 			}
 			if n := sim.Requests(id); n != at.Number || took != at.Elapsed || at.PendingAt >= x || at.Elapsed < x {
 				t.Fatalf("job of %v: %d requests and %v, the schedule has %d and %v", x, n, took, at.Number, at.Elapsed)
@@ -230,24 +233,23 @@ func TestAdaptiveClientKeepsTheSchedule(t *testing.T) {
 	})
 }
 
-// told is the end in each lesson that a Learner was told; 0: given up.
-type told []time.Duration
+// ends are the DoneBy of each completion; 0: given up.
+type ends []time.Duration
 
-type toldLearner struct {
+type learnerOfEnds struct {
 	vtclient.Backoff
-	told *told
+	reported *ends
 }
 
-func (r toldLearner) Learn(c vtclient.Completion) { *r.told = append(*r.told, c.DoneBy) }
+func (r learnerOfEnds) Learn(c vtclient.Completion) { *r.reported = append(*r.reported, c.DoneBy) }
 
-// Of jobs that run at the same time the short ones end first. A Learner is told
-// of them in the order in which they began, which says nothing about how long
-// they take.
-func TestLessonsAreToldInTheOrderOfTheStarts(t *testing.T) {
+// Of jobs that run at the same time the short ones end first. A Learner gets them in the order
+// in which they began, which does not depend on how long they take.
+func TestCompletionsAreLearntInTheOrderOfTheStarts(t *testing.T) {
 	for _, tt := range []struct {
 		rule string
 		run  func(t *testing.T, sim *simserver.Server, c *vtclient.Client)
-		want told
+		want ends
 	}{
 		{"jobs that overlap", func(t *testing.T, sim *simserver.Server, c *vtclient.Client) {
 			var ids []string
@@ -259,14 +261,14 @@ func TestLessonsAreToldInTheOrderOfTheStarts(t *testing.T) {
 					t.Error(err)
 				}
 			}
-		}, told{30 * time.Second, 10 * time.Second, 50 * time.Second, 20 * time.Second}},
+		}, ends{30 * time.Second, 10 * time.Second, 50 * time.Second, 20 * time.Second}},
 		{"a job that is given up keeps its place", func(t *testing.T, sim *simserver.Server, c *vtclient.Client) {
 			slow := sim.Create(simserver.Job{Duration: simserver.Never})
 			fast := sim.Create(simserver.Job{Duration: 10 * time.Second})
 			jobs := []vtclient.Job{{ID: slow, Deadline: time.Now().Add(25 * time.Second)}, {ID: fast}}
 			for range c.WaitAll(t.Context(), slices.Values(jobs)) {
 			}
-		}, told{0, 10 * time.Second}},
+		}, ends{0, 10 * time.Second}},
 		{"a job that lasts far longer than others does not hold them up", func(t *testing.T, sim *simserver.Server, c *vtclient.Client) {
 			slow := sim.Create(simserver.Job{Duration: 200 * time.Second})
 			jobs := func(yield func(vtclient.Job) bool) {
@@ -278,20 +280,20 @@ func TestLessonsAreToldInTheOrderOfTheStarts(t *testing.T) {
 			}
 			for range c.WaitAll(t.Context(), jobs) {
 			}
-		}, told{0, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 200 * time.Second}},
+		}, ends{0, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 200 * time.Second}},
 	} {
 		t.Run(tt.rule, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var got told
+				var got ends
 				sim := simserver.StartInMemory(t)
 				c, err := vtclient.New(sim.URL(), vtclient.WithHTTPClient(sim.HTTPClient()),
-					vtclient.WithPolling(toldLearner{vtclient.Constant(10 * time.Second), &got}))
+					vtclient.WithPolling(learnerOfEnds{vtclient.Constant(10 * time.Second), &got}))
 				if err != nil {
 					t.Fatal(err)
 				}
 				tt.run(t, sim, c)
 				if !slices.Equal(got, tt.want) {
-					t.Errorf("told %v, want %v", got, tt.want)
+					t.Errorf("got %v, want %v", got, tt.want)
 				}
 			})
 		})
@@ -302,8 +304,8 @@ func TestLessonsAreToldInTheOrderOfTheStarts(t *testing.T) {
 // the next one, which is where an order of endings would mislead it most.
 func TestAdaptiveLearnsFromBatches(t *testing.T) {
 	const jobs, batches = 200, 4
-	// The optimum for these durations and a request worth a second, as
-	// "vt plan -simulate lognormal:3m,0.5" tells; 1 more for the first check.
+	// The optimum for these durations and a request worth a second, as "vt plan -simulate
+	// lognormal:3m,0.5" prints; 1 more for the first check.
 	const optimum = 17.5 + 1
 	synctest.Test(t, func(t *testing.T) {
 		sim := simserver.StartInMemory(t, simserver.WithSeed(7), simserver.WithDurations(simserver.LogNormal(3*time.Minute, 0.5)))
@@ -332,4 +334,157 @@ func TestAdaptiveLearnsFromBatches(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Where jobs end at full minutes of the time of day, a client comes to poll just behind them.
+func TestEndsAtFullMinutesAreLearnt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(1, 1))
+		var end time.Time
+		requests := 0
+		client, err := vtclient.New("", vtclient.WithCache(nil), vtclient.WithFetch(func(_ context.Context, id string) (vtclient.Status, error) {
+			requests++
+			st := vtclient.Status{JobID: id, State: vtclient.StatePending}
+			if !time.Now().Before(end) {
+				st.State = vtclient.StateCompleted
+			}
+			return st, nil
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		const jobs, known = 200, 80
+		late := time.Duration(0)
+		for i := range jobs {
+			time.Sleep(time.Duration(r.Float64() * float64(time.Hour)))
+			start := time.Now()
+			end = start.Add(time.Duration(180e9 * math.Exp(.5*r.NormFloat64()))).Truncate(time.Minute).Add(time.Minute)
+			if i == known {
+				requests, late = 0, 0
+			}
+			if _, err := client.Wait(t.Context(), fmt.Sprint(i), vtclient.StartedAt(start)); err != nil {
+				t.Fatal(err)
+			}
+			late += time.Since(end)
+		}
+		// Without the minutes it would be 10 requests and 7 s.
+		perJob, mean := float64(requests)/(jobs-known), late/(jobs-known)
+		if perJob > 6 || mean > 4*time.Second {
+			t.Errorf("%.1f requests a job, known %v late", perJob, mean)
+		}
+		t.Logf("%.1f requests a job, known %v late", perJob, mean)
+	})
+}
+
+const webhookSecret = "whsec_0123456789abcdef"
+
+// hintedJobs is what the jobs of one client with a webhook cost: of those after the
+// ones that taught it, and of those after the moment at which the last delivery arrived.
+type hintedJobs struct {
+	requests float64       // per job
+	late     time.Duration // from the end until it is known, at the worst, of jobs with a hint
+	after    [3]float64    // cost ÷ optimum without hints: jobs 1–50, 51–150 and later
+}
+
+const hintTrip = 20 * time.Millisecond // from a request to its answer
+
+// followHinted waits for one job after another, each known to have begun at a
+// certain time, so that there is no first check: the least is one request a job. A
+// plain Wait makes one more.
+func followHinted(t *testing.T, d dist, c float64, seed uint64, teach, measure, lost int) (f hintedJobs) {
+	opt := solve(d, c)
+	synctest.Test(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(seed, 11))
+		verify, err := vtclient.VerifyHeyGen(webhookSecret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		webhook := &vtclient.Webhook{Verify: verify}
+		reported := simserver.Webhook{Handler: webhook, Secret: webhookSecret, Loss: 0.02}
+		sim := simserver.StartInMemory(t, simserver.WithSeed(seed), simserver.WithWebhook(reported),
+			simserver.WithFaults(simserver.Faults{Latency: hintTrip}))
+		client, err := vtclient.New(sim.URL(), vtclient.WithHTTPClient(sim.HTTPClient()),
+			vtclient.WithPolling(vtclient.NewAdaptive(time.Duration(c*1e9))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hinted := false
+		webhook.Hint = func(id string) { hinted = true; client.Hint(id) }
+		var diff [3]float64
+		var jobs [3]int
+		for i := range teach + measure + lost {
+			if i == teach+measure {
+				reported.Loss = 1
+				sim.SetWebhook(reported)
+			}
+			x := time.Duration(d.Draw(r) * 1e9)
+			hinted = false
+			start := time.Now()
+			id := sim.Create(simserver.Job{Duration: x})
+			if _, err := client.Wait(t.Context(), id, vtclient.StartedAt(start)); err != nil {
+				t.Fatal(err)
+			}
+			n, delay := sim.Requests(id), time.Since(start)-x
+			switch k := i - teach - measure; {
+			case i < teach:
+			case k < 0:
+				f.requests += float64(n) / float64(measure)
+				if hinted {
+					f.late = max(f.late, delay)
+				}
+			case hinted:
+				t.Error("a delivery has arrived that was to be lost")
+			default:
+				w := min((k+50)/100, 2)
+				diff[w] += float64(n)*c + delay.Seconds() - opt.Of(x.Seconds(), c)
+				jobs[w]++
+			}
+		}
+		for w := range diff {
+			f.after[w] = 1 + diff[w]/float64(max(jobs[w], 1))/opt.Cost
+		}
+	})
+	return f
+}
+
+// What a webhook saves: requests per wait once 200 jobs have been learnt and while
+// 98 % of the deliveries arrive, through the whole client and the real handler; and
+// what it costs when all of them are lost from one moment on.
+//
+// With 0.98 known, and the distribution, the optimum would be 1.135 requests at a cost
+// of 5 s, and 1.814 at 0.5 s: the figures asserted are these, rounded. Means of 20
+// clients: 1.13 and 1.81. One client differs by 0.03 and 0.15 from that, as chance has
+// it with the hints, which is where the slack comes from.
+func TestWebhookFigures(t *testing.T) {
+	noRace(t)
+	replicas := uint64(3)
+	if os.Getenv("VTCLIENT_FIGURES") != "" {
+		replicas = 20
+	}
+	d := lognormal("log-normal, median 3 min, σ 0.3", 180, .3)
+	for _, test := range []struct{ cost, requests, slack float64 }{{5, 1.1, .05}, {.5, 1.8, .15}} {
+		var mean hintedJobs
+		for seed := range replicas {
+			f := followHinted(t, d, test.cost, seed, 200, 200, 200)
+			t.Logf("cost %gs: %.3f requests, %v late; after the loss %.3f", test.cost, f.requests, f.late, f.after)
+			mean.requests += f.requests / float64(replicas)
+			for w := range f.after {
+				mean.after[w] += f.after[w] / float64(replicas)
+			}
+			// A hint is given at the end itself, so one request later it is known. It
+			// may find a poll in flight that began before, and follows it.
+			if f.late > 2*hintTrip {
+				t.Errorf("cost %gs: known %v after the end, though hinted", test.cost, f.late)
+			}
+		}
+		t.Logf("cost %gs: mean %.3f requests; after the loss %.3f", test.cost, mean.requests, mean.after)
+		if mean.requests > test.requests+test.slack {
+			t.Errorf("cost %gs: %.3f requests a wait, want %v at most", test.cost, mean.requests, test.requests)
+		}
+		for w, most := range []float64{1.6, 1.25, 1.25} {
+			if mean.after[w] > most {
+				t.Errorf("cost %gs: %.3f times the optimum in span %d after the loss, want %v at most", test.cost, mean.after[w], w, most)
+			}
+		}
+	}
 }

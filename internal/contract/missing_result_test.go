@@ -139,7 +139,7 @@ func TestWaitLooksAgainWhereTheResultIsMissing(t *testing.T) {
 	}
 }
 
-// Whoever watches must not take the job for over twice.
+// The loop of a Watch must not take the job for over twice.
 func TestWatchShowsAMissingResultAsPending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type seen struct {
@@ -205,7 +205,7 @@ func TestWaitTakesNoMissingResultFromTheCache(t *testing.T) {
 	}
 }
 
-// lessonNotes is a polling backoff that notes what it is taught.
+// lessonNotes is a polling backoff that records its completions.
 type lessonNotes struct {
 	vtclient.Constant
 	mu      sync.Mutex
@@ -244,7 +244,7 @@ func TestTheJobEndedWhenItWasFirstSeenCompleted(t *testing.T) {
 	}
 }
 
-func TestAWaitThatEndsWithoutTheResultSaysSo(t *testing.T) {
+func TestAWaitThatEndsWithoutTheResultReportsThat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 		defer cancel()

@@ -46,7 +46,8 @@ func TestOverdue(t *testing.T) {
 		{"what is learnt from estimates", learnt(minute), 0, []vtclient.WaitOption{vtclient.Expect(minute)}, p99(minute)},
 		{"an estimate, and nothing learnt", vtclient.NewAdaptive(time.Second), 0, []vtclient.WaitOption{vtclient.Expect(minute)}, 3 * minute},
 		{"an estimate, and a Backoff that does not learn", vtclient.Constant(time.Hour), 0, []vtclient.WaitOption{vtclient.Expect(minute)}, 3 * minute},
-		{"nothing to go by", vtclient.Constant(time.Minute), 0, nil, 0},
+		{"nothing to go by", vtclient.Constant(time.Minute), 0, nil, 3 * time.Hour},
+		{"nothing learnt yet", vtclient.NewAdaptive(time.Second), 0, nil, 3 * time.Hour},
 		{"an absurd estimate", vtclient.Constant(time.Minute), 0, []vtclient.WaitOption{vtclient.Expect(math.MaxInt64)}, 0},
 		{"a job that ends in time", learnt(0), 5 * minute, nil, 0},
 	} {
@@ -64,7 +65,7 @@ func TestOverdue(t *testing.T) {
 				var called []time.Duration
 				opts := append(tt.opts, vtclient.OnOverdue(func(st vtclient.Status, f vtclient.Forecast) {
 					called = append(called, time.Since(began))
-					if st.JobID != "j" || st.State != vtclient.StatePending || (f.Jobs != 0) != (f.P99 != 0 && tt.want != 3*minute) {
+					if st.JobID != "j" || st.State != vtclient.StatePending || (f.Jobs != 0) != (f.P99 != 0 && tt.want != 3*minute && tt.want != 3*time.Hour) {
 						t.Errorf("%v, %+v", st, f)
 					}
 				}))

@@ -36,7 +36,7 @@ func TestThousandWaitsOnOneJobAreOnePoll(t *testing.T) {
 			return doneAt(40*time.Second)(id, n, at)
 		})
 		var wg sync.WaitGroup
-		var told, faults, done, late atomic.Int32
+		var reported, faults, done, late atomic.Int32
 		start := time.Now()
 		for i := range 1000 {
 			wg.Go(func() {
@@ -48,7 +48,7 @@ func TestThousandWaitsOnOneJobAreOnePoll(t *testing.T) {
 					ctx, cancel = context.WithTimeout(ctx, limit)
 					defer cancel()
 				}
-				_, err := c.Wait(ctx, "a", OnProgress(func(Status) { told.Add(1) }), OnError(func(error) { faults.Add(1) }))
+				_, err := c.Wait(ctx, "a", OnProgress(func(Status) { reported.Add(1) }), OnError(func(error) { faults.Add(1) }))
 				switch {
 				case err == nil && time.Since(start) >= 40*time.Second && time.Since(start) < 51*time.Second:
 					done.Add(1)
@@ -61,14 +61,14 @@ func TestThousandWaitsOnOneJobAreOnePoll(t *testing.T) {
 		}
 		wg.Wait()
 		if done.Load() != 900 || late.Load() != 100 || faults.Load() != 1000 {
-			t.Errorf("%d done, %d late, told %d faults", done.Load(), late.Load(), faults.Load())
+			t.Errorf("%d done, %d late, reported %d faults", done.Load(), late.Load(), faults.Load())
 		}
 		// The schedule's 0, 10, 11, 21, 31, 41, which last polls move, and a last poll for each of the hundred deadlines at most.
 		if n := f.total(); n < 6 || n > 106 {
 			t.Errorf("%d requests", n)
 		}
-		if n := told.Load(); n < 900*5 {
-			t.Errorf("told %d observations", n)
+		if n := reported.Load(); n < 900*5 {
+			t.Errorf("reported %d observations", n)
 		}
 	})
 	t.Run("with no deadlines exactly", func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestThousandWaitsOnOneJobAreOnePoll(t *testing.T) {
 	})
 }
 
-// A joiner takes over the poll where it is, and gives it what it knows.
+// A joiner takes over the poll where it is, and gives it its start and estimate.
 func TestJoiningAPoll(t *testing.T) {
 	t.Run("before its first poll makes that now", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestJoiningAPoll(t *testing.T) {
 			wantTimes(t, f.at("a"), 0, 10, 20)
 		})
 	})
-	t.Run("with an earlier start and an estimate tells the Backoff", func(t *testing.T) {
+	t.Run("with an earlier start and an estimate changes the Attempt", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			var mu sync.Mutex
 			var last Attempt
@@ -124,7 +124,7 @@ func TestJoiningAPoll(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			c.Wait(t.Context(), "a", StartedAt(time.Now().Add(-time.Minute)), Expect(time.Hour))
 			if want := (Attempt{Number: 2, Elapsed: 67 * time.Second, PendingAt: 67 * time.Second, Expected: time.Hour}); last != want {
-				t.Errorf("told %+v, want %+v", last, want)
+				t.Errorf("got %+v, want %+v", last, want)
 			}
 		})
 	})
@@ -155,13 +155,13 @@ func TestJoiningAPoll(t *testing.T) {
 			time.Sleep(6 * time.Second) // asked at 5
 			c.Wait(t.Context(), "a", StartedAt(start), Expect(time.Minute))
 			if want := (Attempt{Number: 1, Elapsed: 10 * time.Second, PendingAt: 10 * time.Second, Expected: time.Hour}); last != want {
-				t.Errorf("told %+v, want %+v", last, want)
+				t.Errorf("got %+v, want %+v", last, want)
 			}
 			go c.Wait(t.Context(), "b", Expect(time.Hour))
 			time.Sleep(time.Second)
 			c.Wait(t.Context(), "b")
 			if last.Expected != time.Hour {
-				t.Errorf("told %+v after a joiner without an estimate", last)
+				t.Errorf("reported %+v after a joiner without an estimate", last)
 			}
 		})
 	})
@@ -177,7 +177,7 @@ func TestJoiningAPoll(t *testing.T) {
 			}
 		})
 	})
-	t.Run("that rests since those who wait are about to leave wakes it", func(t *testing.T) {
+	t.Run("that rests since its callers are about to leave wakes it", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c, f := startFake(t, func(id string, _ int, at time.Duration) fakeReply {
 				if id == "b" || at > 20*time.Second {
@@ -321,7 +321,7 @@ func TestBreakingOutOfWatchStopsPolling(t *testing.T) {
 	})
 }
 
-// A slow consumer pauses the polling, does not lose the end, and holds nobody who is faster.
+// A slow consumer pauses the polling, does not lose the end, and holds no faster one.
 func TestSlowWatchPausesPolling(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, doneAt(200*time.Second))
@@ -345,7 +345,7 @@ func TestSlowWatchPausesPolling(t *testing.T) {
 			wantTimes(t, f.at("a"), 0, 60, 120)
 		})
 	})
-	t.Run("not those who are faster", func(t *testing.T) {
+	t.Run("not faster callers", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c, f := startFake(t, doneAt(100*time.Second))
 			done := make(chan int)
@@ -600,18 +600,18 @@ func TestWaitAllSequenceThatDoesNotEnd(t *testing.T) {
 	t.Run("is endless", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c, _ := startFake(t, always(completed))
-			told, n := make(chan bool, 1), 0
+			reported, n := make(chan bool, 1), 0
 			for range c.WaitAll(t.Context(), func(yield func(Job) bool) {
 				for i := 0; yield(Job{ID: fmt.Sprint(i)}); i++ {
 					time.Sleep(100 * time.Microsecond) // so that virtual time goes on
 				}
-				told <- true
+				reported <- true
 			}) {
 				if n++; n == 1000 {
 					break
 				}
 			}
-			<-told
+			<-reported
 		})
 	})
 }
@@ -684,22 +684,22 @@ func TestNoRequestForACancelledWaitAllThatIsBusy(t *testing.T) {
 	}
 }
 
-// A sequence that goes on when the loop has been left, with good ids and bad, is
-// told so at its next yield, and the client is as good as before.
-func TestASequenceIsToldThatTheLoopWasLeft(t *testing.T) {
+// A sequence that goes on when the loop has been left, with good ids and bad, gets false from
+// its next yield, and the client is as good as before.
+func TestYieldReturnsFalseAfterTheLoopWasLeft(t *testing.T) {
 	for _, id := range []string{"b", ".."} {
 		bubble(t, func(t *testing.T) {
 			c, _ := startFake(t, always(completed))
-			told := make(chan bool, 1)
+			reported := make(chan bool, 1)
 			for range c.WaitAll(t.Context(), func(yield func(Job) bool) {
 				yield(Job{ID: "a"})
 				time.Sleep(time.Minute)
-				told <- !yield(Job{ID: id})
+				reported <- !yield(Job{ID: id})
 			}) {
 				break
 			}
-			if !<-told {
-				t.Errorf("a sequence that yields %q is not told", id)
+			if !<-reported {
+				t.Errorf("yield of %q returned true", id)
 			}
 			within, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
@@ -776,7 +776,7 @@ func TestSlowWaitAllConsumer(t *testing.T) {
 			t.Errorf("%d results", n)
 		}
 	})
-	t.Run("with faults told meanwhile", func(t *testing.T) {
+	t.Run("with faults reported meanwhile", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c, _ := startFake(t, func(id string, n int, _ time.Duration) fakeReply {
 				if n < 4 {
@@ -792,7 +792,7 @@ func TestSlowWaitAllConsumer(t *testing.T) {
 				done++
 			}
 			if faults != 1500 || done != 500 {
-				t.Errorf("%d faults told, %d done", faults, done)
+				t.Errorf("%d faults reported, %d done", faults, done)
 			}
 		})
 	})
@@ -1017,7 +1017,7 @@ func TestCallbacksMayCallTheClient(t *testing.T) {
 	})
 }
 
-// recovered runs f on a goroutine of its own and says how that ended.
+// recovered runs f on a goroutine of its own and returns how that ended.
 func recovered(f func()) (end string) {
 	done := make(chan string, 1)
 	go func() {
@@ -1099,7 +1099,7 @@ type learnerFunc struct {
 
 func (l learnerFunc) Learn(c Completion) { l.learn(c) }
 
-// What the caller plugs in may panic or end the goroutine: those who wait learn of it, the engine goes on.
+// What the caller plugs in may panic or end the goroutine: the callers get it as an error, the engine goes on.
 func TestPluggedInPartThatDoesNotReturn(t *testing.T) {
 	every := Constant(10 * time.Second)
 	for _, goexit := range []bool{false, true} {
@@ -1173,8 +1173,8 @@ func TestPluggedInPartThatDoesNotReturn(t *testing.T) {
 						})
 					}
 					wg.Wait()
-					// All who wait for a job are hit. Its lesson is told by one
-					// of those who come by, and one may tell several.
+					// All callers of a job are hit. Any of them delivers its completion, and
+					// one may deliver several.
 					if lesson := strings.HasPrefix(name, "Learn"); !lesson && hit != 30 || lesson && (hit < 1 || hit > 15) {
 						t.Errorf("%d of 30 learnt of it", hit)
 					}
@@ -1216,7 +1216,7 @@ func TestPluggedInPartThatDoesNotReturn(t *testing.T) {
 	})
 }
 
-// A caller who leaves holds an error that nobody writes to any more.
+// A caller that leaves holds an error that does not change any more.
 func TestLeaverHoldsAFinishedError(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		asked := make(chan bool)
@@ -1292,7 +1292,7 @@ func TestHint(t *testing.T) {
 			})
 		})
 	}
-	t.Run("for a job that nobody waits for does nothing", func(t *testing.T) {
+	t.Run("for a job without a wait does nothing", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			c, f := startFake(t, always(pending))
 			c.Hint("a")
@@ -1333,8 +1333,8 @@ func TestHint(t *testing.T) {
 	})
 }
 
-// What a Learner is told.
-func TestLearnerIsTold(t *testing.T) {
+// What a Learner gets.
+func TestWhatALearnerGets(t *testing.T) {
 	s := time.Second
 	for _, tt := range []struct {
 		name   string
@@ -1365,8 +1365,8 @@ func TestLearnerIsTold(t *testing.T) {
 		for _, call := range []string{"Wait", "WaitAll", "Watch"} {
 			t.Run(tt.name+" by "+call, func(t *testing.T) {
 				bubble(t, func(t *testing.T) {
-					var told []Completion
-					c, _ := startFake(t, tt.answer, WithPolling(learnerFunc{Constant(10 * s), func(c Completion) { told = append(told, c) }}))
+					var reported []Completion
+					c, _ := startFake(t, tt.answer, WithPolling(learnerFunc{Constant(10 * s), func(c Completion) { reported = append(reported, c) }}))
 					ctx, cancel := context.WithCancel(t.Context())
 					if tt.limit > 0 {
 						ctx, cancel = context.WithTimeout(ctx, tt.limit)
@@ -1385,8 +1385,8 @@ func TestLearnerIsTold(t *testing.T) {
 						for range c.Watch(ctx, "a", tt.opts...) {
 						}
 					}
-					if !slices.Equal(told, tt.want) {
-						t.Errorf("told %+v, want %+v", told, tt.want)
+					if !slices.Equal(reported, tt.want) {
+						t.Errorf("got %+v, want %+v", reported, tt.want)
 					}
 				})
 			})
@@ -1394,43 +1394,43 @@ func TestLearnerIsTold(t *testing.T) {
 	}
 	t.Run("what the loop was left with, taken or not", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
-			told := map[Completion]int{}
+			reported := map[Completion]int{}
 			c, _ := startFake(t, func(id string, n int, _ time.Duration) fakeReply {
 				if n > 1 && id < "5" {
 					return completed
 				}
 				return pending
-			}, WithPolling(learnerFunc{Constant(10 * s), func(c Completion) { told[c]++ }}))
+			}, WithPolling(learnerFunc{Constant(10 * s), func(c Completion) { reported[c]++ }}))
 			for range c.WaitAll(t.Context(), Jobs(ids(10)...)) {
 				time.Sleep(time.Second)
 				break
 			}
-			if told[Completion{DoneBy: 10 * s}] != 5 || told[Completion{PendingAt: 10 * s}] != 5 {
-				t.Errorf("told %v", told)
+			if reported[Completion{DoneBy: 10 * s}] != 5 || reported[Completion{PendingAt: 10 * s}] != 5 {
+				t.Errorf("reported %v", reported)
 			}
 		})
 	})
 	t.Run("the age known pending, by a start that is learnt later", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
-			var told []Completion
-			c, _ := startFake(t, doneAt(5*s), WithPolling(learnerFunc{Constant(10 * s), func(c Completion) { told = append(told, c) }}))
+			var reported []Completion
+			c, _ := startFake(t, doneAt(5*s), WithPolling(learnerFunc{Constant(10 * s), func(c Completion) { reported = append(reported, c) }}))
 			go c.Wait(t.Context(), "a")
 			time.Sleep(3 * s)
 			c.Wait(t.Context(), "a", StartedAt(time.Now().Add(-time.Minute)))
 			synctest.Wait()
-			if want := []Completion{{PendingAt: 57 * s, DoneBy: 67 * s}}; !slices.Equal(told, want) {
-				t.Errorf("told %+v, want %+v", told, want)
+			if want := []Completion{{PendingAt: 57 * s, DoneBy: 67 * s}}; !slices.Equal(reported, want) {
+				t.Errorf("got %+v, want %+v", reported, want)
 			}
 		})
 	})
 	t.Run("a job's own deadline", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
-			var told []Completion
-			c, _ := startFake(t, always(pending), WithPolling(learnerFunc{Constant(10 * s), func(c Completion) { told = append(told, c) }}))
+			var reported []Completion
+			c, _ := startFake(t, always(pending), WithPolling(learnerFunc{Constant(10 * s), func(c Completion) { reported = append(reported, c) }}))
 			for range c.WaitAll(t.Context(), slices.Values([]Job{{ID: "a", Deadline: time.Now().Add(15 * s)}})) {
 			}
-			if want := []Completion{{PendingAt: 14980 * time.Millisecond}}; !slices.Equal(told, want) {
-				t.Errorf("told %+v, want %+v", told, want)
+			if want := []Completion{{PendingAt: 14980 * time.Millisecond}}; !slices.Equal(reported, want) {
+				t.Errorf("got %+v, want %+v", reported, want)
 			}
 		})
 	})

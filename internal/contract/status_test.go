@@ -2,6 +2,7 @@ package contract_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,7 +40,7 @@ func TestAFailedStatusHoldsTheIDAndNothingElse(t *testing.T) {
 		opts     []Option
 		limit    time.Duration // of the call's context; 0: none
 		wait     bool          // the error is a *WaitError
-		requests int           // that it tells of
+		requests int           // that its error has
 		fault    int           // the status code of its fault; 0: none
 		matches  error
 		text     string
@@ -91,8 +93,8 @@ func TestAFailedStatusHoldsTheIDAndNothingElse(t *testing.T) {
 	}
 }
 
-// Who has joined another's call and leaves it is told by a *WaitError as well.
-func TestAFollowerThatLeavesIsToldLikeAnyOther(t *testing.T) {
+// A caller that has joined another's call and leaves it gets a *WaitError as well.
+func TestAFollowerThatLeavesGetsAWaitError(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, always(fakeReply{takes: 5 * time.Second}))
 		var wg sync.WaitGroup
@@ -115,8 +117,8 @@ func TestAFollowerThatLeavesIsToldLikeAnyOther(t *testing.T) {
 	})
 }
 
-// The panic of one who makes a request for several is the others' error, with
-// the id in their Status.
+// The panic of a caller that makes a request for several is the others' error, with the id in
+// their Status.
 func TestAFollowerOfAPanicStillHasItsID(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, _ := startFake(t, always(fakeReply{takes: time.Second, panics: "boom"}))
@@ -131,20 +133,20 @@ func TestAFollowerOfAPanicStillHasItsID(t *testing.T) {
 	})
 }
 
-// The Backoff given to WithRetry is told which fault it is and how long the
-// call has gone on since it began its first request, not since it was made.
-func TestRetryIsToldWhereAStatusStands(t *testing.T) {
+// The Backoff given to WithRetry gets the number of the fault and the time since the call began
+// its first request, not since the call itself.
+func TestTheAttemptDescribesTheStatusCall(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []Attempt
+		var reported []Attempt
 		c, f := startFake(t, always(fakeReply{code: 503, takes: time.Second}), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
-			told = append(told, a)
+			reported = append(reported, a)
 			return 2 * time.Second, a.Number < 3
 		})))
 		if _, err := c.Status(t.Context(), "j"); err == nil {
 			t.Error("no error")
 		}
-		if want := []Attempt{{Number: 1, Elapsed: time.Second}, {Number: 2, Elapsed: 4 * time.Second}, {Number: 3, Elapsed: 7 * time.Second}}; !slices.Equal(told, want) {
-			t.Errorf("told %+v, want %+v", told, want)
+		if want := []Attempt{{Number: 1, Elapsed: time.Second}, {Number: 2, Elapsed: 4 * time.Second}, {Number: 3, Elapsed: 7 * time.Second}}; !slices.Equal(reported, want) {
+			t.Errorf("got %+v, want %+v", reported, want)
 		}
 		wantTimes(t, f.at("j"), 0, 3, 6)
 	})
@@ -183,8 +185,7 @@ func TestThePauseAtItsBound(t *testing.T) {
 	}
 }
 
-// Where another job's 429 comes between two tries, the error still tells of the
-// call's own fault.
+// Where another job's 429 comes between two tries, the error still has the call's own fault.
 func TestAHoldDoesNotHideACallsOwnFault(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, func(id string, n int, _ time.Duration) fakeReply {
@@ -259,14 +260,14 @@ func TestAHoldThatEndsACallCountsItsRequests(t *testing.T) {
 // What a trace was given of a fault stays as it was, whatever becomes of the call.
 func TestTheErrorOfATraceStaysAsItWas(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told error
-		c, _ := startFake(t, always(fakeReply{code: 503}), every(time.Hour, 5), WithTrace(Trace{Scheduled: func(_ context.Context, i TraceInfo) { told = i.Err }}))
+		var reported error
+		c, _ := startFake(t, always(fakeReply{code: 503}), every(time.Hour, 5), WithTrace(Trace{Scheduled: func(_ context.Context, i TraceInfo) { reported = i.Err }}))
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		_, err := c.Status(ctx, "j")
 		var h *HTTPError
-		if !errors.As(err, &h) || h.Next != 0 || !errors.As(told, &h) || h.Next != time.Hour {
-			t.Errorf("the call ended with %v, the trace was told %v", err, told)
+		if !errors.As(err, &h) || h.Next != 0 || !errors.As(reported, &h) || h.Next != time.Hour {
+			t.Errorf("the call ended with %v, the trace got %v", err, reported)
 		}
 	})
 }
@@ -434,7 +435,7 @@ func TestCancellingBetweenTriesReturnsAtOnce(t *testing.T) {
 	})
 }
 
-// A Backoff that says 0 for ever does not make a Status spin.
+// A Backoff that always returns 0 does not make a Status spin.
 func TestRetryingNeverSpins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
@@ -466,8 +467,8 @@ func TestARefusalIsNotRetried(t *testing.T) {
 	})
 }
 
-// Property 32 through Status: who leaves does not hurt those who share its
-// request, and costs at most one more; the last one to leave cancels it.
+// Property 32 through Status: a caller that leaves does not hurt those that share its request,
+// and costs at most one more; the last one to leave cancels it.
 func TestACallerThatLeavesDoesNotHurtTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Delay(2*time.Second, testserver.Pending()))
@@ -477,7 +478,7 @@ func TestACallerThatLeavesDoesNotHurtTheOthers(t *testing.T) {
 		for i := range 10 {
 			wg.Go(func() {
 				ctx := t.Context()
-				if i == 0 || i == 5 { // the first, who makes the request, and one who follows
+				if i == 0 || i == 5 { // the first, which makes the request, and one that follows
 					var cancel context.CancelFunc
 					ctx, cancel = context.WithTimeout(ctx, time.Second)
 					defer cancel()
@@ -509,8 +510,8 @@ func TestACallerThatLeavesDoesNotHurtTheOthers(t *testing.T) {
 	})
 }
 
-// A leader whose time is too short for the next try leaves it to who has more, tries counted on.
-func TestTheNextTryIsLeftToWhoHasTheTime(t *testing.T) {
+// A leader whose time is too short for the next try leaves it to a caller that has more, tries counted on.
+func TestTheNextTryGoesToACallerThatHasTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Delay(time.Second, testserver.Reply(503, "")), testserver.Pending())
 		c := clientFor(t, s, every(5*time.Second, 3))
@@ -532,7 +533,7 @@ func TestTheNextTryIsLeftToWhoHasTheTime(t *testing.T) {
 }
 
 // Property 33 through Status: a panic or a Goexit in the shared call releases everyone.
-func TestAPanicReleasesThoseWhoShareTheCall(t *testing.T) {
+func TestAPanicReleasesTheCallersOfASharedCall(t *testing.T) {
 	for _, how := range []string{"panic", "Goexit"} {
 		synctest.Test(t, func(t *testing.T) {
 			var n atomic.Int32
@@ -587,7 +588,7 @@ func TestDistinctJobsNeverShareAnAnswer(t *testing.T) {
 	})
 }
 
-// A failed job is an answer of Status. Property 10: a finished job is told without a tick.
+// A failed job is an answer of Status. Property 10: a finished job is returned without a tick.
 func TestStatusReportsAFailedJobAsAnAnswer(t *testing.T) {
 	s := testserver.Start(t, testserver.Failed("no sound"))
 	st, err := clientFor(t, s).Status(t.Context(), "j")
@@ -662,4 +663,87 @@ func TestRetryingCountsFromTheBeginningOfTheFirstTry(t *testing.T) {
 			})
 		})
 	}
+}
+
+// stub answers every request without a network.
+type stub struct{ body string }
+
+func (s stub) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{
+		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:        http.Header{"Content-Type": {"application/json"}},
+		Body:          io.NopCloser(strings.NewReader(s.body)),
+		ContentLength: int64(len(s.body)),
+		Request:       r,
+	}, nil
+}
+
+// BenchmarkStatus measures one whole Status over a stub transport, with retry,
+// breaker, coalescing, cache write and decoding on, beside what a caller
+// would write with net/http and encoding/json alone.
+func BenchmarkStatus(b *testing.B) {
+	const base = "http://backend.invalid"
+	hc := &http.Client{Transport: stub{`{"result":"pending","message":"","progress":0.5}`}}
+	// More ids than are asked for within the TTL, so that the cache answers none.
+	ids := make([]string, 1<<16)
+	for i := range ids {
+		ids[i] = "job-" + strconv.Itoa(i)
+	}
+	b.Run("vtclient", func(b *testing.B) {
+		c, err := New(base, WithHTTPClient(hc), WithCacheTTL(time.Millisecond, time.Millisecond))
+		if err != nil {
+			b.Fatal(err)
+		}
+		ctx := b.Context()
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			st, err := c.Status(ctx, ids[i%len(ids)])
+			if err != nil || st.State != StatePending || st.Cached {
+				b.Fatal(st, err)
+			}
+		}
+	})
+	b.Run("net/http", func(b *testing.B) {
+		ctx := b.Context()
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/status/"+ids[i%len(ids)], nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			resp, err := hc.Do(req)
+			if err != nil {
+				b.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil {
+				b.Fatal(err)
+			}
+			var v struct {
+				Result   string
+				Message  string
+				Progress float64
+			}
+			if err := json.Unmarshal(body, &v); err != nil || v.Result != "pending" {
+				b.Fatal(v, err)
+			}
+		}
+	})
+	b.Run("cached", func(b *testing.B) {
+		c, err := New(base, WithHTTPClient(&http.Client{Transport: stub{`{"result":"completed"}`}}))
+		if err != nil {
+			b.Fatal(err)
+		}
+		ctx := b.Context()
+		if _, err := c.Status(ctx, "job"); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			if st, err := c.Status(ctx, "job"); err != nil || !st.Cached {
+				b.Fatal(st, err)
+			}
+		}
+	})
 }

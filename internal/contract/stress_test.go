@@ -26,10 +26,10 @@ import (
 	"github.com/vtclient/vtclient/simserver"
 )
 
-// TestStress lets all that a client can do happen at once, over real HTTP in
-// virtual time, and compares what comes of it with what the backend knows. A seed
-// says what is done; in which order goroutines run it does not say, so a seed that
-// failed may have to run more than once to fail again:
+// TestStress lets all that a client can do happen at once, over real HTTP in virtual time, and
+// compares what comes of it with the backend's own records. A seed decides what is done, but
+// not in which order goroutines run, so a seed that failed may have to run more than once to
+// fail again:
 //
 //	VTCLIENT_SEED=17 go test -race -run '^TestStress$' -count 50 ./internal/contract
 //
@@ -66,7 +66,7 @@ func TestStress(t *testing.T) {
 	if one || to < 24 {
 		return
 	}
-	// Else it tests less than it says.
+	// Else it tests less than it claims.
 	for _, what := range []string{
 		"completed", "failed", "not found", "canceled", "deadline", "outage", "retry-after", "refused", "argument", "panic", "goexit",
 		"hold", "cached", "breaker open", "breaker half-open", "breaker closed", "left a loop", "learnt",
@@ -110,7 +110,7 @@ type storm struct {
 	start  time.Time
 	end    time.Time // when all contexts are cancelled
 	all    context.Context
-	beside sync.WaitGroup // callers that nobody else waits for
+	beside sync.WaitGroup // callers that nothing else waits for
 	ids    []string
 
 	inFlight  int
@@ -141,7 +141,7 @@ type glance struct {
 	started time.Duration
 }
 
-// A waiting is the time for which somebody may want a job to be polled.
+// A waiting is the time for which a caller may wait for a job.
 type waiting struct {
 	until time.Time // its context is done
 	left  time.Time // zero: not yet
@@ -317,7 +317,7 @@ func (s *storm) run() {
 	if late := time.Since(s.end); late > 2*time.Minute {
 		s.fail("it went on for %v", late)
 	}
-	time.Sleep(10 * time.Second) // sequences that nobody reads on are told so when they go on
+	time.Sleep(10 * time.Second) // abandoned sequences get false from yield when they go on
 	s.sim.Close()
 	synctest.Wait()
 	if err := leftovers(s.c); err != nil && !(s.panics && strings.Contains(err.Error(), "[0 0 0 0 false 0")) {
@@ -329,12 +329,12 @@ func (s *storm) run() {
 	if a, b := s.sent.Load(), s.answered.Load(); a != b && !s.panics {
 		s.fail("traced %d requests and %d answers", a, b)
 	}
-	// Of a request whose caller leaves nobody can say whether it was still sent.
+	// A request whose caller leaves may have been sent or not.
 	if got, want := int64(s.sim.TotalRequests()), s.wire.Load(); max(got-want, want-got) > s.loose.Load() && !s.panics {
 		s.fail("traced %d requests, the server has seen %d; %d were cut off", want, got, s.loose.Load())
 	}
 	if n, ends := s.joined.Load(), s.ends.Load(); ends > n || s.lessons.Load() > 2*n {
-		s.fail("told %d ends and %d lessons of %d waits", ends, s.lessons.Load(), n)
+		s.fail("reported %d ends and %d lessons of %d waits", ends, s.lessons.Load(), n)
 	}
 }
 
@@ -544,10 +544,10 @@ func (s *storm) options(r *rand.Rand, k *call, id string) (opts []vtclient.WaitO
 		opts = append(opts, vtclient.OnProgress(func(st vtclient.Status) {
 			k.inside(func() {
 				if id != "" && st.JobID != id {
-					s.fail("job %q is told of %q", id, st.JobID)
+					s.fail("job %q: got an observation of %q", id, st.JobID)
 				}
 				if id != "" && st.CheckedAt.Before(last) {
-					s.fail("job %q: told of %v after %v", id, st.CheckedAt, last)
+					s.fail("job %q: got %v after %v", id, st.CheckedAt, last)
 				}
 				last = st.CheckedAt
 				s.checkStatus(st.JobID, st)
@@ -562,7 +562,7 @@ func (s *storm) options(r *rand.Rand, k *call, id string) (opts []vtclient.WaitO
 				var tr *vtclient.TransportError
 				var d *vtclient.DecodeError
 				if _, ok := err.(*vtclient.HTTPError); !ok && !errors.As(err, &tr) && !errors.As(err, &d) || errors.As(err, &h) && h.StatusCode < 429 && h.JobID != "nobody's" {
-					s.fail("told of %v", err)
+					s.fail("reported: %v", err)
 				}
 				s.callback(r, s.ids[0])
 			})
@@ -839,7 +839,7 @@ func (s *storm) checkEnd(k *call, id string, deadline time.Time, st vtclient.Sta
 	}
 }
 
-// checkCause checks that a call that ended too soon says why.
+// checkCause checks that the error of a call that ended too soon has a cause.
 func (s *storm) checkCause(k *call, id string, deadline time.Time, w *vtclient.WaitError, early bool) {
 	now := time.Now()
 	var h *vtclient.HTTPError
@@ -915,7 +915,7 @@ func (s *storm) RoundTrip(r *http.Request) (*http.Response, error) {
 		if !slices.ContainsFunc(s.waits[id], func(w *waiting) bool {
 			return !w.until.Before(now) && (w.left.IsZero() || !w.left.Before(now))
 		}) {
-			s.fail("a poll of %q, for which nobody waits", id)
+			s.fail("a poll of %q, which has no wait", id)
 		}
 	} else if k.done().Before(now) {
 		s.fail("a request for %q, %v after the end of its context", id, now.Sub(k.done()))
@@ -1009,8 +1009,8 @@ func (s *storm) changed(_, to string) {
 	if !s.slowState {
 		return
 	}
-	// A job that nobody else asks about: the one that changes the state may be
-	// somebody's only request for his.
+	// A job of no other caller: the request that changes the state may be the only one of its
+	// caller.
 	k := s.newCall(rand.New(rand.NewPCG(uint64(s.dice(1<<30)), 5)))
 	old := k.cancel
 	k.ctx, k.cancel = context.WithTimeout(k.ctx, 300*time.Millisecond)
@@ -1069,7 +1069,7 @@ func (l student) Learn(c vtclient.Completion) {
 		s.ends.Add(1)
 	}
 	if c.PendingAt < 0 || c.DoneBy < 0 || c.DoneBy > 0 && c.DoneBy < c.PendingAt {
-		s.fail("told %+v", c)
+		s.fail("reported %+v", c)
 	}
 	s.mishap("Learn")
 	l.Learner.Learn(c)

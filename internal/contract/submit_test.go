@@ -54,6 +54,8 @@ func TestSubmitIsRepeatedOnlyWhereThatIsSafe(t *testing.T) {
 		{"an answer without an id", []testserver.Step{testserver.JSON(200, `{"data":{}}`), testserver.JSON(200, created)}, 2, 1, true, "no \"data.video_translation_ids\""},
 		{"an empty id", []testserver.Step{testserver.JSON(200, `{"data":{"video_translation_ids":["",""]}}`), testserver.JSON(200, created)}, 2, 1, true, "an empty job id"},
 		{"being processed", []testserver.Step{testserver.JSON(409, `{"error":{"code":"request_in_progress"}}`), testserver.JSON(200, created)}, 2, 1, false, "409 Conflict"},
+		{"being processed, with Retry-After", []testserver.Step{testserver.JSON(409, `{}`, "Retry-After: 1"), testserver.JSON(200, created)}, 2, 1, false, "409 Conflict"},
+		{"a 403 with Retry-After", []testserver.Step{testserver.JSON(403, `{}`, "Retry-After: 1"), testserver.JSON(200, created)}, 2, 1, false, "403 Forbidden"},
 		{"a 400", []testserver.Step{testserver.JSON(400, `{"error":{"code":"invalid_parameter"}}`)}, 1, 1, false, "invalid_parameter"},
 		{"a 402", []testserver.Step{testserver.JSON(402, `{"error":{"code":"insufficient_credit"}}`)}, 1, 1, false, "insufficient_credit"},
 		{"an error with 200", []testserver.Step{testserver.JSON(200, `{"error":{"code":"insufficient_credit"},"data":null}`)}, 1, 1, false, "insufficient_credit"},
@@ -259,6 +261,8 @@ func TestSubmitWhatIsRefused(t *testing.T) {
 		{"a key for a backend that takes none", unkeyed(), "k", 1, "the backend takes no idempotency key"},
 		{"a body that is no JSON", vtclient.HeyGenV3(), "k", json.RawMessage(`{`), "want a value that marshals to JSON"},
 		{"a body that does not marshal", vtclient.HeyGenV3(), "k", make(chan int), "a chan int (json: unsupported type"},
+		{"bytes", vtclient.HeyGenV3(), "k", []byte(`{}`), "got a []uint8, want a json.RawMessage"},
+		{"a reader", vtclient.HeyGenV3(), "k", strings.NewReader(`{}`), "got a *strings.Reader, want a json.RawMessage"},
 		{"no video", vtclient.HeyGenV3(), "k", vtclient.HeyGenRequest{Languages: []string{"German"}}, "one of VideoURL and AssetID"},
 		{"two videos", vtclient.HeyGenV3(), "k", vtclient.HeyGenRequest{VideoURL: "u", AssetID: "a", Languages: []string{"German"}}, "one of VideoURL and AssetID"},
 		{"no language", vtclient.HeyGenV3(), "k", vtclient.HeyGenRequest{VideoURL: "u"}, "Languages is empty"},
@@ -283,7 +287,7 @@ func TestSubmitWhatIsRefused(t *testing.T) {
 		{Submit: vtclient.Submit{Path: "/jobs/{id}", Decode: vtclient.HeyGenV3().Submit.Decode}},
 		{Submit: vtclient.Submit{IdempotencyHeader: "Key", Decode: vtclient.HeyGenV3().Submit.Decode}},
 		{Submit: vtclient.Submit{Path: "/jobs", IdempotencyHeader: "A Key", Decode: vtclient.HeyGenV3().Submit.Decode}},
-		{Cancel: "/jobs/{id}"}, {Cancel: "POST /jobs"}, {Cancel: "GET /jobs/{id}"}, {Cancel: "post /jobs/{id}"}, {Cancel: "POST jobs/{id}"},
+		{Cancel: "/jobs/{id}"}, {Cancel: "POST /jobs"}, {Cancel: "GET /jobs/{id}"}, {Cancel: "HEAD /jobs/{id}"}, {Cancel: "POST"}, {Cancel: " POST /jobs/{id}"}, {Cancel: "POST  /jobs/{id}"}, {Cancel: "post /jobs/{id}"}, {Cancel: "POST jobs/{id}"},
 	} {
 		if _, err := vtclient.New("http://api.test", vtclient.WithEndpoint(e)); err == nil {
 			t.Errorf("accepted %+v", e)
@@ -450,4 +454,153 @@ func TestCancel(t *testing.T) {
 			t.Errorf("%q", lines)
 		}
 	})
+}
+
+// The pause of a 429 to a submission, which is mostly about the number of jobs, holds the
+// submissions and no look at a job. The pause of one to a look holds all.
+func TestA429ToASubmissionHoldsSubmissionsOnly(t *testing.T) {
+	const pause = 40 * time.Second
+	do := map[string]func(*testing.T, *vtclient.Client) error{
+		"submission": func(t *testing.T, c *vtclient.Client) error {
+			_, err := c.Submit(t.Context(), "", json.RawMessage(oneLanguage))
+			return err
+		},
+		"cancellation": func(t *testing.T, c *vtclient.Client) error { return c.Cancel(t.Context(), "j") },
+		"status":       func(t *testing.T, c *vtclient.Client) error { _, err := c.Status(t.Context(), "s"); return err },
+		"wait":         func(t *testing.T, c *vtclient.Client) error { _, err := c.Wait(t.Context(), "w"); return err },
+	}
+	e := vtclient.HeyGenV3()
+	e.Cancel = "POST /cancel/{id}"
+	for first := range do {
+		for second := range do {
+			t.Run(second+" after that of a "+first, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					began, limited := time.Now(), false
+					var last time.Duration // of the second's first request
+					c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+						last = time.Since(began).Round(time.Second) // a wait may be put off a little
+						switch {
+						case !limited:
+							limited = true
+							return respond(r, 429, `{}`, "Retry-After: 40"), nil
+						case r.URL.Path == e.Submit.Path:
+							return respond(r, 200, created), nil
+						}
+						return respond(r, 200, `{"data":{"status":"completed","video_url":"u"}}`), nil
+					}, vtclient.WithEndpoint(e), vtclient.WithCache(nil))
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					go func() {
+						if first == "wait" {
+							c.Wait(ctx, "w1")
+						} else {
+							do[first](t, c)
+						}
+					}()
+					time.Sleep(time.Second)
+					cancel()
+					do[second](t, c)
+					want := time.Second
+					if first != "submission" && second != "status" || first == "submission" && second == "submission" {
+						want = pause
+					}
+					if second == "status" && first != "submission" { // one look does not wait for so long
+						want = 0
+					}
+					if last != want {
+						t.Errorf("asked after %v, want %v", last, want)
+					}
+					time.Sleep(time.Minute)
+				})
+			})
+		}
+	}
+}
+
+// A cancellation may have another address than a look, of any shape.
+func TestCancelHasAnAddressOfItsOwn(t *testing.T) {
+	for _, path := range []string{"/v1/jobs/{id}", "/a/very/much/longer/path/{id}", "/{id}", "/job?name={id}"} {
+		for cancel, uri := range map[string]string{
+			"POST /c/{id}": "/c/id-of-%2F%20job", "DELETE /v1/jobs/{id}": "/v1/jobs/id-of-%2F%20job",
+			"PUT /{id}/cancel?now=1": "/id-of-%2F%20job/cancel?now=1", "POST /c?job={id}": "/c?job=id-of-%2F+job",
+		} {
+			t.Run(path+" "+cancel, func(t *testing.T) {
+				c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+					if r.Method+" "+r.URL.RequestURI() != strings.Fields(cancel)[0]+" "+uri {
+						t.Errorf("%s %s", r.Method, r.URL.RequestURI())
+					}
+					return respond(r, 400, "no id-of-/ job here"), nil
+				}, vtclient.WithEndpoint(vtclient.Endpoint{Path: path, Cancel: cancel}))
+				err := c.Cancel(t.Context(), "id-of-/ job")
+				var h *vtclient.HTTPError
+				if !errors.As(err, &h) || h.JobID != "id-of-/ job" || h.Excerpt != "no id-of-/ job here" {
+					t.Errorf("%+v, %v", h, err)
+				}
+			})
+		}
+	}
+}
+
+// A WithRequest that changes the address changes no id, also where the request is made again
+// over another connection.
+func TestAnAddressChangedByWithRequestChangesNoID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := testserver.StartInMemory(t, testserver.JSON(200, `{"result":"pending"}`), testserver.Drop(), testserver.JSON(400, `{}`))
+		c := clientFor(t, s, vtclient.WithCache(nil), vtclient.WithRequest(func(r *http.Request) error { r.URL.Path, r.URL.RawPath = "/", ""; return nil }))
+		c.Status(t.Context(), "job-1")
+		_, err := c.Status(t.Context(), "job-2")
+		var h *vtclient.HTTPError
+		if !errors.As(err, &h) || h.JobID != "job-2" || len(s.Requests()) != 3 {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// A transport may read the body after a call has been left; the caller may write over it then.
+func TestSubmitKeepsNothingOfTheCallersBody(t *testing.T) {
+	body := json.RawMessage(oneLanguage)
+	var late io.Reader
+	c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+		late = r.Body
+		return respond(r, 200, created), nil
+	}, vtclient.WithEndpoint(vtclient.HeyGenV3()))
+	if _, err := c.Submit(t.Context(), "k", body); err != nil {
+		t.Fatal(err)
+	}
+	clear(body)
+	if text, _ := io.ReadAll(late); string(text) != oneLanguage {
+		t.Errorf("%q", text)
+	}
+}
+
+// A Status after a Cancel is the backend's, and not what a cache has kept from before.
+func TestCancelForgetsWhatIsCached(t *testing.T) {
+	kept := map[string]vtclient.Status{}
+	foreign := cacheFuncs{
+		func(id string) (vtclient.Status, bool, error) { st, ok := kept[id]; return st, ok, nil },
+		func(id string, st vtclient.Status) error {
+			if kept[id] = st; st.State == "" {
+				delete(kept, id)
+			}
+			return nil
+		},
+	}
+	for name, cache := range map[string]vtclient.Cache[vtclient.Status]{"in memory": vtclient.NewMemoryCache[vtclient.Status](10), "foreign": foreign} {
+		state := "processing"
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPost {
+				state = "canceled"
+			}
+			return respond(r, 200, `{"status":"`+state+`"}`), nil
+		}, vtclient.WithEndpoint(cancelling), vtclient.WithCache(cache), vtclient.WithCacheTTL(time.Hour, time.Hour))
+		if st, err := c.Status(t.Context(), "j"); err != nil || st.Cancelled {
+			t.Fatal(st, err)
+		}
+		if err := c.Cancel(t.Context(), "j"); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := c.Status(t.Context(), "j"); err != nil || !st.Cancelled || st.Cached {
+			t.Errorf("%s: %v, %v", name, st, err)
+		}
+	}
 }

@@ -18,8 +18,8 @@ import (
 	. "github.com/vtclient/vtclient"
 )
 
-// Who joins a wait that goes on is held to its own time as if it were alone: a
-// last poll is made before its deadline, and the end comes at the deadline.
+// A caller that joins a wait is held to its own time as if it were alone: a last poll is made
+// before its deadline, and the end comes at the deadline.
 func TestAJoinersDeadlineIsKept(t *testing.T) {
 	for _, own := range []bool{false, true} { // the job's own deadline, or the context's
 		bubble(t, func(t *testing.T) {
@@ -54,8 +54,7 @@ func TestAJoinersDeadlineIsKept(t *testing.T) {
 	}
 }
 
-// Who waits alone for a job that a WaitAll has in its queue of first checks is
-// not held to that queue.
+// A Wait for a job that a WaitAll has in its queue of first checks is not held to that queue.
 func TestAWaitDoesNotQueueWithAWaitAll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, always(pending), WithMaxInFlight(1))
@@ -78,12 +77,12 @@ func TestAWaitDoesNotQueueWithAWaitAll(t *testing.T) {
 	})
 }
 
-// Of several starts that are given for a job the earliest counts, whoever comes first.
+// Of several starts that are given for a job the earliest counts, in whichever order the callers come.
 func TestTheEarliestStartCounts(t *testing.T) {
 	for _, ages := range [][]time.Duration{{time.Minute, time.Second}, {time.Second, time.Minute}} {
 		bubble(t, func(t *testing.T) {
-			var told []Completion
-			c, _ := startFake(t, inTurn(pending, completed), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+			var reported []Completion
+			c, _ := startFake(t, inTurn(pending, completed), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 			var wg sync.WaitGroup
 			for _, age := range ages {
 				wg.Go(func() { c.Wait(t.Context(), "a", StartedAt(time.Now().Add(-age))) })
@@ -92,8 +91,8 @@ func TestTheEarliestStartCounts(t *testing.T) {
 			wg.Wait()
 			// The first poll is that of the first to come: at once after a minute, 9 s later after a second.
 			pendingAt := time.Minute
-			if want := []Completion{{PendingAt: pendingAt, DoneBy: pendingAt + 10*time.Second}}; !slices.Equal(told, want) {
-				t.Errorf("ages %v: told %+v, want %+v", ages, told, want)
+			if want := []Completion{{PendingAt: pendingAt, DoneBy: pendingAt + 10*time.Second}}; !slices.Equal(reported, want) {
+				t.Errorf("ages %v: got %+v, want %+v", ages, reported, want)
 			}
 		})
 	}
@@ -102,9 +101,9 @@ func TestTheEarliestStartCounts(t *testing.T) {
 // Of several estimates that are given for a job the first counts.
 func TestTheFirstEstimateCounts(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []time.Duration
+		var reported []time.Duration
 		c, _ := startFake(t, inTurn(pending, pending, completed), WithPolling(backoffFunc(func(a Attempt) (time.Duration, bool) {
-			told = append(told, a.Expected)
+			reported = append(reported, a.Expected)
 			return 10 * time.Second, true
 		})))
 		var wg sync.WaitGroup
@@ -113,33 +112,33 @@ func TestTheFirstEstimateCounts(t *testing.T) {
 			synctest.Wait()
 		}
 		wg.Wait()
-		if want := []time.Duration{0, time.Minute}; !slices.Equal(told, want) {
-			t.Errorf("told %v, want %v", told, want)
+		if want := []time.Duration{0, time.Minute}; !slices.Equal(reported, want) {
+			t.Errorf("got %v, want %v", reported, want)
 		}
 	})
 }
 
-// A Learner is told of a job before the caller has its result, whether that came
-// or was given up, and not only when the last one is over.
-func TestALearnerIsToldBeforeTheCaller(t *testing.T) {
+// A Learner gets the completion of a job before the caller has its result, whether that came or
+// was given up, and not only when the last one is over.
+func TestLearnComesBeforeTheCallersResult(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []Completion
+		var reported []Completion
 		c, _ := startFake(t, func(id string, n int, at time.Duration) fakeReply {
 			if id == "0" {
 				return doneAt(5*time.Second)(id, n, at)
 			}
 			return pending
-		}, WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+		}, WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
 		defer cancel()
 		n := 0
 		for range c.WaitAll(ctx, Jobs(ids(10)...)) {
-			if n++; len(told) < n {
-				t.Errorf("told of %d jobs when number %d is handed over", len(told), n)
+			if n++; len(reported) < n {
+				t.Errorf("reported: %d jobs when number %d is handed over", len(reported), n)
 			}
 		}
-		if n != 10 || len(told) != 10 || told[0].DoneBy != 10*time.Second || told[9].DoneBy != 0 {
-			t.Errorf("told %+v of %d", told, n)
+		if n != 10 || len(reported) != 10 || reported[0].DoneBy != 10*time.Second || reported[9].DoneBy != 0 {
+			t.Errorf("reported %+v of %d", reported, n)
 		}
 	})
 }
@@ -165,19 +164,19 @@ func TestTheLastAnswerInAnError(t *testing.T) {
 	})
 }
 
-// Who leaves does not change what the others were told of a fault.
+// A caller that leaves does not change the errors that the others got.
 func TestALeaverDoesNotChangeTheOthersErrors(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []error
+		var reported []error
 		c, _ := startFake(t, inTurn(fakeReply{code: 503}, completed), WithRetry(Constant(30*time.Second)))
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { told = append(told, err) })); err != nil {
+			if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { reported = append(reported, err) })); err != nil {
 				t.Error(err)
 			}
 		})
 		synctest.Wait()
-		text := told[0].Error()
+		text := reported[0].Error()
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		var h *HTTPError
@@ -185,8 +184,8 @@ func TestALeaverDoesNotChangeTheOthersErrors(t *testing.T) {
 			t.Error(err)
 		}
 		wg.Wait()
-		if !errors.As(told[0], &h) || h.Next != 30*time.Second || told[0].Error() != text || len(told) != 1 {
-			t.Errorf("told %v, of which the first was %s", told, text)
+		if !errors.As(reported[0], &h) || h.Next != 30*time.Second || reported[0].Error() != text || len(reported) != 1 {
+			t.Errorf("reported %v, of which the first was %s", reported, text)
 		}
 	})
 }
@@ -228,20 +227,20 @@ func TestJobsThatEndWhileOthersAreGiven(t *testing.T) {
 	}
 }
 
-// An answer that comes when nobody waits any more, to a request that could not be
-// stopped, leaves nothing behind, whatever it says.
-func TestAnAnswerThatNobodyWaitsForAnyMore(t *testing.T) {
+// An answer after the last caller has left, to a request that could not be stopped, leaves
+// nothing behind, whatever it is.
+func TestAnAnswerAfterTheLastWaitHasLeft(t *testing.T) {
 	for _, answer := range []Status{{State: StatePending}, {State: StateCompleted}, {State: StateCompleted, ResultMissing: true}, {State: "strange"}, {}} {
 		bubble(t, func(t *testing.T) {
 			var scheduled int
-			var told []Completion
+			var reported []Completion
 			c, err := New("", WithFetch(func(context.Context, string) (Status, error) {
 				time.Sleep(5 * time.Second)
 				if answer.State == "" {
 					return answer, errors.New("no")
 				}
 				return answer, nil
-			}), WithTrace(Trace{Scheduled: counting(&scheduled)}), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+			}), WithTrace(Trace{Scheduled: counting(&scheduled)}), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -252,8 +251,8 @@ func TestAnAnswerThatNobodyWaitsForAnyMore(t *testing.T) {
 			}
 			time.Sleep(5 * time.Second)
 			synctest.Wait()
-			if err := leftovers(c); err != nil || scheduled != 0 || len(told) != 0 {
-				t.Errorf("after %q: %v; %d scheduled, told %v", answer.State, err, scheduled, told)
+			if err := leftovers(c); err != nil || scheduled != 0 || len(reported) != 0 {
+				t.Errorf("after %q: %v; %d scheduled, reported %v", answer.State, err, scheduled, reported)
 			}
 		})
 	}
@@ -322,10 +321,9 @@ func TestTheLastPollKeepsTheFloor(t *testing.T) {
 	})
 }
 
-// When the time of one who waits is up, the others' polls go on as if nothing
-// had been: none is made for it, whether the poll is between two exchanges, in
-// one, or queueing for one.
-func TestAnExpiryDisturbsNobody(t *testing.T) {
+// When the time of one caller is up, the others' polls go on unchanged: none is made for it,
+// whether the poll is between two exchanges, in one, or queueing for one.
+func TestAnExpiryDisturbsNoOtherWait(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		answer func(string, int, time.Duration) fakeReply
@@ -492,8 +490,8 @@ func TestNoLastPollWithinAHold(t *testing.T) {
 	})
 }
 
-// What comes of a request that nobody waits for any more, be it a panic, is
-// nothing to those who have begun to wait for the same job since.
+// What comes of a request whose callers have left, be it a panic, does not reach callers that
+// have begun to wait for the same job since.
 func TestALateEndOfAnEarlierWait(t *testing.T) {
 	for name, end := range map[string]func() (Status, error){
 		"pending":       func() (Status, error) { return Status{State: StatePending}, nil },
@@ -510,21 +508,21 @@ func TestALateEndOfAnEarlierWait(t *testing.T) {
 				start := time.Now()
 				var mu sync.Mutex
 				var at []time.Duration
-				var told []Completion
+				var reported []Completion
 				c, err := New("", WithFetch(func(context.Context, string) (Status, error) {
 					mu.Lock()
 					at = append(at, time.Since(start))
 					n := len(at)
 					mu.Unlock()
 					if n == 1 {
-						time.Sleep(5 * time.Second) // whatever its context says
+						time.Sleep(5 * time.Second) // whatever its context returns
 						return end()
 					}
 					if n < 4 {
 						return Status{State: StatePending}, nil
 					}
 					return Status{State: StateCompleted}, nil
-				}), WithCache(nil), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+				}), WithCache(nil), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -534,13 +532,13 @@ func TestALateEndOfAnEarlierWait(t *testing.T) {
 					t.Error(err)
 				}
 				time.Sleep(time.Second)
-				told = nil
+				reported = nil
 				if st, err := c.Wait(t.Context(), "j"); err != nil || st.State != StateCompleted {
 					t.Errorf("%+v, %v", st, err)
 				}
 				wantTimes(t, at, 0, 2, 12, 22)
-				if want := []Completion{{PendingAt: 10 * time.Second, DoneBy: 20 * time.Second}}; !slices.Equal(told, want) {
-					t.Errorf("told %+v, want %+v", told, want)
+				if want := []Completion{{PendingAt: 10 * time.Second, DoneBy: 20 * time.Second}}; !slices.Equal(reported, want) {
+					t.Errorf("got %+v, want %+v", reported, want)
 				}
 				synctest.Wait()
 				if err := leftovers(c); err != nil {
@@ -551,8 +549,8 @@ func TestALateEndOfAnEarlierWait(t *testing.T) {
 	}
 }
 
-// Who waits for a job whose poll's goroutine was ended from within is told so,
-// with the job's name.
+// A wait whose poll's goroutine was ended from within ends with an error that has the job's
+// name.
 func TestAPollWhoseGoroutineWasEnded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, err := New("", WithFetch(func(context.Context, string) (Status, error) { runtime.Goexit(); return Status{}, nil }))
@@ -605,10 +603,10 @@ func TestWhatEndsAWaitAnnouncesNothing(t *testing.T) {
 	}
 }
 
-// An answer ends what WithRetry was told about faults and refusals before it.
+// An answer ends the count of faults and refusals in the Attempt of WithRetry.
 func TestAnAnswerEndsTheCountOfFaults(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []Attempt
+		var reported []Attempt
 		var refuse atomic.Bool
 		shut := breakerFunc(func() (func(error), error) {
 			if refuse.Load() {
@@ -621,36 +619,36 @@ func TestAnAnswerEndsTheCountOfFaults(t *testing.T) {
 			time.AfterFunc((d+19)*time.Second, func() { refuse.Store(false) })
 		}
 		c, f := startFake(t, inTurn(pending, fakeReply{code: 503}, pending, pending, pending, pending, completed), WithBreaker(shut), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
-			told = append(told, a)
+			reported = append(reported, a)
 			return 4 * time.Second, true
 		})))
 		if _, err := c.Wait(t.Context(), "a"); err != nil {
 			t.Error(err)
 		}
 		s := time.Second
-		if want := []Attempt{{Number: 1}, {Number: 1}, {Number: 2, Elapsed: 4 * s}, {Number: 3, Elapsed: 8 * s}, {Number: 1}, {Number: 2, Elapsed: 4 * s}, {Number: 3, Elapsed: 8 * s}}; !slices.Equal(told, want) {
-			t.Errorf("told %+v, want %+v; requests at %v", told, want, f.at("a"))
+		if want := []Attempt{{Number: 1}, {Number: 1}, {Number: 2, Elapsed: 4 * s}, {Number: 3, Elapsed: 8 * s}, {Number: 1}, {Number: 2, Elapsed: 4 * s}, {Number: 3, Elapsed: 8 * s}}; !slices.Equal(reported, want) {
+			t.Errorf("got %+v, want %+v; requests at %v", reported, want, f.at("a"))
 		}
 	})
 }
 
-// A job whose poll panicked is told to a Learner as given up.
+// A job whose poll panicked is learnt as given up.
 func TestAPollThatPanickedTeachesNoEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []Completion
+		var reported []Completion
 		n := 0
 		c, err := New("", WithFetch(func(context.Context, string) (Status, error) {
 			if n++; n == 2 {
 				panic("oops")
 			}
 			return Status{State: StatePending}, nil
-		}), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+		}), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 		if err != nil {
 			t.Fatal(err)
 		}
 		recovered(func() { c.Wait(t.Context(), "j") })
-		if want := []Completion{{}}; !slices.Equal(told, want) {
-			t.Errorf("told %+v, want %+v", told, want)
+		if want := []Completion{{}}; !slices.Equal(reported, want) {
+			t.Errorf("got %+v, want %+v", reported, want)
 		}
 	})
 }
@@ -739,29 +737,29 @@ func TestLeavingWhileAStrategyIsAsked(t *testing.T) {
 // Only a hint makes an end one that a hint brought about: not a fault before it.
 func TestAFaultIsNoHint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []Completion
-		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}, pending, fakeReply{code: 503}, completed), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))
+		var reported []Completion
+		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}, pending, fakeReply{code: 503}, completed), WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))
 		if _, err := c.Wait(t.Context(), "a"); err != nil {
 			t.Error(err)
 		}
-		if want := []Completion{{PendingAt: 11 * time.Second, DoneBy: 22 * time.Second}}; !slices.Equal(told, want) {
-			t.Errorf("told %+v, want %+v", told, want)
+		if want := []Completion{{PendingAt: 11 * time.Second, DoneBy: 22 * time.Second}}; !slices.Equal(reported, want) {
+			t.Errorf("got %+v, want %+v", reported, want)
 		}
 	})
 }
 
-// What ended otherwise than by the job's own end is told to a Learner as given up.
-func TestWhatWasGivenUpIsToldSo(t *testing.T) {
+// A wait that ended otherwise than by the job's own end is learnt as given up.
+func TestWhatIsLearntAsGivenUp(t *testing.T) {
 	for name, opts := range map[string][]Option{"the outage tolerance": {WithOutageTolerance(0)}, "too long a pause": {WithMaxRetryAfter(time.Second)}} {
 		bubble(t, func(t *testing.T) {
-			var told []Completion
+			var reported []Completion
 			c, _ := startFake(t, inTurn(pending, pending, fakeReply{code: 503, retryAfter: 2 * time.Second}),
-				append(opts, WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { told = append(told, c) }}))...)
+				append(opts, WithPolling(learnerFunc{Constant(10 * time.Second), func(c Completion) { reported = append(reported, c) }}))...)
 			if _, err := c.Wait(t.Context(), "a"); err == nil {
 				t.Error("no error")
 			}
-			if want := []Completion{{PendingAt: 10 * time.Second}}; !slices.Equal(told, want) {
-				t.Errorf("%s: told %+v, want %+v", name, told, want)
+			if want := []Completion{{PendingAt: 10 * time.Second}}; !slices.Equal(reported, want) {
+				t.Errorf("%s: got %+v, want %+v", name, reported, want)
 			}
 		})
 	}
@@ -839,8 +837,8 @@ func TestPollsThatComeBackTogether(t *testing.T) {
 	}
 }
 
-// A fault of the last poll promises none to come, and one before it says when.
-func TestWhatAFaultSaysOfThePollAfterIt(t *testing.T) {
+// A fault of the last poll announces no other, and one before it has the delay to the next.
+func TestAFaultHasTheDelayOfTheNextPoll(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}), WithRetry(Constant(4*time.Second)))
 		ctx, cancel := context.WithTimeout(t.Context(), 16*time.Second)

@@ -22,8 +22,8 @@ import (
 	"github.com/vtclient/vtclient/simserver"
 )
 
-// A fakeBackend is a backend inside the transport: it says exactly when a
-// request was made, and is quick enough for 100,000 jobs.
+// A fakeBackend is a backend inside the transport: it records exactly when a request was made,
+// and is quick enough for 100,000 jobs.
 type fakeBackend struct {
 	answer func(id string, n int, at time.Duration) fakeReply // n counts the job's requests from 1
 
@@ -351,8 +351,8 @@ type backoffFunc func(Attempt) (time.Duration, bool)
 
 func (f backoffFunc) Next(a Attempt) (time.Duration, bool) { return f(a) }
 
-// What a Backoff is told, polling and retrying.
-func TestBackoffIsToldWhereTheWaitStands(t *testing.T) {
+// What a Backoff gets, polling and retrying.
+func TestTheAttemptDescribesTheWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var polls, retries []Attempt
 		c, f := startFake(t, func(_ string, n int, _ time.Duration) fakeReply {
@@ -382,15 +382,15 @@ func TestBackoffIsToldWhereTheWaitStands(t *testing.T) {
 			{Number: 2, Elapsed: 22 * s, PendingAt: 21 * s, Expected: time.Hour},
 			{Number: 5, Elapsed: 41 * s, PendingAt: 40 * s, Expected: time.Hour},
 		}; !slices.Equal(polls, want) {
-			t.Errorf("polling was told\n%+v, want\n%+v", polls, want)
+			t.Errorf("polling got\n%+v, want\n%+v", polls, want)
 		}
 		if want := []Attempt{{Number: 1}, {Number: 2, Elapsed: 4 * s}}; !slices.Equal(retries, want) {
-			t.Errorf("retrying was told\n%+v, want\n%+v", retries, want)
+			t.Errorf("retrying got\n%+v, want\n%+v", retries, want)
 		}
 	})
 }
 
-func TestWaitEndsWhenPollingSaysStop(t *testing.T) {
+func TestWaitEndsWhenThePollingBackoffStops(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, always(pending), WithPolling(Exponential{Base: time.Second, Limit: 3}))
 		st, err := c.Wait(t.Context(), "a")
@@ -405,7 +405,7 @@ func TestWaitEndsWhenPollingSaysStop(t *testing.T) {
 	})
 }
 
-func TestWaitGoesOnWhenRetryingSaysStop(t *testing.T) {
+func TestWaitGoesOnWhenTheRetryBackoffStops(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		retry Backoff
@@ -433,7 +433,7 @@ func TestWaitGoesOnWhenRetryingSaysStop(t *testing.T) {
 	}
 }
 
-// A polling Backoff that says "at once" for ever does not make a busy loop.
+// A polling Backoff that always returns 0 does not make a busy loop.
 func TestPollingHasAFloor(t *testing.T) {
 	for _, d := range []time.Duration{0, -1, math.MinInt64, 1} {
 		bubble(t, func(t *testing.T) {
@@ -790,7 +790,7 @@ func TestCancellingDuringASleepReturnsAtOnce(t *testing.T) {
 }
 
 // Properties 15 and 18, with an exchange in flight when the time is up.
-func TestTimeoutErrorSaysAllThatIsKnown(t *testing.T) {
+func TestTimeoutErrorHasDeadlineFaultAndLastStatus(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, f := startFake(t, inTurn(pending, fakeReply{code: 502}, fakeReply{takes: time.Hour}), WithTimeout(time.Minute))
 		start := time.Now()
@@ -871,25 +871,25 @@ func TestWaitsAndTheCache(t *testing.T) {
 			}
 		}
 		wantTimes(t, f.at("a"), 0, 0, 10)
-		told := 0
-		st, err := c.Wait(ctx, "a", OnProgress(func(Status) { told++ }))
-		if err != nil || !st.Cached || told != 1 {
-			t.Errorf("Wait = %+v, %v; told %d times", st, err, told)
+		reported := 0
+		st, err := c.Wait(ctx, "a", OnProgress(func(Status) { reported++ }))
+		if err != nil || !st.Cached || reported != 1 {
+			t.Errorf("Wait = %+v, %v; reported %d times", st, err, reported)
 		}
-		for st, err := range c.WaitAll(ctx, Jobs("a", "a"), OnProgress(func(Status) { told++ })) {
+		for st, err := range c.WaitAll(ctx, Jobs("a", "a"), OnProgress(func(Status) { reported++ })) {
 			if err != nil || !st.Cached {
 				t.Errorf("WaitAll: %+v, %v", st, err)
 			}
-			told++
+			reported++
 		}
 		for st, err := range c.Watch(ctx, "a") {
 			if err != nil || !st.Cached {
 				t.Errorf("Watch: %+v, %v", st, err)
 			}
-			told++
+			reported++
 		}
-		if told != 6 || f.total() != 3 {
-			t.Errorf("told %d times, %d requests", told, f.total())
+		if reported != 6 || f.total() != 3 {
+			t.Errorf("reported %d times, %d requests", reported, f.total())
 		}
 	})
 }
@@ -976,24 +976,24 @@ func TestOutageTolerance(t *testing.T) {
 	})
 }
 
-// Property 39, on the wire: each fault is told once, with what comes next, and the wait goes on.
-func TestEachFaultIsToldOnce(t *testing.T) {
+// Property 39, on the wire: each fault is reported once, with what comes next, and the wait goes on.
+func TestEachFaultIsReportedOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := testserver.StartInMemory(t, testserver.Pending(), testserver.HalfBody(`{"result":"completed"}`),
 			testserver.Reply(503, "down"), testserver.Reply(200, "<html>"), testserver.Silence(), testserver.Completed())
-		// Each on a connection of its own: the fault of one that has served before is not told
-		// where another one brings the answer.
+		// Each on a connection of its own: the fault of one that has served before is not
+		// reported where another one brings the answer.
 		hc := &http.Client{Transport: &http.Transport{DialContext: s.DialContext, DisableKeepAlives: true}}
 		c, _ := New(s.URL(), WithHTTPClient(hc), WithPolling(Constant(10*time.Second)), WithRetry(Constant(time.Second)))
-		var told []error
+		var reported []error
 		start := time.Now()
-		if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { told = append(told, err) })); err != nil {
+		if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { reported = append(reported, err) })); err != nil {
 			t.Error(err)
 		}
-		if len(told) != 4 {
-			t.Fatalf("told %d faults: %v", len(told), told)
+		if len(reported) != 4 {
+			t.Fatalf("reported %d faults: %v", len(reported), reported)
 		}
-		for i, err := range told {
+		for i, err := range reported {
 			if !strings.Contains(err.Error(), fmt.Sprintf(`job "a": request %d: `, i+2)) || !strings.Contains(err.Error(), "next request in 1s") {
 				t.Errorf("fault %d: %v", i+1, err)
 			}
@@ -1010,7 +1010,7 @@ func TestBreakerRefusals(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			br := &refuser{after: 20 * time.Second, until: time.Now().Add(70 * time.Second)}
 			c, f := startFake(t, always(completed), WithBreaker(br))
-			if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { t.Errorf("told %v", err) })); err != nil {
+			if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { t.Errorf("reported %v", err) })); err != nil {
 				t.Error(err)
 			}
 			if br.asked != 5 {
@@ -1019,7 +1019,7 @@ func TestBreakerRefusals(t *testing.T) {
 			wantTimes(t, f.at("a"), 80)
 		})
 	})
-	t.Run("or as retrying says", func(t *testing.T) {
+	t.Run("or at the delay of WithRetry", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			br := &refuser{until: time.Now().Add(4 * time.Second)}
 			c, f := startFake(t, always(completed), WithBreaker(br), WithRetry(Exponential{Base: time.Second, Limit: 1}))
@@ -1056,23 +1056,23 @@ func TestBreakerRefusals(t *testing.T) {
 // Refusals of the breaker do not stretch the delay after a fault, which follows from the faults in a row.
 func TestRefusalsDoNotStretchTheDelayAfterAFault(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var told []int
+		var reported []int
 		br := &refuser{until: time.Now()}
 		c, f := startFake(t, func(_ string, n int, at time.Duration) fakeReply {
 			if n == 1 {
-				br.until = br.until.Add(at + 3*time.Second) // refuses at 1 s, and as retrying says from then on
+				br.until = br.until.Add(at + 3*time.Second) // refuses at 1 s, and then at the delays of WithRetry
 			}
 			return []fakeReply{{code: 503}, {code: 503}, completed}[n-1]
 		}, WithBreaker(br), WithRetry(backoffFunc(func(a Attempt) (time.Duration, bool) {
-			told = append(told, a.Number)
+			reported = append(reported, a.Number)
 			return time.Second, true
 		})))
 		if _, err := c.Wait(t.Context(), "a"); err != nil {
 			t.Error(err)
 		}
 		wantTimes(t, f.at("a"), 0, 3, 4)
-		if want := []int{1, 2, 3, 2}; !slices.Equal(told, want) {
-			t.Errorf("retrying was told of tries %v, want %v", told, want)
+		if want := []int{1, 2, 3, 2}; !slices.Equal(reported, want) {
+			t.Errorf("retrying was asked about tries %v, want %v", reported, want)
 		}
 	})
 }
@@ -1164,7 +1164,7 @@ func TestWaitsComeBackSpreadOut(t *testing.T) {
 		"with a foreign one": func() Breaker {
 			return &outageBreaker{from: time.Now().Add(10 * time.Minute), to: time.Now().Add(14 * time.Minute)}
 		},
-		"told by Retry-After": nil,
+		"by Retry-After": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -1207,7 +1207,7 @@ func TestWaitsComeBackSpreadOut(t *testing.T) {
 	}
 }
 
-// An outageBreaker refuses for a time, and says when that is over.
+// An outageBreaker refuses for a time, and its errors have the end of it.
 type outageBreaker struct{ from, to time.Time }
 
 func (b *outageBreaker) Allow() (func(error), error) {
@@ -1252,8 +1252,8 @@ func TestWaitAllThroughTrouble(t *testing.T) {
 	})
 }
 
-// A Wait or Watch that is refused names the job, in the Status too, and so does
-// one whose context is done, though the cache knows the end.
+// A Wait or Watch that is refused names the job, in the Status too, and so does one whose
+// context is done, though the cache has the end.
 func TestARefusedWaitNamesTheJob(t *testing.T) {
 	cache := NewMemoryCache[Status](10)
 	c, f := startFake(t, always(completed), WithCache(cache))
@@ -1290,7 +1290,7 @@ func TestARefusedWaitNamesTheJob(t *testing.T) {
 	}
 }
 
-// A fault is told to OnError, and is no observation of a Watch.
+// A fault goes to OnError, and is no observation of a Watch.
 func TestAFaultIsNoObservation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c, _ := startFake(t, inTurn(pending, fakeReply{code: 503}, completed))
@@ -1363,5 +1363,127 @@ func TestJobsThatComeAfterTheEnd(t *testing.T) {
 			t.Errorf("%q after %v", got, took)
 		}
 		time.Sleep(time.Second)
+	})
+}
+
+// Property 55: time in which nothing was asked is no outage.
+func TestTimeInWhichNothingWasAskedIsNoOutage(t *testing.T) {
+	unwell := fakeReply{code: 503}
+	for _, tt := range []struct {
+		rule    string
+		replies []fakeReply
+		opts    []Option
+		ends    bool
+	}{
+		{"a pause that was asked for", []fakeReply{pending, {code: 503, retryAfter: 6 * time.Minute}, unwell, completed}, nil, false},
+		{"pauses, again and again", []fakeReply{pending, {code: 503, retryAfter: 6 * time.Minute}, {code: 503, retryAfter: 6 * time.Minute}, {code: 503, retryAfter: 6 * time.Minute}, completed}, nil, false},
+		{"pauses shorter than the tolerance, again and again", []fakeReply{pending, {code: 503, retryAfter: 4 * time.Minute}, {code: 503, retryAfter: 4 * time.Minute}, {code: 503, retryAfter: 4 * time.Minute}, completed}, nil, false},
+		{"a gap of the caller's own backoff", []fakeReply{pending, unwell, unwell, unwell, completed}, []Option{WithRetry(Constant(6 * time.Minute))}, false},
+		{"gaps shorter than the tolerance are asked time", []fakeReply{pending, unwell, unwell, unwell, unwell, completed}, []Option{WithRetry(Constant(2 * time.Minute))}, true},
+		{"a hold of a 429", []fakeReply{pending, {code: 429, retryAfter: 6 * time.Minute}, unwell, completed}, nil, false},
+	} {
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, inTurn(tt.replies...), tt.opts...)
+			_, err := c.Wait(t.Context(), "a")
+			if (err != nil) != tt.ends || tt.ends && !errors.Is(err, ErrOutage) {
+				t.Errorf("%s: %v after %v", tt.rule, err, f.at("a"))
+			}
+		})
+	}
+}
+
+// Property 56: a wait ends when the tolerance is used up, and not at its next poll.
+func TestAWaitEndsWhenTheToleranceIsUsedUp(t *testing.T) {
+	for _, tt := range []struct {
+		rule string
+		re   fakeReply
+		opts []Option
+	}{
+		{"between two tries", fakeReply{code: 503}, []Option{WithRetry(Exponential{Base: time.Second, Max: 45 * time.Second})}},
+		{"in a gap longer than the tolerance, after shorter ones", fakeReply{code: 503}, []Option{WithRetry(Exponential{Base: time.Second, Max: time.Hour, Multiplier: 10})}},
+		{"during an exchange", fakeReply{code: 503, takes: 9 * time.Second}, []Option{WithRetry(Constant(30 * time.Second))}},
+		{"behind a breaker", fakeReply{code: 503}, []Option{WithBreaker(NewCircuitBreaker(BreakerConfig{}))}},
+	} {
+		bubble(t, func(t *testing.T) {
+			c, f := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
+				if id == "b" {
+					return pending // the client's first readable answer
+				}
+				return tt.re
+			}, tt.opts...)
+			c.Status(t.Context(), "b")
+			_, err := c.Wait(t.Context(), "a")
+			if d := time.Since(f.start) - tt.re.takes; !errors.Is(err, ErrOutage) || d != 5*time.Minute {
+				t.Errorf("%s: ends %v after the first fault: %v", tt.rule, d, err)
+			}
+		})
+	}
+}
+
+// Property 69: a Status that sees the end of a job ends the waits for it.
+func TestAStatusThatSeesTheEndEndsTheWaits(t *testing.T) {
+	for _, state := range []string{"completed", "error"} {
+		bubble(t, func(t *testing.T) {
+			c, _ := startFake(t, func(_ string, n int, _ time.Duration) fakeReply {
+				if n > 1 {
+					return fakeReply{state: state}
+				}
+				return pending
+			}, WithPolling(Constant(time.Hour)))
+			start := time.Now()
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if st, _ := c.Wait(t.Context(), "a"); string(st.State) != state || time.Since(start) != time.Minute {
+					t.Errorf("%v after %v", st.State, time.Since(start))
+				}
+			})
+			wg.Go(func() {
+				for st := range c.WaitAll(t.Context(), Jobs("a")) {
+					if string(st.State) != state || time.Since(start) != time.Minute {
+						t.Errorf("%v after %v", st.State, time.Since(start))
+					}
+				}
+			})
+			time.Sleep(time.Minute)
+			c.Status(t.Context(), "a")
+			wg.Wait()
+		})
+	}
+}
+
+// Refusals of the limiter end a wait by its name, and not as an outage of the backend.
+func TestALimiterThatRefusesIsNamed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		refusal := errors.New("burst exceeded")
+		c, f := startFake(t, always(pending), WithLimiter(limiterFunc(func(context.Context) error { return refusal })))
+		_, err := c.Wait(t.Context(), "a")
+		if err == nil || errors.Is(err, ErrOutage) || !errors.Is(err, refusal) || !strings.Contains(err.Error(), "the limiter has let no request through for 5m0s") || f.total() != 0 {
+			t.Error(err)
+		}
+	})
+}
+
+// A Limit of the polling Backoff counts the requests that a wait has seen, and not those made
+// before it joined.
+func TestALimitCountsFromWhereAWaitJoined(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, f := startFake(t, always(pending), WithPolling(Exponential{Base: 10 * time.Second, Multiplier: 1, Limit: 10}))
+		start := time.Now()
+		var wg sync.WaitGroup
+		for _, joins := range []time.Duration{0, 45 * time.Second, 85 * time.Second} {
+			wg.Go(func() {
+				time.Sleep(joins)
+				_, err := c.Wait(t.Context(), "a")
+				// Ten requests of its own, ten seconds apart, the first one when the poll is due.
+				want := (joins + 9*time.Second) / (10 * time.Second) * 10 * time.Second
+				if d := time.Since(start); !errors.Is(err, ErrGaveUp) || d != want+90*time.Second {
+					t.Errorf("joined after %v, given up after %v: %v", joins, d, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := len(f.at("a")); n != 19 {
+			t.Errorf("%d requests", n)
+		}
 	})
 }

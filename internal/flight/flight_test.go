@@ -222,7 +222,7 @@ func TestFlightUncontendedCallAllocatesNothing(t *testing.T) {
 }
 
 // Property 32: a caller that cancels does not fail the others.
-func TestFlightLeaderThatLeavesHurtsNobody(t *testing.T) {
+func TestFlightLeaderThatLeavesHurtsNoFollower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
 			f  tryGroup
@@ -273,7 +273,7 @@ func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 		)
 		const leavers = 20
 		var cancels [leavers]context.CancelFunc
-		leads := make(chan int, leavers) // who leads now
+		leads := make(chan int, leavers) // the leader now
 		for i := range leavers {
 			var ctx context.Context
 			ctx, cancels[i] = context.WithCancel(t.Context())
@@ -288,7 +288,7 @@ func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		// One who leaves while leading, again and again, and one who stays.
+		// A caller that leaves while leading, again and again, and one that stays.
 		for range leavers - 1 {
 			cancels[<-leads]()
 			synctest.Wait()
@@ -296,7 +296,7 @@ func TestFlightEachLeaderThatLeavesCostsOneMoreRun(t *testing.T) {
 		wg.Go(func() {
 			v, _, err := f.Do(t.Context(), "job", r.run)
 			if want := fmt.Sprintf("run %d, try %[1]d", leavers+1); v != want || err != nil {
-				t.Errorf("who stayed: %q, %v, want %q", v, err, want)
+				t.Errorf("the caller that stayed: %q, %v, want %q", v, err, want)
 			}
 		})
 		synctest.Wait()
@@ -436,7 +436,7 @@ func TestFlightContextDoneBeforeRunsNothing(t *testing.T) {
 
 // A follower is promoted at the instant at which its own context ends: it runs
 // nothing, and the lead goes on to the next.
-func TestFlightPromotionOfOneWhoIsLeaving(t *testing.T) {
+func TestFlightPromotionOfALeavingFollower(t *testing.T) {
 	for round := range 50 { // select takes its cases in random order
 		synctest.Test(t, func(t *testing.T) {
 			var (
@@ -449,7 +449,7 @@ func TestFlightPromotionOfOneWhoIsLeaving(t *testing.T) {
 			for range 5 {
 				wg.Go(func() {
 					if _, shared, err := f.Do(ctx, "job", r.run); shared || err != context.DeadlineExceeded {
-						t.Errorf("one who leaves: %t, %v", shared, err)
+						t.Errorf("the caller that leaves: %t, %v", shared, err)
 					}
 				})
 			}
@@ -458,7 +458,7 @@ func TestFlightPromotionOfOneWhoIsLeaving(t *testing.T) {
 			if stays {
 				wg.Go(func() {
 					if v, _, err := f.Do(t.Context(), "job", r.run); v != "run 2, try 2" || err != nil {
-						t.Errorf("who stays: %q, %v", v, err)
+						t.Errorf("the caller that stays: %q, %v", v, err)
 					}
 				})
 			}
@@ -475,7 +475,7 @@ func TestFlightPromotionOfOneWhoIsLeaving(t *testing.T) {
 	}
 }
 
-// A lateContext has ended, but whoever waits for it has not been told yet.
+// A lateContext has ended, but its Done is not closed yet.
 type lateContext struct {
 	context.Context
 	ended atomic.Bool
@@ -502,7 +502,7 @@ func TestFlightPromotedWithAContextThatIsDoneRunsNothing(t *testing.T) {
 		late := &lateContext{Context: t.Context()}
 		wg.Go(func() {
 			if _, shared, err := f.Do(late, "job", r.run); shared || err != context.Canceled {
-				t.Errorf("who was promoted too late: %t, %v", shared, err)
+				t.Errorf("the follower that was promoted too late: %t, %v", shared, err)
 			}
 		})
 		synctest.Wait()
@@ -519,8 +519,8 @@ func TestFlightPromotedWithAContextThatIsDoneRunsNothing(t *testing.T) {
 	})
 }
 
-// A follower that leaves after another one was promoted does not take the run
-// with it: who comes then still joins.
+// A follower that leaves after another one was promoted does not take the run with it: a caller
+// that comes then still joins.
 func TestFlightFollowerLeavesAfterAPromotion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
@@ -551,7 +551,7 @@ func TestFlightFollowerLeavesAfterAPromotion(t *testing.T) {
 	})
 }
 
-// A leader whose context ended, but who has an answer, has an answer for all.
+// A leader whose context ended after its answer has an answer for all.
 func TestFlightAnswerOfALeaderThatIsLateIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var (
@@ -754,8 +754,8 @@ func TestFlightPanicWithoutFollowersLeavesNothingBehind(t *testing.T) {
 	checkIdle(t, &f)
 }
 
-// With GODEBUG=panicnil=1 recover cannot tell panic(nil) from Goexit. It must at
-// least not end as a success.
+// With GODEBUG=panicnil=1 recover cannot distinguish panic(nil) from Goexit. It must at least
+// not end as a success.
 func TestFlightPanicNilIsNoSuccess(t *testing.T) {
 	t.Setenv("GODEBUG", "panicnil=1")
 	var f tryGroup
@@ -876,7 +876,7 @@ func TestFlightCrowd(t *testing.T) {
 	}
 }
 
-// In real time, where the processor and not the clock says who comes first.
+// In real time, where the processor and not the clock decides which comes first.
 func TestFlightCrowdInRealTime(t *testing.T) {
 	var (
 		f  Group[int, tries]

@@ -22,8 +22,8 @@ func TestMain(m *testing.M) {
 func forgotten(until <-chan bool) { <-until }
 
 func TestCheck(t *testing.T) {
-	// The test itself and who runs it are goroutines too: what counts is what
-	// comes on top of them.
+	// The test itself and its runner are goroutines too: what counts is what comes on top of
+	// them.
 	count := func(report string) int { return strings.Count(report, "leak.forgotten(") }
 
 	until := make(chan bool)

@@ -2,7 +2,7 @@
 // the connections between them, for this module's own tests: it falls silent, cuts, resets,
 // damages a record, or answers in the place of the server.
 //
-// It knows bytes alone, so TLS and HTTP/2 are real on both sides.
+// It handles bytes alone, so TLS and HTTP/2 are real on both sides.
 package relay
 
 import (

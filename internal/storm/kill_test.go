@@ -14,7 +14,7 @@ import (
 	"github.com/vtclient/vtclient"
 )
 
-// A clientConfig says what a client process waits for.
+// A clientConfig is what a client process waits for.
 type clientConfig struct {
 	URL, Token string
 	IDs        []string
@@ -23,7 +23,7 @@ type clientConfig struct {
 	Tolerance  time.Duration // of outages; 0: the default
 }
 
-// A result is what a client process says of a job that has ended.
+// A result is what a client process prints of a job that has ended.
 type result struct {
 	Status vtclient.Status
 	Failed bool
@@ -51,7 +51,7 @@ func waitFor(cfg clientConfig) error {
 	if err != nil {
 		return err
 	}
-	told := 0
+	reported := 0
 	for st, err := range client.WaitAll(context.Background(), vtclient.Jobs(cfg.IDs...), vtclient.StartedAt(cfg.StartedAt)) {
 		r := result{Status: st}
 		if err != nil {
@@ -64,16 +64,16 @@ func waitFor(cfg clientConfig) error {
 		if _, err := fmt.Printf("%s\n", text); err != nil {
 			return err
 		}
-		if told++; told == cfg.Halt {
+		if reported++; reported == cfg.Halt {
 			select {}
 		}
 	}
 	return nil
 }
 
-// A process that waits for jobs is killed in the middle, twice, and started again for the
-// jobs whose results it has not told; the second time, the server is killed too. No result
-// is lost, and none is wrong.
+// A process that waits for jobs is killed in the middle, twice, and started again for the jobs
+// whose results it has not printed; the second time, the server is killed too. No result is
+// lost, and none is wrong.
 func TestClientKilled(t *testing.T) {
 	processes(t)
 	began := time.Now()
@@ -114,26 +114,26 @@ func TestClientKilled(t *testing.T) {
 			}
 			results[id] = r
 		}
-		told := 0
-		for run == 2 || told < len(ids)/4 {
+		reported := 0
+		for run == 2 || reported < len(ids)/4 {
 			line, ok := client.line()
 			if !ok {
 				break
 			}
 			take(line)
-			told++
+			reported++
 		}
 		if run < 2 {
 			_ = client.cmd.Process.Kill()
-			for _, line := range client.rest() { // told before it was killed
+			for _, line := range client.rest() { // printed before it was killed
 				take(line)
-				told++
+				reported++
 			}
 		}
 		if client.rest(); (client.err == nil) != (run == 2) {
 			t.Errorf("run %d: the client ended with %v", run+1, client.err)
 		}
-		t.Logf("run %d: %d jobs waited for, %d results, at %v", run+1, len(missing), told, time.Since(began).Round(time.Millisecond))
+		t.Logf("run %d: %d jobs waited for, %d results, at %v", run+1, len(missing), reported, time.Since(began).Round(time.Millisecond))
 		if run == 1 {
 			srv.kill()
 			srv = startServer(t, srv.cfg)

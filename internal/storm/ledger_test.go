@@ -82,7 +82,7 @@ func balance(exchanges []*exchange, wires []*wire, kills []kill, timeout time.Du
 			}
 			killed := w.server < len(kills) && during(x, kills[w.server])
 			if did == unending && !killed {
-				l.complain("%s: the server knows no end of it, and was not killed: %s", x.tag, x.outcome)
+				l.complain("%s: the server has no end of it, and was not killed: %s", x.tag, x.outcome)
 			}
 			became := x.outcome
 			var fits bool
@@ -148,7 +148,7 @@ func balance(exchanges []*exchange, wires []*wire, kills []kill, timeout time.Du
 		}
 	}
 	for tag, ws := range byTag {
-		l.complain("%s: %d requests that the client knows nothing of", tag, len(ws))
+		l.complain("%s: %d requests that the client did not report", tag, len(ws))
 	}
 	return l
 }

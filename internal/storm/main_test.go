@@ -104,7 +104,7 @@ func (p *process) line() (text string, ok bool) {
 	case text, ok = <-p.lines:
 		return text, ok
 	case <-time.After(patience):
-		p.t.Fatal("the process says nothing more")
+		p.t.Fatal("the process prints nothing more")
 		return "", false
 	}
 }

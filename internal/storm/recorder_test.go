@@ -28,7 +28,7 @@ const (
 	withdrawn   = "withdrawn"   // not sent after all: a 429 came before
 )
 
-// report names what an error says.
+// report returns the outcome that an error stands for.
 func report(err error) string {
 	var (
 		h  *vtclient.HTTPError
@@ -55,7 +55,7 @@ func report(err error) string {
 	return fmt.Sprintf("%T", err)
 }
 
-// An exchange is one, as the client's trace tells of it.
+// An exchange is one by the client's trace.
 type exchange struct {
 	tag         string
 	sent, ended time.Time
@@ -64,7 +64,7 @@ type exchange struct {
 	text        string // of a timeout
 }
 
-// A recorder keeps what a client tells of itself.
+// A recorder keeps what a client reports.
 type recorder struct {
 	secret string
 	bound  int
@@ -76,7 +76,7 @@ type recorder struct {
 	asked     map[string]bool      // the jobs that an exchange is over for
 	onAsked   func(jobs int)
 	refused   int
-	told      map[string]string // by OnError: the report, by tag
+	reported  map[string]string // by OnError: the report, by tag
 	leaks     []string          // texts with the secret in them
 	wrong     []string          // what may not be
 
@@ -88,11 +88,11 @@ type recorder struct {
 func newRecorder(secret string, bound int) *recorder {
 	return &recorder{
 		secret: secret, bound: bound, begun: make(map[string]int), open: make(map[string]*exchange),
-		asked: make(map[string]bool), told: make(map[string]string),
+		asked: make(map[string]bool), reported: make(map[string]string),
 	}
 }
 
-// options make a client tell the recorder.
+// options make a client report to the recorder.
 func (r *recorder) options() []vtclient.Option {
 	// As the client's own transport is, with a count of its connections.
 	t := http.DefaultTransport.(*http.Transport).Clone()
@@ -187,10 +187,10 @@ func (r *recorder) onError(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.inspect(text)
-	if r.told[tag] != "" {
-		r.wrong = append(r.wrong, tag+": told twice by OnError")
+	if r.reported[tag] != "" {
+		r.wrong = append(r.wrong, tag+": reported twice by OnError")
 	}
-	r.told[tag] = outcome
+	r.reported[tag] = outcome
 	if d.Next <= 0 || !strings.Contains(text, strconv.Quote(d.JobID)) {
 		r.wrong = append(r.wrong, fmt.Sprintf("OnError: the error does not say which job, or what is next: %s", text))
 	}

@@ -27,8 +27,8 @@ const (
 	wireHeader = "X-Storm-Wire"
 )
 
-// A serverConfig says what a server process is. Two with the same seed and epoch tell
-// the same story about any job, so one takes over where another was killed.
+// A serverConfig describes a server process. Two with the same seed and epoch give the same
+// answers about any job, so one takes over where another was killed.
 type serverConfig struct {
 	Addr        string
 	Ledger      string // the file that it writes down its requests in; "": none
@@ -59,7 +59,7 @@ func (c *serverConfig) options() []simserver.Option {
 	return opts
 }
 
-// truth says what becomes of the jobs, by their ids.
+// truth returns what becomes of the jobs, by their ids.
 func (c *serverConfig) truth(ids []string) map[string]simserver.Job {
 	sim := simserver.New(c.options()...)
 	defer sim.Close()
@@ -71,9 +71,9 @@ func (c *serverConfig) truth(ids []string) map[string]simserver.Job {
 	return jobs
 }
 
-// serve is the server process. It says "listening ADDRESS", obeys the commands
-// outage, blackout, well and stats on its standard input, and stops when that ends. It
-// answers each with its counts.
+// serve is the server process. It prints "listening ADDRESS", obeys the commands outage,
+// blackout, well and stats on its standard input, and stops when that ends. It answers each
+// with its counts.
 func serve(cfg serverConfig) error {
 	file := io.Discard
 	if cfg.Ledger != "" {
@@ -100,13 +100,13 @@ func serve(cfg serverConfig) error {
 		wire := strconv.FormatInt(wires.Add(1), 10)
 		note("begin %s %d %s\n", wire, time.Now().UnixNano(), r.Header.Get(tagHeader))
 		r.Header.Set(wireHeader, wire)
-		// As some servers do, it tells everybody what it was told.
+		// As some servers do, it repeats the credentials it got.
 		w.Header().Set("X-Request-Id", r.Header.Get("Authorization"))
 		sim.ServeHTTP(w, r)
 	})}
 	ln, err := net.Listen("tcp", cfg.Addr)
 	for began := time.Now(); err != nil && time.Since(began) < patience; ln, err = net.Listen("tcp", cfg.Addr) {
-		time.Sleep(10 * time.Millisecond) // somebody's outgoing connection may have the port for a moment
+		time.Sleep(10 * time.Millisecond) // an outgoing connection may have the port for a moment
 	}
 	if err != nil {
 		return err
@@ -153,8 +153,8 @@ func startServer(t *testing.T, cfg serverConfig) *server {
 
 func (s *server) url() string { return "http://" + s.cfg.Addr }
 
-// tell gives a command and returns the counts that come back.
-func (s *server) tell(command string) simserver.Stats {
+// send sends a command and returns the counts that come back.
+func (s *server) send(command string) simserver.Stats {
 	s.t.Helper()
 	fmt.Fprintln(s.in, command)
 	line, _ := s.line()

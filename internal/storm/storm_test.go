@@ -32,8 +32,8 @@ type scale struct {
 	figures     bool          // there is enough of each phase to compare their loads
 }
 
-// stragglers is how many jobs are added while the server is in trouble, so that there is
-// somebody to see it however slow the machine is.
+// stragglers is how many jobs are added while the server is in trouble, so that some jobs meet
+// it however slow the machine is.
 const stragglers = 8
 
 // bound is the default of WithMaxInFlight.
@@ -136,7 +136,7 @@ func runStorm(t *testing.T, sc scale) {
 		}
 	}
 
-	// The client, and what it tells of itself.
+	// The client, and what it reports.
 	rec := newRecorder(secret, bound)
 	allAsked := make(chan struct{})
 	rec.onAsked = func(n int) {
@@ -211,9 +211,9 @@ func runStorm(t *testing.T, sc scale) {
 	}
 	down := func(how simserver.Fault) {
 		t.Helper()
-		srv.tell(string(how))
+		srv.send(string(how))
 		over := time.Now().Add(sc.outage / 2)
-		until(t, "a request meets the "+string(how), func() bool { return srv.tell("stats").Faults[how] > 0 })
+		until(t, "a request meets the "+string(how), func() bool { return srv.send("stats").Faults[how] > 0 })
 		time.Sleep(time.Until(over)) // so long is the outage
 	}
 
@@ -227,7 +227,7 @@ func runStorm(t *testing.T, sc scale) {
 	more <- late[1]
 	down(simserver.FaultOutage)
 	down(simserver.FaultBlackout)
-	srv.tell("well")
+	srv.send("well")
 	recovered := time.Now()
 	await(mostEnded, "most jobs have ended")
 	restart(late[2])
@@ -266,7 +266,7 @@ func runStorm(t *testing.T, sc scale) {
 	}
 	l := balance(rec.exchanges, wires, kills, sc.timeout)
 	l.wrong = append(l.wrong, rec.wrong...)
-	l.wrong = append(l.wrong, compareTold(rec)...)
+	l.wrong = append(l.wrong, compareReports(rec)...)
 	for i, text := range l.wrong {
 		if i == 20 {
 			t.Errorf("and %d more", len(l.wrong)-i)
@@ -299,7 +299,7 @@ func runStorm(t *testing.T, sc scale) {
 	}
 
 	for _, text := range rec.leaks {
-		t.Errorf("a secret is told: %s", text)
+		t.Errorf("a secret is shown: %s", text)
 	}
 	atServers := peakAtServers(rec.exchanges, wires, kills, false)
 	if n := rec.peakInFlight.Load(); n > bound || atServers > bound {
@@ -415,20 +415,20 @@ func check(st vtclient.Status, err error, want simserver.Job) error {
 	return nil
 }
 
-// compareTold says where OnError and the trace differ.
-func compareTold(r *recorder) (wrong []string) {
+// compareReports returns where OnError and the trace differ.
+func compareReports(r *recorder) (wrong []string) {
 	for _, x := range r.exchanges {
 		want := x.outcome
 		if want == answered || want == withdrawn {
 			want = ""
 		}
-		if got := r.told[x.tag]; got != want {
-			wrong = append(wrong, fmt.Sprintf("%s: the trace says %q, and OnError %q", x.tag, x.outcome, got))
+		if got := r.reported[x.tag]; got != want {
+			wrong = append(wrong, fmt.Sprintf("%s: the trace has %q, and OnError %q", x.tag, x.outcome, got))
 		}
-		delete(r.told, x.tag)
+		delete(r.reported, x.tag)
 	}
-	for tag, what := range r.told {
-		wrong = append(wrong, fmt.Sprintf("%s: OnError says %q, and the trace nothing", tag, what))
+	for tag, what := range r.reported {
+		wrong = append(wrong, fmt.Sprintf("%s: OnError has %q, and the trace nothing", tag, what))
 	}
 	return wrong
 }

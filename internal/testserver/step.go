@@ -241,8 +241,7 @@ func endless(head, more string) Step {
 
 var jsonType = []string{"Content-Type: application/json"}
 
-// answer lays out a response. It is done by hand, so that nothing mends what a
-// step wants broken.
+// answer lays out a response. It is done by hand, so that nothing mends what a step breaks.
 func answer(x *exchange, code int, body, length string, header []string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", code, http.StatusText(code))

@@ -53,7 +53,7 @@ func get(ctx context.Context, s *testserver.Server, path string) (resp *http.Res
 func TestSteps(t *testing.T) {
 	const inHead, inBody = "head", "body"
 	reset := func(err error) bool { return errors.Is(err, syscall.ECONNRESET) }
-	says := func(words string) func(error) bool {
+	contains := func(words string) func(error) bool {
 		return func(err error) bool { return strings.Contains(err.Error(), words) }
 	}
 	timeout := func(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
@@ -94,8 +94,8 @@ func TestSteps(t *testing.T) {
 		{name: "HalfBodySilence", step: testserver.HalfBodySilence(body), code: 200, body: body[:11], fails: inBody, is: timeout, hangs: true, closes: true},
 		{name: "TooLong", step: testserver.WrongLength(body, 100), code: 200, body: body, fails: inBody, is: timeout, hangs: true, closes: true},
 		{name: "TooShort", step: testserver.WrongLength(body, 9), code: 200, body: body[:9], last: true},
-		{name: "Garbage", step: testserver.Garbage(), fails: inHead, is: says("malformed HTTP"), closes: true},
-		{name: "EndlessHeaders", step: testserver.EndlessHeaders(), fails: inHead, is: says("headers exceeded"), closes: true},
+		{name: "Garbage", step: testserver.Garbage(), fails: inHead, is: contains("malformed HTTP"), closes: true},
+		{name: "EndlessHeaders", step: testserver.EndlessHeaders(), fails: inHead, is: contains("headers exceeded"), closes: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			everywhere(t, func(t *testing.T, start func(...testserver.Step) *testserver.Server) {

@@ -17,9 +17,9 @@ import (
 	"github.com/vtclient/vtclient/interop/vtredis"
 )
 
-// What a queue costs Redis, for as many jobs as VTREDIS_FIGURES says, held by four replicas: memory a
-// job, time to add, and commands and CPU for keeping claims. The jobs are polled once an hour, so that Redis is
-// all there is to measure. CI sees that it runs.
+// What a queue costs Redis, for the number of jobs in VTREDIS_FIGURES, held by four replicas: memory a job,
+// time to add, and commands and CPU for keeping claims. The jobs are polled once an hour, so that Redis is all
+// there is to measure. CI sees that it runs.
 func TestQueueFigures(t *testing.T) {
 	t.Parallel()
 	n, idle := 2000, 2*time.Second

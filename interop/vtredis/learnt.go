@@ -14,9 +14,9 @@ import (
 	"github.com/vtclient/vtclient/internal/unit"
 )
 
-// A Learnt is a [vtclient.Adaptive] that knows what all replicas have learnt about
-// the durations of jobs. Make it the polling of one client, and give it to the
-// [QueueOptions] if there is a queue, which then saves it:
+// A Learnt is a [vtclient.Adaptive] with what all replicas have learnt about the durations of
+// jobs. Make it the polling of one client, and give it to the [QueueOptions] if there is a
+// queue, which then saves it:
 //
 //	learnt, err := vtredis.Load(ctx, rdb, "heygen:acme:learnt", hostname, time.Second)
 //	client, err := vtclient.New(url, vtclient.WithPolling(learnt))
@@ -33,7 +33,7 @@ type Learnt struct {
 // Load returns what the 16 replicas that saved last have saved in a Redis hash, one field for
 // each, the one named replica being the caller's own. requestCost is as for
 // [vtclient.NewAdaptive]. If it makes no sense, Redis fails, or a field is unreadable, Load
-// returns the error and, all the same, a Learnt that knows what could be read.
+// returns the error and a Learnt with what could be read.
 func Load(ctx context.Context, rdb redis.Cmdable, hash, replica string, requestCost time.Duration) (*Learnt, error) {
 	l := &Learnt{
 		Adaptive: vtclient.NewAdaptive(requestCost), own: vtclient.NewAdaptive(requestCost),

@@ -86,7 +86,7 @@ func TestReplicasThatAreGoneAreForgotten(t *testing.T) {
 		for i := range 60 {
 			l := load("restarts", fmt.Sprint("pod-", i))
 			if n := jobs(l); n > 16 {
-				t.Fatalf("restart %d knows %d jobs, one of each replica", i, n)
+				t.Fatalf("restart %d has %d jobs, one of each replica", i, n)
 			}
 			l.Learn(vtclient.Completion{PendingAt: 59 * time.Second, DoneBy: time.Minute})
 			if err := l.Save(ctx); err != nil {

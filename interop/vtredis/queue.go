@@ -245,8 +245,8 @@ func (q *Queue) Stats(ctx context.Context) (QueueStats, error) {
 	return s, nil
 }
 
-// open creates the stream and its group where they are missing. Its answer is the
-// moment of their creation, which tells one queue from another under the same key.
+// open creates the stream and its group where they are missing. Its answer is the moment of
+// their creation, which distinguishes one queue from another under the same key.
 func (q *Queue) open(ctx context.Context) *redis.Cmd {
 	return openScript.Run(ctx, q.rdb, q.keys, group)
 }

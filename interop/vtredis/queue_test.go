@@ -381,7 +381,7 @@ func TestQueueHints(t *testing.T) {
 	q.Hint("unknown")
 }
 
-// A queue that is gone is an error that says so, also where it was made again meanwhile.
+// A queue that is gone is an error that names it, also where it was made again meanwhile.
 func TestQueueEmptied(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

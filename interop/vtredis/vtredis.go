@@ -8,9 +8,9 @@
 //
 //	rdb := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 //
-// But for a Queue, nothing here is needed for the right answer: where Redis is down or
-// hangs, each replica asks the backend itself, and the Cached callback of a
-// [vtclient.Trace] tells of it. docs/scaling.md says when to take what.
+// But for a Queue, nothing here is needed for the right answer: where Redis is down or hangs,
+// each replica asks the backend itself, and the Cached callback of a [vtclient.Trace] reports
+// it. docs/scaling.md compares the ways to share.
 package vtredis
 
 import (
@@ -83,7 +83,7 @@ func (c *Cache) Set(ctx context.Context, key string, st vtclient.Status, ttl tim
 	return c.rdb.Set(ctx, c.prefix+key, text, ttl).Err()
 }
 
-// Publish tells all replicas that a job has ended. It is for the Hint of the one
+// Publish sends a hint to all replicas that a job has ended. It is for the Hint of the one
 // replica that the backend's webhook reaches:
 //
 //	&vtclient.Webhook{Verify: verify, Hint: func(id string) {

@@ -169,13 +169,13 @@ func TestCache(t *testing.T) {
 	}
 }
 
-// A config says what a replica does.
+// A config describes what a replica does.
 type config struct {
 	Redis, Backend, Name string
 	IDs                  []string
 }
 
-// A report is what a replica says of itself.
+// A report is what a replica prints.
 type report struct {
 	States map[string]vtclient.State
 	Cached int
@@ -240,8 +240,8 @@ func runReplica(t *testing.T, cfg config) (r report) {
 	return r
 }
 
-// What one process has seen the end of, another knows without asking, and how long
-// the jobs took; each counts once however often the processes start again.
+// What one process has seen the end of, another has without asking, and how long the jobs took;
+// each counts once however often the processes start again.
 func TestTwoProcessesShareWhatTheyKnow(t *testing.T) {
 	s := startRedis(t)
 	sim := simserver.Start(t)
@@ -289,7 +289,7 @@ func TestTwoProcessesShareWhatTheyKnow(t *testing.T) {
 	for _, name := range []string{"a", "b", "a", "c"} {
 		cfg.Name = name
 		if r := runReplica(t, cfg); r.Jobs != len(ids) {
-			t.Errorf("replica %s knows %d jobs, want %d", name, r.Jobs, len(ids))
+			t.Errorf("replica %s has %d jobs, want %d", name, r.Jobs, len(ids))
 		}
 	}
 }
@@ -304,14 +304,14 @@ func TestRedisInTrouble(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := startRedis(t)
 			sim := simserver.Start(t)
-			told := make(chan error, 1000)
+			reported := make(chan error, 1000)
 			c, err := vtclient.New(sim.URL(),
 				vtclient.WithCache(vtredis.NewCache(s.client(t), "answers:")),
 				vtclient.WithPolling(vtclient.Constant(50*time.Millisecond)),
 				vtclient.WithTrace(vtclient.Trace{Cached: func(_ context.Context, i vtclient.TraceInfo) {
 					if i.Err != nil {
 						select {
-						case told <- i.Err:
+						case reported <- i.Err:
 						default:
 						}
 					}
@@ -343,14 +343,14 @@ func TestRedisInTrouble(t *testing.T) {
 				result <- err
 			}()
 			<-once
-			for len(told) > 0 { // of a busy machine
-				<-told
+			for len(reported) > 0 { // of a busy machine
+				<-reported
 			}
 			if err := s.cmd.Process.Signal(tt.signal); err != nil {
 				t.Fatal(err)
 			}
 			select {
-			case err := <-told:
+			case err := <-reported:
 				t.Log("reported:", err)
 			case <-ctx.Done():
 				t.Fatal("the trouble is not reported")

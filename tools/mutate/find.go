@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// A mutant is one change to the source. Its id is what the instrumented program
-// is told to switch it on.
+// A mutant is one change to the source. Its id is what the instrumented program is set to
+// switch it on.
 type mutant struct {
 	id     int
 	file   string // the base name

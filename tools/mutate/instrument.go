@@ -20,8 +20,8 @@ import (
 	"strings"
 )
 
-// helpers is the file that is added to the package: the switch, and functions
-// that calculate either as the source says or as a mutant does.
+// helpers is the file that is added to the package: the switch, and functions that calculate
+// either as the source or as a mutant does.
 //
 // Memory is looked at after each garbage collection: a timer or a goroutine of
 // our own would keep the runtime from noticing deadlocks.

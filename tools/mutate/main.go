@@ -29,25 +29,22 @@
 //
 // # How
 //
-// All mutants are compiled into one test binary, each behind an if, and the
-// environment variable MUTANT says which of them is on. What would not compile is
-// found by the type checker beforehand and is not counted. Each test runs alone
-// once, for its time and its coverage; a mutant is then tried on the tests that
-// reach it, the quick ones first, and is killed by the first that fails, by a
-// crash, by 2 GiB of live memory, or by taking five times as long as the tests
-// took without it and 5 s more; unless they would take so long without it too,
-// since the machine is busy. Tests that fail without a mutant are named and
-// left out.
+// All mutants are compiled into one test binary, each behind an if, and the environment
+// variable MUTANT selects one of them. What would not compile is found by the type checker
+// beforehand and is not counted. Each test runs alone once, for its time and its coverage; a
+// mutant is then tried on the tests that reach it, the quick ones first, and is killed by the
+// first that fails, by a crash, by 2 GiB of live memory, or by taking five times as long as the
+// tests took without it and 5 s more; unless they would take so long without it too, since the
+// machine is busy. Tests that fail without a mutant are named and left out.
 //
 // Black-box tests in another package see the mutants too: -from names its folder.
 // First without it and then with it, -log and -again gives the score of both.
 //
 // # Survivors
 //
-// Some mutants change nothing that a test could or should see. Those that
-// somebody has looked at are in a file (-judged), so that the report shows the
-// rest: one line each, of the file's name, the source line, the change, and why
-// it stays, with tabs between them.
+// Some mutants change nothing that a test could or should see. Those that were judged are
+// in a file (-judged), so that the report shows the rest: one line each, of the file's name,
+// the source line, the change, and why it stays, with tabs between them.
 package main
 
 import (
@@ -364,7 +361,7 @@ func (discard) Close() error                { return nil }
 
 type judgement struct{ file, source, what string }
 
-// readJudged reads the survivors that somebody has looked at, and why they stay.
+// readJudged reads the survivors that were judged, and why they stay.
 func readJudged(name string) (map[judgement]string, error) {
 	known := make(map[judgement]string)
 	b, err := os.ReadFile(filepath.FromSlash(name))

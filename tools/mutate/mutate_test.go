@@ -69,7 +69,7 @@ func TestSurvivors(t *testing.T) {
 	}
 }
 
-// A log says of which sources it is.
+// A log is of certain sources.
 func TestLogOfOtherSources(t *testing.T) {
 	c := fixture(t)
 	if err := os.WriteFile(c.log, []byte("# sources 0123\n"), 0o666); err != nil {
