@@ -138,7 +138,7 @@ func TestWhatEndsAStreamIsTriedAgain(t *testing.T) {
 			})
 			tr := http.DefaultTransport.(*http.Transport).Clone()
 			tr.TLSClientConfig = &tls.Config{RootCAs: some.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
-			b := &notingBreaker{}
+			b := &recordingBreaker{}
 			c, err := vtclient.New("https://"+ln.Addr().String(), vtclient.WithHTTPClient(&http.Client{Transport: tr}), vtclient.WithCache(nil), once(), vtclient.WithTimeout(ample), vtclient.WithBreaker(b))
 			if err != nil {
 				t.Fatal(err)
@@ -157,8 +157,8 @@ func TestWhatEndsAStreamIsTriedAgain(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			if _, told := b.noted(); fmt.Sprint(told) != fmt.Sprint(make([]error, 21)) {
-				t.Errorf("the breaker was told %v", told)
+			if _, reported := b.recorded(); fmt.Sprint(reported) != fmt.Sprint(make([]error, 21)) {
+				t.Errorf("the breaker was given %v", reported)
 			}
 		})
 	}
