@@ -385,3 +385,12 @@ func (a *Adaptive) restore(st cadence.State) {
 	a.clock.Store(0) // the text has no starts
 	a.renew([2]bool{true, true})
 }
+
+// validate returns the reason for which New refuses a.
+func (a *Adaptive) validate() error {
+	if a == nil {
+		return badArgument("Adaptive", words("nil"), "an Adaptive")
+	}
+	cost := time.Duration(math.Round(a.cost * 1e9))
+	return badDuration("NewAdaptive: requestCost", cost, true, "")
+}

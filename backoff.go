@@ -136,12 +136,3 @@ func (e Exponential) validate() error {
 	refuse(e.Limit < 0, "Limit", e.Limit, "a positive number of attempts, or 0 for no limit")
 	return errors.Join(errs...)
 }
-
-// validate returns the reason for which New refuses a.
-func (a *Adaptive) validate() error {
-	if a == nil {
-		return badArgument("Adaptive", words("nil"), "an Adaptive")
-	}
-	cost := time.Duration(math.Round(a.cost * 1e9))
-	return badDuration("NewAdaptive: requestCost", cost, true, "")
-}

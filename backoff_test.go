@@ -135,6 +135,7 @@ func TestNewRefusesBackoffsThatMakeNoSense(t *testing.T) {
 		{e{Base: time.Hour}, ""},
 		{e{Base: time.Second, Max: time.Second}, ""},
 		{e{Base: 2 * time.Second, Max: time.Second}, "Exponential.Base: got 2s, want at most Max, 1s"},
+		{e{Base: time.Millisecond, Max: 100 * time.Microsecond}, "Exponential.Base: got 1ms, want at most Max, 100µs"},
 		{e{Max: math.MinInt64}, "Exponential.Max: got -2562047h47m16.854775808s"},
 		{e{Base: 3, Max: 2}, "Exponential.Base: got 3ns"},
 		{e{Multiplier: 0.99}, "Exponential.Multiplier: got 0.99"},

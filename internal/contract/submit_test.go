@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -456,18 +457,17 @@ func TestCancel(t *testing.T) {
 	})
 }
 
+type jobKey struct{} // of a context
+
 // The pause of a 429 to a submission, which is mostly about the number of jobs, holds the
 // submissions and no look at a job. The pause of one to a look holds all.
 func TestA429ToASubmissionHoldsSubmissionsOnly(t *testing.T) {
 	const pause = 40 * time.Second
-	do := map[string]func(*testing.T, *vtclient.Client) error{
-		"submission": func(t *testing.T, c *vtclient.Client) error {
-			_, err := c.Submit(t.Context(), "", json.RawMessage(oneLanguage))
-			return err
-		},
-		"cancellation": func(t *testing.T, c *vtclient.Client) error { return c.Cancel(t.Context(), "j") },
-		"status":       func(t *testing.T, c *vtclient.Client) error { _, err := c.Status(t.Context(), "s"); return err },
-		"wait":         func(t *testing.T, c *vtclient.Client) error { _, err := c.Wait(t.Context(), "w"); return err },
+	do := map[string]func(context.Context, *vtclient.Client){
+		"submission":   func(ctx context.Context, c *vtclient.Client) { c.Submit(ctx, "", json.RawMessage(oneLanguage)) },
+		"cancellation": func(ctx context.Context, c *vtclient.Client) { c.Cancel(ctx, "j") },
+		"status":       func(ctx context.Context, c *vtclient.Client) { c.Status(ctx, ctx.Value(jobKey{}).(string)) },
+		"wait":         func(ctx context.Context, c *vtclient.Client) { c.Wait(ctx, ctx.Value(jobKey{}).(string)) },
 	}
 	e := vtclient.HeyGenV3()
 	e.Cancel = "POST /cancel/{id}"
@@ -475,9 +475,12 @@ func TestA429ToASubmissionHoldsSubmissionsOnly(t *testing.T) {
 		for second := range do {
 			t.Run(second+" after that of a "+first, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
+					var mu sync.Mutex
 					began, limited := time.Now(), false
 					var last time.Duration // of the second's first request
 					c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+						mu.Lock()
+						defer mu.Unlock()
 						last = time.Since(began).Round(time.Second) // a wait may be put off a little
 						switch {
 						case !limited:
@@ -490,16 +493,11 @@ func TestA429ToASubmissionHoldsSubmissionsOnly(t *testing.T) {
 					}, vtclient.WithEndpoint(e), vtclient.WithCache(nil))
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
-					go func() {
-						if first == "wait" {
-							c.Wait(ctx, "w1")
-						} else {
-							do[first](t, c)
-						}
-					}()
+					go do[first](context.WithValue(ctx, jobKey{}, "first"), c)
 					time.Sleep(time.Second)
 					cancel()
-					do[second](t, c)
+					synctest.Wait()
+					do[second](context.WithValue(t.Context(), jobKey{}, "second"), c)
 					want := time.Second
 					if first != "submission" && second != "status" || first == "submission" && second == "submission" {
 						want = pause
@@ -510,7 +508,6 @@ func TestA429ToASubmissionHoldsSubmissionsOnly(t *testing.T) {
 					if last != want {
 						t.Errorf("asked after %v, want %v", last, want)
 					}
-					time.Sleep(time.Minute)
 				})
 			})
 		}

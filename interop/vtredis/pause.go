@@ -29,6 +29,9 @@ const (
 //	pause := vtredis.NewPause(rdb, "heygen:acme:pause", nil)
 //	client, err := vtclient.New(url, vtclient.WithLimiter(pause), vtclient.WithTrace(pause.Trace()))
 //
+// A 429 to a submission holds the submissions of the client that met it, and nothing here: it
+// is mostly about the number of jobs.
+//
 // Each request costs a look at a key in Redis. Without Redis there is no shared
 // pause: a client still obeys those that it is asked for itself.
 type Pause struct {
@@ -82,7 +85,7 @@ if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1
 func (p *Pause) Trace() vtclient.Trace {
 	return vtclient.Trace{Answered: func(ctx context.Context, i vtclient.TraceInfo) {
 		var answer *vtclient.HTTPError
-		if i.StatusCode != http.StatusTooManyRequests || !errors.As(i.Err, &answer) {
+		if i.StatusCode != http.StatusTooManyRequests || i.Action == "submit" || !errors.As(i.Err, &answer) {
 			return
 		}
 		ms := min(answer.RetryAfter, maxPause).Milliseconds()

@@ -56,17 +56,19 @@ func TestPauseLength(t *testing.T) {
 	met := vtredis.NewPause(rdb, "pause", nil).Trace().Answered
 	for _, tt := range []struct {
 		name                   string
+		action                 string
 		code                   int
 		retryAfter, from, upTo time.Duration
 	}{
-		{"another status is no pause", 503, time.Minute, 0, 0},
-		{"without a hint there is none", 429, 0, 0, 0},
-		{"a minute", 429, time.Minute, 50 * time.Second, time.Minute},
-		{"a shorter one", 429, time.Second, 50 * time.Second, time.Minute},
-		{"a longer one", 429, 2 * time.Minute, 110 * time.Second, 2 * time.Minute},
-		{"an absurd one", 429, 24 * time.Hour, 590 * time.Second, 10 * time.Minute},
+		{"another status is no pause", "", 503, time.Minute, 0, 0},
+		{"without a hint there is none", "", 429, 0, 0, 0},
+		{"one to a submission is no pause of all", "submit", 429, time.Minute, 0, 0},
+		{"a minute", "", 429, time.Minute, 50 * time.Second, time.Minute},
+		{"a shorter one", "", 429, time.Second, 50 * time.Second, time.Minute},
+		{"a longer one", "", 429, 2 * time.Minute, 110 * time.Second, 2 * time.Minute},
+		{"an absurd one", "", 429, 24 * time.Hour, 590 * time.Second, 10 * time.Minute},
 	} {
-		met(t.Context(), vtclient.TraceInfo{StatusCode: tt.code,
+		met(t.Context(), vtclient.TraceInfo{Action: tt.action, StatusCode: tt.code,
 			Err: &vtclient.HTTPError{Details: vtclient.Details{StatusCode: tt.code, RetryAfter: tt.retryAfter}}})
 		if d := max(0, rdb.PTTL(t.Context(), "pause").Val()); d < tt.from || d > tt.upTo {
 			t.Errorf("%s: %v, want %v to %v", tt.name, d, tt.from, tt.upTo)
