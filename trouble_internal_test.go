@@ -143,6 +143,7 @@ func TestWhenTheToleranceIsUsedUp(t *testing.T) {
 	out := in(waiting, trouble{since: 1, faults: 1, asked: asked, from: now, to: now + much, outage: 7})
 	byLimiter := in(waiting, trouble{since: 1, faults: 1, asked: asked, from: now, to: now + much, outage: 7, limited: true})
 	own := in(waiting, trouble{since: 1, faults: ownFaults, asked: 1, own: full, from: now + rest, to: now + much, outage: 7})
+	late := in(waiting, trouble{since: 1, faults: ownFaults, own: asked, from: now, to: now + much, outage: 7})
 	stopped := int64(stoppedFor)
 	checkPolls(t, []pollRow{
 		{"before that time it goes on", out, expire(-1, 7), goesOn, nil},
@@ -150,9 +151,13 @@ func TestWhenTheToleranceIsUsedUp(t *testing.T) {
 		{"a busy machine is late", out, expire(stopped, 7), outageOver, nil},
 		{"a stopped process looks before it judges", out, expire(stopped+1, 7), goesOn, func(p *poll) { p.next, p.trouble.to = now+rest+stopped+1, now }},
 		{"another job was answered meanwhile", out, expire(0, 8), goesOn,
-			func(p *poll) { p.trouble.outage, p.trouble.asked, p.trouble.from = 8, 0, now+rest }},
+			func(p *poll) {
+				p.trouble.outage, p.trouble.asked, p.trouble.own, p.trouble.from = 8, 0, time.Duration(rest), now+rest
+			}},
 		{"which does not help a job with faults of its own", own, expire(0, 8), outageOver,
 			func(p *poll) { p.trouble.outage, p.trouble.asked = 8, 0 }},
+		{"nor one whose faults have lasted as long by now", late, expire(0, 8), outageOver,
+			func(p *poll) { p.trouble.outage, p.trouble.own, p.trouble.from = 8, full, now+rest }},
 		{"the limiter's is named", byLimiter, expire(0, 7), limited, nil},
 	})
 }

@@ -44,7 +44,7 @@ const ample = time.Minute
 // timeouts are those of the tests that wait for one. What makes a request fail that is none of
 // the test's own is a machine too busy to make its connections in time. So a rule has to
 // hold with one of them; on a quiet machine the first is enough.
-var timeouts = [...]time.Duration{250 * time.Millisecond, 2 * time.Second, 16 * time.Second}
+var timeouts = [...]time.Duration{250 * time.Millisecond, time.Second, 4 * time.Second, 16 * time.Second}
 
 // A trial notes what fails in it.
 type trial struct {

@@ -168,7 +168,7 @@ func TestTheLastAnswerInAnError(t *testing.T) {
 func TestALeaverDoesNotChangeTheOthersErrors(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var reported []error
-		c, _ := startFake(t, inTurn(fakeReply{code: 503}, completed), WithRetry(Constant(30*time.Second)))
+		c, _ := startFake(t, inTurn(fakeReply{code: 503}, completed), WithRetry(Constant(20*time.Second)))
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if _, err := c.Wait(t.Context(), "a", OnError(func(err error) { reported = append(reported, err) })); err != nil {
@@ -184,7 +184,7 @@ func TestALeaverDoesNotChangeTheOthersErrors(t *testing.T) {
 			t.Error(err)
 		}
 		wg.Wait()
-		if !errors.As(reported[0], &h) || h.Next != 30*time.Second || reported[0].Error() != text || len(reported) != 1 {
+		if !errors.As(reported[0], &h) || h.Next != 20*time.Second || reported[0].Error() != text || len(reported) != 1 {
 			t.Errorf("reported %v, of which the first was %s", reported, text)
 		}
 	})

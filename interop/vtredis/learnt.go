@@ -39,7 +39,7 @@ func Load(ctx context.Context, rdb redis.Cmdable, hash, replica string, requestC
 		Adaptive: vtclient.NewAdaptive(requestCost), own: vtclient.NewAdaptive(requestCost),
 		requestCost: requestCost, rdb: rdb, hash: hash, replica: replica,
 	}
-	if want := unit.Missing(requestCost, time.Millisecond); want != "" {
+	if want := unit.Missing(requestCost, 100*time.Microsecond); want != "" {
 		return l, fmt.Errorf("vtredis: Load: requestCost: %v, want %s", requestCost, want)
 	}
 	fields, err := l.fields(ctx)

@@ -136,7 +136,7 @@ const batch = 1000
 // them again.
 func (q *Queue) Add(ctx context.Context, jobs ...vtclient.Job) error {
 	for _, j := range jobs {
-		want := unit.Missing(j.Expect, time.Millisecond)
+		want := unit.Missing(j.Expect, 100*time.Microsecond)
 		if j.Expect < 0 {
 			want = "a duration of 0 or more"
 		}
