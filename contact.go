@@ -7,8 +7,9 @@ import (
 )
 
 // A contact is whether a client has ever had a readable answer: one that the Endpoint read
-// as the Status of a job, or of several, or as the ids of jobs that were submitted. Any server answers with a 404 or a 401, one that
-// has been addressed by mistake too, so that no answer with such a code is one.
+// as the Status of a job, or of several, or as the ids of jobs that were submitted. Any
+// server answers with a 404 or a 401, one that has been addressed by mistake too, so that no
+// answer with such a code is one.
 type contact struct {
 	made  atomic.Bool
 	fault atomic.Pointer[error] // the last one until then; nil: none, or made

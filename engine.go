@@ -100,8 +100,7 @@ func (e *engine) expedite(en *entry, now int64) {
 	e.dispatch(now)
 }
 
-// newEntry returns the poll of a job that has none. To put it among the others is left to
-// the caller, whose goroutine has little stack: see [caller.next].
+// newEntry returns the poll of a job that has none, to be put among the others.
 func (e *engine) newEntry(id string, now, due int64) *entry {
 	en := &entry{index: -1}
 	en.init(strings.Clone(id), now, due) // it may be a part of a large text

@@ -350,7 +350,8 @@ func StartedAt(t time.Time) WaitOption { return func(wc *waitConfig) { wc.job.St
 // the jobs read before are unfinished: for a backend that runs n jobs at a time, with a
 // sequence that submits each job as it is read. A job is unfinished until its wait has
 // ended, well or not. A sequence whose submission creates k jobs at once should ask for
-// n-k+1. Once the context is done, no further job is read. n must be 1 or more. Wait and Watch, which wait for one job, refuse it.
+// n-k+1. Once the context is done, no further job is read. n must be 1 or more. Wait and
+// Watch, which wait for one job, refuse it.
 func AtMost(n int) WaitOption {
 	return func(wc *waitConfig) {
 		if wc.atMost = n; n < 1 {

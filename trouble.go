@@ -10,8 +10,9 @@ import (
 // that failed, and the gaps between them. Time in which nothing could be asked
 // is no outage: a pause that the server asked for, a 429's hold, and what a
 // poll waits in line or a stopped process loses beyond the time that was
-// planned. Pauses count where they add up to more than bounds.obeys. Most polls behind an open breaker meet nothing but refusals, so what
-// counts for them, too, is that no job of the client was answered.
+// planned. Pauses count where they add up to more than bounds.obeys. Most polls behind
+// an open breaker meet nothing but refusals, so what counts for them, too, is that no job
+// of the client was answered.
 type trouble struct {
 	fault   error      // the last one met; an answer does not clear it
 	refusal *textError // of the breaker, if nothing was sent since

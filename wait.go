@@ -23,27 +23,16 @@ import (
 // as a 401, end it at once with the error that Status would return; a 404 does for a job
 // that has not been seen before (see [HTTPError]). A host that cannot be reached and an
 // answer that cannot be read are faults, too. Until the client has had its first readable
-// answer they end a wait after 30 s; set OnError to get them at once. When ctx has a deadline, a last poll is made just
-// before it. No request is sent after ctx is done.
+// answer they end a wait after 30 s; set OnError to get them at once. When ctx has a
+// deadline, a last poll is made just before it. No request is sent after ctx is done.
 func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (Status, error) {
 	wc := newWaitConfig(opts)
 	ev := c.begin(ctx, jobID, wc)
 	if ev == nil {
 		w := caller{&c.engine, c.newInbox(ctx, wc)}
-		// What enter and next do is written out here: the stack has no room for their frames.
-		overdue := wc.overdueAge(c, &wc.job)
-		w.join(jobID, &wc.job, c.firstDue(&wc.job))
-		w.awaitOverdue(jobID, overdue)
+		w.enter(jobID, &wc.job, wc)
 		for more := true; more; {
-			next := w.take()
-			if next == nil {
-				select {
-				case <-w.in.ready:
-					continue
-				case <-ctx.Done():
-				}
-			}
-			ev, more = w.deliver(wc, next)
+			ev, more = w.deliver(wc, w.next())
 		}
 	}
 	return ev.status, c.named(ev.verdict())
@@ -114,10 +103,9 @@ func (w caller) handle(wc *waitConfig, ev *event) (end bool) {
 // next waits for the next event and returns it; nil: the context is done.
 //
 // A goroutine that waits costs little more than its stack, which has 1.1 kB of room at
-// first and grows to 4 kB for good where that is not enough: 100,000 waits take 3.7 kB each
-// if it is enough for all, 4.4 kB as it is, and 5.1 kB with larger frames. So those of Wait and
-// join are small: no Status of their own and no defer in them, and no call of one where a
-// function that returns before would do.
+// first and grows to 4 kB for good where that is not enough. So the frames of Wait, join and
+// next are small: no defer in them, and no call where a function that returns before would
+// do. It takes some 160 bytes less to stay below (benchmarks/RESULTS.md has the figure).
 func (w caller) next() *event {
 	for {
 		if ev := w.take(); ev != nil {
