@@ -37,9 +37,16 @@ type pool struct {
 	bad    atomic.Int32 // answers of 5xx in a row
 	http2  atomic.Bool  // an answer came over HTTP/2
 
-	// The next request has Close, which takes its connection out of use: over HTTP/2, one of a
-	// caller's transport is not idle while other requests are under way.
-	closes atomic.Bool
+	// Over HTTP/2, a connection of a caller's transport is not idle while other requests are
+	// under way. A request with Close takes it out of use.
+	busy   bool        // the connections before may be in use still
+	closes atomic.Bool // the next request has Close
+}
+
+// close reports whether a request is to have Close: one of them all, and each that is made
+// again until an answer has come, as it may be sent before that one.
+func (p *pool) close(again bool) bool {
+	return p.busy && (again && !p.served.Load() || p.closes.CompareAndSwap(true, false))
 }
 
 func newConnections(given *http.Client, n int) (*connections, int) {
@@ -71,7 +78,8 @@ func (c *connections) giveUp(p *pool) {
 		return
 	}
 	next := c.next(p.client)
-	next.closes.Store(c.own == nil && p.http2.Load())
+	next.busy = c.own == nil && (p.http2.Load() || p.busy)
+	next.closes.Store(next.busy)
 	if c.pool.CompareAndSwap(p, next) {
 		if old := c.former.Swap(p); old != nil {
 			old.client.CloseIdleConnections()

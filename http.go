@@ -159,7 +159,7 @@ func (b *httpBackend) newOutgoing(parent context.Context, deadline time.Time, as
 	c := &outgoing{pool: p, traced: b.traced}
 	c.parent, c.deadline = asked.call.traced(parent), deadline
 	c.req = *b.request.WithContext(c)
-	closes := p.closes.Load() && p.closes.CompareAndSwap(true, false)
+	closes := p.close(asked.lost != nil)
 	c.req.URL, c.req.Close = &c.url, closes
 	if first := asked.lost; first != nil && first.shape != nil { // the same request, as net/http repeats one
 		c.req, c.url, c.shape = *first.req.WithContext(c), *first.req.URL, first.shape
