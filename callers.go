@@ -3,6 +3,7 @@ package vtclient
 import (
 	"context"
 	"runtime"
+	"time"
 )
 
 // A caller is a Wait, Watch or WaitAll that waits: its inbox, and the engine that fills
@@ -13,9 +14,9 @@ type caller struct {
 }
 
 // join subscribes the caller to the job with that id, of which job holds the rest. If
-// there is no poll of it yet, the first exchange is due at due. It reports false
-// if the inbox is closed.
-func (w caller) join(id string, job *Job, due int64) bool {
+// there is no poll of it yet, the first exchange is due at due. At that age the job is
+// overdue; 0: its overdue event is not asked for. It reports false if the inbox is closed.
+func (w caller) join(id string, job *Job, due int64, overdue time.Duration) bool {
 	e, in := w.e, w.in
 	start, deadline := e.c.times(job)
 	e.mu.Lock()
@@ -29,6 +30,7 @@ func (w caller) join(id string, job *Job, due int64) bool {
 		}
 		en.learn(start, job.Expect)
 		e.subscribe(en, in, now, deadline)
+		e.overdues.add(en, in, overdue)
 		en.request(due)
 		e.expedite(en, now)
 	}

@@ -188,12 +188,12 @@ func TestJoiningAnExchangeThatIsLeft(t *testing.T) {
 		done, cancel := context.WithCancel(t.Context())
 		cancel()
 		late := newInbox(t.Context(), never, false, false)
-		joining := joiningContext{done, sync.OnceFunc(func() { (caller{e, late}).join("a", &Job{}, c.now()) })}
+		joining := joiningContext{done, sync.OnceFunc(func() { (caller{e, late}).join("a", &Job{}, c.now(), 0) })}
 		gone := []*inbox{newInbox(done, never, false, false), newInbox(joining, never, false, false)}
 		var steps []step
 		trips := [2]trip{{e: e}, {e: e}}
 		for i, id := range []string{"a", "b"} {
-			(caller{e, gone[i]}).join(id, &Job{}, later(c.now(), time.Hour))
+			(caller{e, gone[i]}).join(id, &Job{}, later(c.now(), time.Hour), 0)
 			e.mu.Lock()
 			trips[i].start(e.polls.get(id), c.now())
 			e.mu.Unlock()
@@ -242,7 +242,18 @@ type scramble struct {
 	ended    map[string]State
 	inFlight map[string][]context.Context
 	callers  int // in the caller's code that an exchange or a decision waits for
-	leaves   []context.CancelFunc
+	visits   []*visit
+	contexts []context.Context // of exchanges for polls
+	limited  time.Time         // of the last 429
+	open     map[string]int    // by trace and job: those begun less those ended
+}
+
+// A visit is a call of the client.
+type visit struct {
+	ctx   context.Context
+	leave context.CancelFunc
+	busy  bool // with code of the caller's own
+	over  bool
 }
 
 // What the backend does with most requests.
@@ -257,13 +268,16 @@ const (
 )
 
 func newScramble(t *testing.T, seed uint64) *scramble {
-	s := &scramble{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), ended: map[string]State{}, inFlight: map[string][]context.Context{}}
+	s := &scramble{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), ended: map[string]State{}, inFlight: map[string][]context.Context{}, open: map[string]int{}}
 	for i := range 3 + s.rnd.IntN(20) {
 		s.ids = append(s.ids, fmt.Sprint("j", i))
 	}
 	var polling Backoff = Constant(time.Duration(1+s.rnd.IntN(5000)) * time.Millisecond)
-	if s.rnd.IntN(2) == 0 {
+	switch s.rnd.IntN(4) {
+	case 0:
 		polling = s
+	case 1:
+		polling = student{s}
 	}
 	endpoint := Endpoint{Path: "/j/{id}", Decode: func(a Answer) (Status, error) {
 		return Status{State: State(a.Body)}, nil
@@ -277,8 +291,18 @@ func newScramble(t *testing.T, seed uint64) *scramble {
 			return jobs, "", nil
 		}}
 	}
-	c, err := New("http://stub.invalid", WithHTTPClient(&http.Client{Transport: s}), WithEndpoint(endpoint), WithPolling(polling), WithBreaker(s), WithLimiter(s),
-		WithRetry(Constant(time.Second)), WithMaxInFlight(1+s.rnd.IntN(4)), WithOutageTolerance(time.Minute), WithMaxRetryAfter(20*time.Second), WithTimeout(5*time.Second))
+	opts := []Option{WithHTTPClient(&http.Client{Transport: s}), WithEndpoint(endpoint), WithPolling(polling), WithBreaker(s), WithLimiter(s),
+		WithRetry(Constant(time.Second)), WithMaxInFlight(1 + s.rnd.IntN(4)), WithOutageTolerance(time.Minute), WithMaxRetryAfter(20 * time.Second), WithTimeout(5 * time.Second)}
+	switch s.rnd.IntN(3) {
+	case 0:
+		opts = append(opts, WithTrace(Trace{
+			Sent: s.begins("request", 10), Answered: s.ends("request", 10), Scheduled: s.ends("", 10),
+			WaitBegun: s.begins("wait", 0), WaitEnded: s.ends("wait", 0),
+		}))
+	case 1:
+		opts = append(opts, WithCache(struct{ Cache[Status] }{NewMemoryCache[Status](1000)}))
+	}
+	c, err := New("http://stub.invalid", opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,6 +347,38 @@ func (s *scramble) Next(a Attempt) (time.Duration, bool) {
 	return time.Duration(s.number(10_000)) * time.Millisecond, a.Number < 30
 }
 
+// A student is a scramble that learns, too.
+type student struct{ *scramble }
+
+func (s student) Learn(c Completion) {
+	if c.PendingAt < 0 || c.DoneBy < 0 || c.DoneBy > 0 && c.DoneBy < c.PendingAt {
+		s.t.Errorf("learnt: %+v", c)
+	}
+}
+
+// begins and ends make callbacks for traces of a kind, of which each begins once and ends
+// once. Once in slow times a callback takes its time.
+func (s *scramble) begins(kind string, slow int) func(context.Context, TraceInfo) {
+	return s.traced(kind, 1, slow)
+}
+
+func (s *scramble) ends(kind string, slow int) func(context.Context, TraceInfo) {
+	return s.traced(kind, -1, slow)
+}
+
+func (s *scramble) traced(kind string, n, slow int) func(context.Context, TraceInfo) {
+	return func(_ context.Context, i TraceInfo) {
+		s.mu.Lock()
+		if s.open[kind+i.JobID] += n; s.open[kind+i.JobID] < 0 && kind != "" {
+			s.t.Errorf("a %s of %s ends that has not begun", kind, i.JobID)
+		}
+		s.mu.Unlock()
+		if slow > 0 && s.chance(slow) {
+			s.busy(context.Background(), time.Second)
+		}
+	}
+}
+
 func (s *scramble) Allow() (func(error), error) {
 	if s.is(refusing) {
 		return nil, errors.New("refused")
@@ -330,7 +386,15 @@ func (s *scramble) Allow() (func(error), error) {
 	return func(error) {}, nil
 }
 
+// A looking is the key of what a Status's context holds.
+type looking struct{}
+
 func (s *scramble) Wait(ctx context.Context) error {
+	s.mu.Lock()
+	if ctx.Value(looking{}) == nil && !slices.Contains(s.contexts, ctx) {
+		s.contexts = append(s.contexts, ctx)
+	}
+	s.mu.Unlock()
 	if s.is(limiting) {
 		s.busy(ctx, time.Second)
 		if s.chance(3) {
@@ -348,6 +412,9 @@ func (s *scramble) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	ctx := r.Context()
 	s.mu.Lock()
+	if s.c.held(nil) > 0 && s.limited.Before(time.Now()) {
+		s.t.Error("a request during the pause that a 429 asks for")
+	}
 	for _, id := range ids {
 		s.inFlight[id] = slices.DeleteFunc(s.inFlight[id], func(ctx context.Context) bool { return ctx.Err() != nil })
 		s.inFlight[id] = append(s.inFlight[id], ctx)
@@ -377,6 +444,9 @@ func (s *scramble) RoundTrip(r *http.Request) (*http.Response, error) {
 		code = 503
 	case s.is(throttling):
 		code = 429
+		s.mu.Lock()
+		s.limited = time.Now()
+		s.mu.Unlock()
 		header.Set("Retry-After", fmt.Sprint(1+s.number(25)))
 	case shared && s.chance(10):
 		code = 404
@@ -410,21 +480,21 @@ func (s *scramble) run() {
 		switch s.number(12) {
 		case 0, 1, 2:
 			what = "a Wait"
-			s.caller(func(ctx context.Context) { s.wait(ctx, id) })
+			s.caller(func(v *visit) { s.wait(v, id) })
 		case 3, 4:
 			what = "a WaitAll"
 			s.caller(s.waitAll)
 		case 5:
 			what = "leaving"
-			if n := len(s.leaves); n > 0 {
-				s.leaves[s.number(n)]()
+			if n := len(s.visits); n > 0 {
+				s.visits[s.number(n)].leave()
 			}
 		case 6, 7:
 			what = "a hint"
 			s.c.Hint(id)
 		case 8:
 			what = "a Status"
-			s.caller(func(ctx context.Context) { s.c.Status(ctx, id) })
+			s.caller(func(v *visit) { s.c.Status(context.WithValue(v.ctx, looking{}, true), id) })
 		case 9:
 			what = "an end"
 			s.end(id)
@@ -448,10 +518,16 @@ func (s *scramble) run() {
 	if err := s.c.Leftovers(); err != nil {
 		s.t.Errorf("all jobs are over: %v", err)
 	}
-	for _, leave := range s.leaves {
-		leave()
+	for _, v := range s.visits {
+		v.leave()
 	}
 	s.wg.Wait()
+	synctest.Wait()
+	for what, n := range s.open {
+		if n != 0 && !strings.HasPrefix(what, "j") {
+			s.t.Errorf("%d more of %s have begun than ended", n, what)
+		}
+	}
 }
 
 func (s *scramble) end(id string) {
@@ -473,19 +549,36 @@ func (s *scramble) setWeather(weather int) {
 }
 
 // caller runs f with a context that may have a deadline.
-func (s *scramble) caller(f func(context.Context)) {
-	ctx, leave := context.WithCancel(context.Background())
+func (s *scramble) caller(f func(*visit)) {
+	v := new(visit)
+	v.ctx, v.leave = context.WithCancel(context.Background())
 	if s.chance(2) {
-		ctx, leave = context.WithTimeout(context.Background(), time.Duration(1+s.number(60_000))*time.Millisecond)
+		v.ctx, v.leave = context.WithTimeout(context.Background(), time.Duration(1+s.number(60_000))*time.Millisecond)
 	}
-	s.leaves = append(s.leaves, leave)
-	s.wg.Go(func() { f(ctx) })
+	s.visits = append(s.visits, v)
+	s.wg.Go(func() {
+		f(v)
+		s.mu.Lock()
+		v.over = true
+		s.mu.Unlock()
+	})
 }
 
-func (s *scramble) options() (opts []WaitOption) {
+// sleep lets time pass in code of a caller's own.
+func (s *scramble) sleep(v *visit, d time.Duration) {
+	for _, v.busy = range []bool{true, false} {
+		time.Sleep(d)
+		d = 0
+	}
+}
+
+func (s *scramble) options(v *visit) (opts []WaitOption) {
 	if s.chance(3) {
 		d := time.Duration(s.number(5000)) * time.Millisecond
-		opts = append(opts, OnProgress(func(Status) { time.Sleep(d) }), OnError(func(error) {}))
+		opts = append(opts, OnProgress(func(Status) { s.sleep(v, d) }), OnError(func(error) {}))
+	}
+	if s.chance(3) {
+		opts = append(opts, Expect(time.Duration(1+s.number(10))*time.Second), OnOverdue(func(Status, Forecast) {}))
 	}
 	if s.chance(3) {
 		opts = append(opts, StartedAt(time.Now().Add(-time.Minute)))
@@ -493,12 +586,28 @@ func (s *scramble) options() (opts []WaitOption) {
 	return opts
 }
 
-func (s *scramble) wait(ctx context.Context, id string) {
-	st, err := s.c.Wait(ctx, id, s.options()...)
+func (s *scramble) wait(v *visit, id string) {
+	if s.chance(3) {
+		left := s.number(20)
+		for st, err := range s.c.Watch(v.ctx, id, s.options(v)...) {
+			if st.State.Terminal() || err != nil {
+				s.judge(id, st, err)
+			}
+			if left--; left == 0 {
+				return
+			}
+		}
+		return
+	}
+	st, err := s.c.Wait(v.ctx, id, s.options(v)...)
 	s.judge(id, st, err)
 }
 
-func (s *scramble) waitAll(ctx context.Context) {
+func (s *scramble) waitAll(v *visit) {
+	opts := s.options(v)
+	if s.chance(3) {
+		opts = append(opts, AtMost(1+s.number(5)))
+	}
 	given := map[string]int{}
 	jobs := func(yield func(Job) bool) {
 		for range 1 + s.number(30) {
@@ -514,7 +623,7 @@ func (s *scramble) waitAll(ctx context.Context) {
 			}
 		}
 	}
-	for st, err := range s.c.WaitAll(ctx, jobs, s.options()...) {
+	for st, err := range s.c.WaitAll(v.ctx, jobs, opts...) {
 		s.judge(st.JobID, st, err)
 		s.mu.Lock()
 		given[st.JobID]--
@@ -522,10 +631,10 @@ func (s *scramble) waitAll(ctx context.Context) {
 		if s.chance(50) {
 			return
 		}
-		time.Sleep(time.Duration(s.number(2)*s.number(3000)) * time.Millisecond)
+		s.sleep(v, time.Duration(s.number(2)*s.number(3000))*time.Millisecond)
 	}
 	for id, n := range given {
-		if n != 0 && ctx.Err() == nil {
+		if n != 0 && v.ctx.Err() == nil {
 			s.t.Errorf("%d results of %s are lacking", n, id)
 		}
 	}
@@ -549,28 +658,62 @@ func (s *scramble) check(after string, settled bool) {
 	defer e.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, n, heaped := e.c.now(), 0, 0
+	now, n, heaped, asked, counted := e.c.now(), 0, 0, 0, 0
 	for en := range e.polls.all {
 		n++
 		if en.index >= 0 {
 			heaped++
 		}
+		if en.cancel != nil {
+			asked++
+		}
+		if en.deadlines != nil && en.deadlines.counted != nil {
+			counted++
+		}
 		if err := s.place(en, now, settled); err != nil {
 			s.t.Errorf("after %s: %s: %v\n%s", after, en.id, err, showPoll(&en.poll))
 		}
 	}
+	for _, crowd := range []crowd{e.pace.single.deadlines, e.pace.bulk.deadlines} {
+		for _, n := range crowd {
+			counted -= int(n)
+		}
+	}
+	for en, events := range e.overdues {
+		for _, ev := range events {
+			if !isSubscribed(en, ev.to) {
+				s.t.Errorf("after %s: %s: a caller that is gone is to have an overdue event", after, en.id)
+			}
+		}
+	}
+	s.contexts = slices.DeleteFunc(s.contexts, func(ctx context.Context) bool { return ctx.Err() != nil })
 	first := e.agenda.first()
 	switch {
+	case counted != 0:
+		s.t.Errorf("after %s: %d deadlines more are to be served than the crowds hold", after, counted)
 	case n != e.polls.n || heaped != len(e.agenda.heap):
 		s.t.Errorf("after %s: %d polls, counted as %d; %d in the heap of %d", after, n, e.polls.n, heaped, len(e.agenda.heap))
 	case e.underWay < 0 || e.underWay > e.pace.most:
 		s.t.Errorf("after %s: %d exchanges of %d", after, e.underWay, e.pace.most)
 	case !settled:
+	case len(s.contexts) > asked:
+		s.t.Errorf("after %s: %d contexts of exchanges are live, and %d polls are being asked about", after, len(s.contexts), asked)
+	case s.callers == 0 && slices.ContainsFunc(s.visits, func(v *visit) bool { return !v.over && !v.busy && v.ctx.Err() != nil }):
+		s.t.Errorf("after %s: a caller whose time is up still waits", after)
 	case e.starting:
 		s.t.Errorf("after %s: a goroutine has not started", after)
 	case first != nil && (e.timer == nil || e.armed <= now || e.armed > first.key):
 		s.t.Errorf("after %s: the timer fires at %d, the first key is %d, now is %d", after, e.armed, first.key, now)
 	}
+}
+
+func isSubscribed(en *entry, in *inbox) bool {
+	for sub := range en.subscriptions {
+		if sub.to == in {
+			return true
+		}
+	}
+	return false
 }
 
 // place returns what is wrong with the place of a poll.
@@ -595,9 +738,22 @@ func (s *scramble) place(en *entry, now int64, settled bool) error {
 				return errors.New("its caller has room, an exchange may begin, and none does")
 			}
 		}
+		if in := sub.to; in.atMost > 0 && in.waiting > in.atMost {
+			return fmt.Errorf("its caller waits for %d jobs, and may for %d at most", in.waiting, in.atMost)
+		}
 		if sub.to.ctx.Err() == nil && !sub.to.closed && (sub.deadline == nil || sub.deadline.at > now) {
 			expected = true
 		}
+	}
+	urgent := en.hinted || en.untried() && en.hasSingle()
+	if en.phase == queued && (urgent && en.lane == laneRest || en.lane == laneUrgent && !en.hinted && !en.untried()) {
+		return fmt.Errorf("it is in lane %d; hinted: %v, never tried: %v", en.lane, en.hinted, en.untried())
+	}
+	if until := min(en.outageEnd(e.limits()), e.overdues.next(en)); en.phase <= queued && en.key > until {
+		return fmt.Errorf("it is looked at only %v after its outage is over or it is overdue", time.Duration(en.key-until))
+	}
+	if d := en.deadlines; d != nil && (en.key > d.nextOwn() || settled && d.nextOwn() <= now) {
+		return fmt.Errorf("a deadline at %v is not kept", time.Duration(d.nextOwn()))
 	}
 	asked := en.phase == asking || en.phase == deciding
 	if asked != (en.cancel != nil) {
@@ -799,7 +955,7 @@ func BenchmarkPoll(b *testing.B) {
 	b.ReportAllocs()
 	c := benchClient(b, stubAnswer{200, `{"result":"pending"}`}, WithCache(nil))
 	in := newInbox(context.Background(), never, false, false)
-	(caller{&c.engine, in}).join("a", &Job{StartedAt: time.Now().Add(time.Hour)}, never)
+	(caller{&c.engine, in}).join("a", &Job{StartedAt: time.Now().Add(time.Hour)}, never, 0)
 	t := &trip{e: &c.engine}
 	en := c.engine.polls.get("a")
 	for b.Loop() {

@@ -74,20 +74,12 @@ func (w caller) overdue(wc *waitConfig, ev *event) {
 	wc.onOverdue(ev.status, c.forecast(*at))
 }
 
-// awaitOverdue plans the caller's event for a job. Called again for the same job, it plans it
-// anew. It does nothing for an age of 0.
+// awaitOverdue plans the caller's event for a job anew, unless its wait for the job has ended.
 func (w caller) awaitOverdue(jobID string, age time.Duration) {
-	if age == 0 {
-		return
-	}
 	e := w.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if en := e.polls.get(jobID); en != nil && !w.in.closed {
-		if e.overdues == nil {
-			e.overdues = make(overdues)
-		}
-		e.overdues.add(en, w.in, age)
+	if en := e.polls.get(jobID); en != nil && e.overdues.again(en, w.in, age) {
 		now := e.c.now()
 		e.plan(en, now)
 		e.dispatch(now)
@@ -102,13 +94,25 @@ type overdueEvent struct {
 	age time.Duration // of the job; 0: the event is there
 }
 
-func (o overdues) add(en *entry, in *inbox, age time.Duration) {
-	all := o[en]
-	if i := slices.IndexFunc(all, func(ev overdueEvent) bool { return ev.to == in }); i >= 0 {
-		all[i].age = age
+// add plans the event of an inbox that has just subscribed to a poll. It does nothing for an
+// age of 0.
+func (o *overdues) add(en *entry, in *inbox, age time.Duration) {
+	if age == 0 || o.again(en, in, age) {
 		return
 	}
-	o[en] = append(all, overdueEvent{in, age})
+	if *o == nil {
+		*o = make(overdues)
+	}
+	(*o)[en] = append((*o)[en], overdueEvent{in, age})
+}
+
+// again plans an event anew, and reports whether there is one.
+func (o overdues) again(en *entry, in *inbox, age time.Duration) bool {
+	i := slices.IndexFunc(o[en], func(ev overdueEvent) bool { return ev.to == in })
+	if i >= 0 {
+		o[en][i].age = age
+	}
+	return i >= 0
 }
 
 // remove drops what is planned for an inbox that leaves a poll.

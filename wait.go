@@ -67,10 +67,7 @@ func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) it
 // enter makes the events of a job come to the inbox, and reports false if that is closed.
 func (w caller) enter(jobID string, job *Job, wc *waitConfig) (open bool) {
 	overdue := wc.overdueAge(w.e.c, job)
-	if open = w.join(jobID, job, w.e.c.firstDue(job)); open {
-		w.awaitOverdue(jobID, overdue)
-	}
-	return open
+	return w.join(jobID, job, w.e.c.firstDue(job), overdue)
 }
 
 // deliver calls the callbacks for the next event and reports whether more are to come.

@@ -142,6 +142,11 @@ func TestOverdueOfManyWaits(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 			c.Wait(t.Context(), "0", vtclient.Expect(time.Minute), note("late "))
 		})
+		wg.Go(func() { // has no time left for one of its jobs
+			time.Sleep(time.Minute)
+			for range c.WaitAll(t.Context(), slices.Values([]vtclient.Job{{ID: "1", Deadline: began}, {ID: "0"}}), vtclient.Expect(time.Minute), note("more ")) {
+			}
+		})
 		wg.Go(func() { // leaves before
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
@@ -149,7 +154,7 @@ func TestOverdueOfManyWaits(t *testing.T) {
 		})
 		wg.Wait()
 		slices.Sort(called)
-		if want := []string{"all 0 3m0s", "all 1 3m0s", "all 2 3m0s", "late 0 10m0s", "one 0 3m0s"}; !slices.Equal(called, want) {
+		if want := []string{"all 0 3m0s", "all 1 3m0s", "all 2 3m0s", "late 0 10m0s", "more 0 3m0s", "one 0 3m0s"}; !slices.Equal(called, want) {
 			t.Errorf("%q", called)
 		}
 	})
