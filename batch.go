@@ -87,7 +87,7 @@ func (b *batch) settle(en *entry) { delete(b.query.open, en.id) }
 func (t *trip) gather(en *entry, now int64) *batch {
 	e := t.e
 	r, limit := e.c.route.bulk, e.share(now)
-	if r == nil || limit < 2 || e.polls.n < 2 || en.solo() || !r.takes(en.id) {
+	if limit < 2 || en.solo() || !r.takes(en.id) {
 		return nil
 	}
 	if en.faults() >= trialAfter && now >= e.sharing.trialAt {
@@ -112,11 +112,11 @@ func (t *trip) gather(en *entry, now int64) *batch {
 	return b
 }
 
-// add adds a poll if it may ride and there is room.
+// add adds a poll if it may ride and its id fits.
 func (b *batch) add(en *entry) bool {
 	e, r := b.trip.e, b.route
 	size := len(r.separator) + len(url.QueryEscape(en.id))
-	if len(b.entries) == b.limit || !en.rides(b.began) || !r.takes(en.id) || b.size+size > maxBulkQuery-len(r.target.query) {
+	if !en.rides(b.began) || !r.takes(en.id) || b.size+size > maxBulkQuery-len(r.target.query) {
 		return false
 	}
 	if in := en.subs.to; in.pace != nil && en.untried() && !en.placed { // it has its place among the first checks now
@@ -162,7 +162,7 @@ func (b *batch) addSoon() {
 	var passed []*entry
 	for len(agenda.heap) > 0 && len(b.entries) < b.limit && len(passed) < b.limit {
 		en := heap.Pop(&agenda.heap).(*entry)
-		if en.phase != waiting || !b.add(en) {
+		if !b.add(en) {
 			passed = append(passed, en)
 		}
 	}

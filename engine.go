@@ -200,7 +200,6 @@ func (e *engine) end(en *entry) {
 			e.timer.Stop()
 			e.timer = nil
 		}
-		e.agenda.heap = nil
 		e.pace.single.returns, e.pace.bulk.returns = nil, nil
 	}
 }

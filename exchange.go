@@ -245,11 +245,8 @@ const maxAgain = 2
 // again reports whether a request whose connection was lost may be made again now. It
 // keeps its place and its permit: the breaker gets the result of the last one.
 func (x *exchanger) again(ctx context.Context, asked inquiry, out *outcome) bool {
-	if x.held(asked.call) > 0 {
-		return false
-	}
 	limited := x.limiter != nil && x.limiter.Wait(ctx) != nil
-	return due(ctx, asked, out) && !limited && x.held(asked.call) == 0 // a 429 may have come meanwhile
+	return due(ctx, asked, out) && !limited && x.held(asked.call) == 0
 }
 
 // An announcement is the Sent of one request.

@@ -190,10 +190,8 @@ func (t *trip) commit(s *step) {
 	if en.phase == over {
 		return
 	}
-	if en.cancel != nil {
-		en.cancel() // releases the exchange's context
-		en.cancel = nil
-	}
+	en.cancel() // releases the exchange's context
+	en.cancel = nil
 	now := e.c.now()
 	spread := int64(0)
 	switch hint := min(out.hint, e.bounds.maxRetryAfter); {

@@ -21,17 +21,16 @@ type trip struct {
 
 // start makes t the trip of a poll, and of those that share its exchange. The
 // lock is held.
-func (t *trip) start(en *entry, now int64) *trip {
+func (t *trip) start(en *entry, now int64) {
 	e := t.e
 	t.entry, t.counted = en, true
 	e.underWay++
 	if t.batch = t.gather(en, now); t.batch != nil {
 		t.ctx, t.batch.cancel = t.detach(en, t.batch.lastDeadline())
-		return t
+		return
 	}
 	t.ctx, en.cancel = t.detach(en, en.lastDeadline())
 	t.begin(en, now)
-	return t
 }
 
 // begin notes that an exchange about a job begins.
