@@ -419,32 +419,48 @@ func (c callingContext) Deadline() (time.Time, bool) { c.called(); return c.Cont
 func (c callingContext) Done() <-chan struct{}       { c.called(); return c.Context.Done() }
 func (c callingContext) Value(key any) any           { c.called(); return c.Context.Value(key) }
 
-// Property 65: a callback may ask about any other job, however many do so at once.
+// Property 65: the caller's code may ask about any other job, however much of it does so at once.
 func TestTracesMayWaitForOtherJobs(t *testing.T) {
-	for name, trace := range map[string]func(f func(context.Context, TraceInfo)) Trace{
-		"Answered":  func(f func(context.Context, TraceInfo)) Trace { return Trace{Answered: f} },
-		"Scheduled": func(f func(context.Context, TraceInfo)) Trace { return Trace{Scheduled: f} },
+	for name, option := range map[string]func(ask func(id string)) Option{
+		"Answered": func(ask func(string)) Option {
+			return WithTrace(Trace{Answered: func(_ context.Context, i TraceInfo) { ask(i.JobID) }})
+		},
+		"Scheduled": func(ask func(string)) Option {
+			return WithTrace(Trace{Scheduled: func(_ context.Context, i TraceInfo) { ask(i.JobID) }})
+		},
+		"WithPolling": func(ask func(string)) Option {
+			return WithPolling(backoffFunc(func(Attempt) (time.Duration, bool) { ask(""); return time.Second, true }))
+		},
+		"WithRetry": func(ask func(string)) Option {
+			return WithRetry(backoffFunc(func(Attempt) (time.Duration, bool) { ask(""); return time.Second, true }))
+		},
+		"WithCache": func(ask func(string)) Option {
+			return WithCache(askingCache{NewMemoryCache[Status](100), ask})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				var c *Client
-				ctx := t.Context()
-				tr := trace(func(_ context.Context, i TraceInfo) {
-					if !strings.HasPrefix(i.JobID, "other") && i.Attempt < 3 {
-						if _, err := c.Wait(ctx, "other"+i.JobID); err != nil {
+				var asked atomic.Int32
+				opt := option(func(id string) {
+					if n := asked.Add(1); n <= 32 && !strings.HasPrefix(id, "other") {
+						if _, err := c.Wait(t.Context(), fmt.Sprint("other", n)); err != nil {
 							t.Error(err)
 						}
-						if _, err := c.Status(ctx, "otherstatus"+i.JobID); err != nil {
+						if _, err := c.Status(t.Context(), fmt.Sprint("otherstatus", n)); err != nil {
 							t.Error(err)
 						}
 					}
 				})
 				c, _ = startFake(t, func(id string, n int, at time.Duration) fakeReply {
-					if n == 3 || strings.HasPrefix(id, "other") {
+					switch {
+					case n == 3 || strings.HasPrefix(id, "other"):
 						return completed
+					case n == 2:
+						return fakeReply{code: 503}
 					}
 					return pending
-				}, WithMaxInFlight(8), WithTrace(tr))
+				}, WithMaxInFlight(8), opt)
 				start := time.Now()
 				var wg sync.WaitGroup
 				for i := range 16 {
@@ -455,9 +471,23 @@ func TestTracesMayWaitForOtherJobs(t *testing.T) {
 					})
 				}
 				wg.Wait()
+				if n := asked.Load(); n < 16 {
+					t.Errorf("%d times", n)
+				}
 			})
 		})
 	}
+}
+
+// An askingCache calls a function before it stores.
+type askingCache struct {
+	Cache[Status]
+	ask func(id string)
+}
+
+func (c askingCache) Set(ctx context.Context, id string, st Status, ttl time.Duration) error {
+	c.ask(id)
+	return c.Cache.Set(ctx, id, st, ttl)
 }
 
 // No last poll is made for a deadline of a caller that has left.
