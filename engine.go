@@ -50,12 +50,8 @@ func (e *engine) init(c *Client, most int) {
 	e.early = e.bounds
 	e.early.early = true
 	e.learner, _ = c.polling.(Learner)
-	e.foreign = len(c.traces) > 0 || !quick(c.polling) || !quick(c.retry)
-	if c.cache != nil {
-		if _, own := c.cache.(*MemoryCache[Status]); !own {
-			e.foreign = true
-		}
-	}
+	_, own := c.cache.(*MemoryCache[Status])
+	e.foreign = len(c.traces) > 0 || !quick(c.polling) || !quick(c.retry) || c.cache != nil && !own
 }
 
 // limits are the bounds of all waits now.

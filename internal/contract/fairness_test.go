@@ -453,13 +453,15 @@ func TestTracesMayWaitForOtherJobs(t *testing.T) {
 					}
 				})
 				c, _ = startFake(t, func(id string, n int, at time.Duration) fakeReply {
+					re := pending
 					switch {
 					case n == 3 || strings.HasPrefix(id, "other"):
-						return completed
+						re = completed
 					case n == 2:
-						return fakeReply{code: 503}
+						re = fakeReply{code: 503}
 					}
-					return pending
+					re.takes = time.Second // so that eight are under way at once
+					return re
 				}, WithMaxInFlight(8), opt)
 				start := time.Now()
 				var wg sync.WaitGroup
