@@ -147,11 +147,9 @@ func (w caller) abandon() *event {
 	cancelled := in.ctx.Err() == context.Canceled
 	e.mu.Lock()
 	ev := in.takeEnd()
-	if ev != nil {
-		w.refill()
-	} else if s := in.first; s != nil {
+	if s := in.first; ev == nil && s != nil {
 		now := e.c.now()
-		ev = s.entry.stamp(e.event(s.entry, timeUp, nil, cause, 0), now)
+		ev = s.entry.stamp(e.event(s.entry, timeUp, nil, cause), now)
 		if cancelled {
 			s.entry.forget(&e.completions, now)
 		}
@@ -240,7 +238,6 @@ func (w caller) dropSome() (more bool, left []*event) {
 		}
 		e.drop(in.first, now)
 	}
-	e.dispatch(now)
 	// Jobs that have ended since the inbox was closed are in it.
 	left, in.events = append(left, in.events...), nil
 	return in.first != nil, left
@@ -286,9 +283,8 @@ func (e *engine) hint(id string) {
 	}
 	if en.hint(now) {
 		e.plan(en, now)
-	} else if en.phase == queued {
-		e.agenda.promote(en, laneUrgent)
 	}
+	e.agenda.promote(en, laneUrgent)
 	e.dispatch(now)
 }
 
@@ -297,7 +293,8 @@ func (e *engine) jobEnded(st *Status) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if en := e.polls.get(st.JobID); en != nil {
-		e.finish(en, jobEnded, &outcome{verdict: answered, status: *st}, 0)
-		e.dispatch(e.c.now())
+		out := outcome{status: *st}
+		en.date(&e.c.clock, &out.status)
+		e.finish(en, jobEnded, &out)
 	}
 }

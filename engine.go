@@ -88,11 +88,7 @@ func (e *engine) expedite(en *entry, now int64) {
 	if en.subs.prev.to.single && en.untried() {
 		e.agenda.promote(en, laneUrgent)
 	}
-	if en.next <= now { // spares the heap
-		e.attend(en, now)
-	} else {
-		e.plan(en, now)
-	}
+	e.attend(en, now)
 	e.dispatch(now)
 }
 
@@ -138,36 +134,36 @@ func (e *engine) unsubscribe(s *subscription) {
 	if s.deadline != nil {
 		en.deadlines.remove(s.deadline)
 	}
-	if len(e.overdues) > 0 {
-		e.overdues.remove(en, s.to)
-	}
+	e.overdues.remove(en, s.to)
 	s.unlink()
 }
 
 // drop ends a subscription, and with the last one the poll.
 func (e *engine) drop(s *subscription, now int64) {
-	en := s.entry
-	if e.unsubscribe(s); en.subs == nil {
-		en.conclude(&e.completions, nil, now)
-		e.end(en)
-		return
-	}
-	e.plan(en, now)
+	e.unsubscribe(s)
+	e.unwanted(s.entry, now)
 }
 
-// finish ends a poll and delivers the end to all subscribers. pause is how long
-// a 429 holds the client, for heldTooLong.
-func (e *engine) finish(en *entry, why ending, out *outcome, pause time.Duration) {
+// unwanted ends a poll that has no subscriber any more, and reports whether it has none.
+func (e *engine) unwanted(en *entry, now int64) bool {
+	if en.subs != nil {
+		return false
+	}
+	en.conclude(&e.completions, nil, now)
+	e.end(en)
+	return true
+}
+
+// finish ends a poll and delivers the end to all subscribers.
+func (e *engine) finish(en *entry, why ending, out *outcome) {
 	if met := e.c.contact.fault.Load(); why == noContact && en.trouble.fault == nil && met != nil {
 		en.trouble.fault = *met // the breaker has let no request about this job through
 	}
 	var last *Status
 	if why == jobEnded {
 		last = &out.status
-		en.date(&e.c.clock, last)
 	}
-	now := e.c.now()
-	e.deliver(en, e.event(en, why, out, nil, pause), last, now)
+	e.deliver(en, e.event(en, why, out, nil), last, e.c.now())
 }
 
 // deliver ends a poll with an event. last is the answer with which the job is over; nil:
@@ -213,10 +209,7 @@ func (e *engine) plan(en *entry, now int64) (due int64) {
 			key = min(key, e.lastPoll(en, now, never))
 		}
 	}
-	if len(e.overdues) > 0 {
-		key = min(key, e.overdues.next(en))
-	}
-	e.agenda.file(en, key)
+	e.agenda.file(en, min(key, e.overdues.next(en)))
 	return due
 }
 
@@ -247,21 +240,17 @@ func (e *engine) dispatch(now int64) {
 		e.starting = true
 		go (&trip{e: e}).work()
 	}
-	e.arm(now, budget <= 0)
+	e.arm(now)
 }
 
 // arm sets the timer for what has to be looked at next.
-func (e *engine) arm(now int64, more bool) {
+func (e *engine) arm(now int64) {
 	first := e.agenda.first()
-	at := int64(never)
-	if first != nil {
-		at = first.key
+	if first == nil {
+		return
 	}
-	if more {
-		at = now
-	}
+	at := first.key
 	switch d := time.Duration(max(0, at-now)); {
-	case at == never || e.polls.n == 0:
 	case e.timer == nil:
 		// A timer of its own for each life of the engine: in a synctest
 		// bubble, a timer may not outlive its bubble.
@@ -275,9 +264,8 @@ func (e *engine) arm(now int64, more bool) {
 func (e *engine) wake() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.armed = 0; e.timer != nil {
-		e.dispatch(e.c.now())
-	}
+	e.armed = 0
+	e.dispatch(e.c.now())
 }
 
 // attend looks at a poll at the time of its key.
@@ -287,18 +275,16 @@ func (e *engine) attend(en *entry, now int64) {
 	}
 	if d := en.deadlines; d != nil {
 		for s := d.expired(now); s != nil; s = d.expired(now) {
-			ev := e.event(en, timeUp, nil, context.DeadlineExceeded, 0)
+			ev := e.event(en, timeUp, nil, context.DeadlineExceeded)
 			e.unsubscribe(s)
 			s.to.put(en.stamp(ev, now))
 		}
-		if en.subs == nil {
-			en.conclude(&e.completions, nil, now)
-			e.end(en)
+		if e.unwanted(en, now) {
 			return
 		}
 	}
 	if why := en.expire(now, e.limits(), e.c.outageSince.Load()); why != goesOn {
-		e.finish(en, why, nil, 0)
+		e.finish(en, why, nil)
 		return
 	}
 	e.enqueue(en, now)
@@ -335,7 +321,7 @@ func (e *engine) next(now int64, budget *int) *entry {
 			en.trouble.fault = e.c.hold.fault.Load()
 			fallthrough
 		case why != goesOn:
-			e.finish(en, why, nil, hold)
+			e.finish(en, why, nil)
 			continue
 		case now >= en.lastDeadline(): // the subscribers are about to leave
 			en.next = never

@@ -118,9 +118,11 @@ func (o overdues) again(en *entry, in *inbox, age time.Duration) bool {
 // remove drops what is planned for an inbox that leaves a poll.
 func (o overdues) remove(en *entry, in *inbox) {
 	all := slices.DeleteFunc(o[en], func(ev overdueEvent) bool { return ev.to == in })
-	if o[en] = all; len(all) == 0 {
+	if len(all) == 0 {
 		delete(o, en)
+		return
 	}
+	o[en] = all
 }
 
 // next returns when the next event of a poll is due: not before the first look, as the

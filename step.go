@@ -7,7 +7,6 @@ type step struct {
 	entry    *entry
 	out      outcome
 	d        decision
-	goesOn   bool
 	wanted   bool          // a subscriber still waits
 	youngest *subscription // when that was found out
 	began    int64         // the job, for a decision to poll
@@ -24,18 +23,18 @@ func (t *trip) conclude(steps []step) {
 	e := t.e
 	for i := range steps {
 		s := &steps[i]
-		if s.wanted = true; s.out.verdict == left {
+		switch s.out.verdict {
+		case left:
 			s.youngest = t.youngest(s.entry)
 			s.wanted = t.awaited(s.entry)
-		}
-		if s.out.verdict == refused {
+		case refused:
 			r := s.out.err.(*RefusedError)
 			s.out.refusal, s.out.pause = asSaid(r.Err), r.RetryAfter()
 		}
 	}
 	e.mu.Lock()
 	for i := range steps {
-		steps[i].goesOn = t.observe(&steps[i])
+		t.observe(&steps[i])
 	}
 	e.mu.Unlock()
 	t.decide(steps)
@@ -45,19 +44,14 @@ func (t *trip) conclude(steps []step) {
 func (t *trip) decide(steps []step) {
 	e := t.e
 	for i := range steps {
-		if s := &steps[i]; s.goesOn {
-			t.guard(s, func() { s.goesOn = t.backoff(s) })
-		}
+		s := &steps[i]
+		t.guard(s, func() { t.backoff(s) })
 	}
 	e.mu.Lock()
 	for i := range steps {
-		if steps[i].goesOn {
-			t.commit(&steps[i])
-		}
+		t.commit(&steps[i])
 	}
-	if t.batch != nil || e.foreign { // else the trip is about to go on
-		e.dispatch(e.c.now())
-	}
+	e.dispatch(e.c.now())
 	e.mu.Unlock()
 }
 
@@ -84,25 +78,20 @@ func (t *trip) announce(steps []step) {
 // guard calls code of the caller's for one poll. A panic ends the wait for that
 // poll alone.
 func (t *trip) guard(s *step, f func()) {
-	if t.batch == nil {
-		f()
-		return
-	}
 	defer func() {
 		if r := recover(); r != nil {
-			s.goesOn = false
 			t.fail(s.entry, r)
 		}
 	}()
 	f()
 }
 
-// observe takes an outcome into a poll, and reports whether the wait goes on.
-func (t *trip) observe(s *step) bool {
+// observe takes an outcome into a poll. The wait may be over then, or before.
+func (t *trip) observe(s *step) {
 	e := t.e
 	en, out := s.entry, &s.out
 	if en.phase == over {
-		return false
+		return
 	}
 	now := e.c.now()
 	if out.verdict == answered && out.jobs == 0 && en.faults() >= trialAfter {
@@ -120,10 +109,8 @@ func (t *trip) observe(s *step) bool {
 		s.began = en.began
 	}
 	if s.d.end != goesOn {
-		e.finish(en, s.d.end, out, 0)
-		return false
+		e.finish(en, s.d.end, out)
 	}
-	return true
 }
 
 // nextPoll asks b for the delay until the next poll of a job that began at start.
@@ -134,16 +121,15 @@ func nextPoll(b Backoff, at Attempt, start time.Time) (delay time.Duration, ok b
 	return b.Next(at)
 }
 
-// backoff asks the strategies for the delay until the next exchange, and reports
-// whether the wait goes on.
-func (t *trip) backoff(s *step) bool {
+// backoff asks the strategies for the delay until the next exchange.
+func (t *trip) backoff(s *step) {
 	e := t.e
 	s.delay = s.d.delay
 	for ok := false; s.d.asks && !ok; {
 		if s.d.polling {
 			s.delay, ok = nextPoll(e.c.polling, s.d.attempt, e.c.wall().at(s.began))
 			if !ok && !t.stop(s) {
-				return false
+				return
 			}
 			continue
 		}
@@ -153,7 +139,6 @@ func (t *trip) backoff(s *step) bool {
 		}
 		ok = true
 	}
-	return true
 }
 
 // stop ends the waits that the polling Backoff has just ended: those that began
@@ -167,17 +152,16 @@ func (t *trip) stop(s *step) bool {
 	if en.phase == over {
 		return false
 	}
-	ended := en.subs.joinedAt
-	if youngest := en.subs.prev.joinedAt; youngest == ended {
-		e.finish(en, stopped, &s.out, 0)
-		return false
-	}
-	ev := e.event(en, stopped, &s.out, nil, 0)
+	now, ended := e.c.now(), en.subs.joinedAt
+	ev := en.stamp(e.event(en, stopped, &s.out, nil), now)
 	for sub := range en.subscriptions {
 		if sub.joinedAt == ended {
 			e.unsubscribe(sub)
-			sub.to.put(en.stamp(ev, e.c.now()))
+			sub.to.put(ev)
 		}
+	}
+	if e.unwanted(en, now) {
+		return false
 	}
 	s.d.attempt.Number = int(en.requests - en.subs.joinedAt)
 	return true
@@ -193,15 +177,14 @@ func (t *trip) commit(s *step) {
 	en.cancel() // releases the exchange's context
 	en.cancel = nil
 	now := e.c.now()
-	spread := int64(0)
-	switch hint := min(out.hint, e.bounds.maxRetryAfter); {
-	case out.verdict == refused, out.verdict == fault && hint > s.delay:
-		spread = e.pace.returnAt(en, now, later(now, max(s.delay, hint)), false, e.share(now))
+	var spread int64
+	if out.verdict == refused || out.verdict == fault && out.hint > s.delay {
+		spread = e.pace.returnAt(en, now, later(now, max(s.delay, out.hint)), false, e.share(now))
 	}
 	b := e.limits()
 	en.reschedule(now, out, s.delay, spread, s.wanted || en.subs.prev != s.youngest, b)
 	due := e.plan(en, now)
-	s.next = time.Duration(max(0, due-now))
+	s.next = time.Duration(due - now)
 	fits := due < en.lastDeadline()
 	s.traced = fits && out.verdict != left
 	switch out.verdict {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
-	"time"
 )
 
 // A trip is an exchange that the engine makes for a poll, or for the polls of a
@@ -42,8 +41,8 @@ func (t *trip) begin(en *entry, now int64) {
 }
 
 // event returns what the subscribers of a poll get when the wait ends; see poll.event.
-func (e *engine) event(en *entry, why ending, out *outcome, cause error, pause time.Duration) *event {
-	ev := en.event(why, e.c.wall(), e.limits(), out, cause, pause)
+func (e *engine) event(en *entry, why ending, out *outcome, cause error) *event {
+	ev := en.event(why, e.c.wall(), e.limits(), out, cause, e.c.held(nil))
 	if w, ok := ev.err.(*WaitError); ok && en.phase == asking {
 		w.Cause = e.c.unreturned(en.id, w.Cause)
 	}
@@ -128,9 +127,7 @@ func (t *trip) next(first bool) bool {
 			t.start(en, now)
 		}
 	}
-	if e.dispatch(now); budget <= 0 {
-		e.arm(now, true)
-	}
+	e.dispatch(now)
 	return en != nil
 }
 
@@ -163,7 +160,7 @@ func (t *trip) free() {
 // freed lets others have the trip's place while the caller's own code runs: it
 // may ask the client about other jobs, and wait for the answer.
 func (t *trip) freed() {
-	if e := t.e; e.foreign && t.counted {
+	if e := t.e; e.foreign {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		t.free()
