@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"reflect"
@@ -55,12 +56,16 @@ func TestEngineStartsAndEndsByItself(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		e.mu.Lock()
+		timer := e.timer
 		if n := runtime.NumGoroutine() - before; n > 5 || e.underWay != 0 || e.polls.n != 1000 || e.timer == nil {
 			t.Errorf("between polls: %d goroutines, %d under way, %d polls", n, e.underWay, e.polls.n)
 		}
 		e.mu.Unlock()
 		<-ended
 		gone("WaitAll")
+		if timer.Stop() {
+			t.Error("the timer goes on")
+		}
 		for range c.Watch(t.Context(), "a") {
 			break
 		}
@@ -70,6 +75,153 @@ func TestEngineStartsAndEndsByItself(t *testing.T) {
 			c.Wait(t.Context(), "a", OnProgress(func(Status) { panic("oops") }))
 		}()
 		gone("a panic in a callback")
+	})
+}
+
+// waitsFor returns a caller that waits for some jobs, of which none is due.
+func waitsFor(t *testing.T, c *Client, in *inbox, ids ...string) caller {
+	w := caller{&c.engine, in}
+	for _, id := range ids {
+		if !w.join(id, &Job{}, later(c.now(), time.Hour), 0) {
+			t.Errorf("%s: the inbox is closed", id)
+		}
+	}
+	return w
+}
+
+func numbers(n int) (ids []string) {
+	for i := range n {
+		ids = append(ids, fmt.Sprint(i))
+	}
+	return ids
+}
+
+// However much is due at one moment, one goroutine is started for it at a time, and all of it
+// is looked at.
+func TestManyPollsAreDueAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := New("http://stub.invalid", WithPolling(Constant(24*time.Hour)), WithHTTPClient(&http.Client{Transport: stubAnswer{200, `{"result":"pending"}`}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := waitsFor(t, c, newBatchInbox(t.Context(), never, false, false), numbers(100)...)
+		c.engine.mu.Lock()
+		before := runtime.NumGoroutine()
+		for en := range c.engine.polls.all {
+			en.next = c.now()
+			c.engine.attend(en, c.now())
+			c.engine.dispatch(c.now())
+		}
+		if n := runtime.NumGoroutine() - before; n != 1 {
+			t.Errorf("%d goroutines are started", n)
+		}
+		c.engine.mu.Unlock()
+		w.leave()
+
+		deadline, ended := time.Now().Add(time.Hour), 0
+		for _, err := range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+			for _, id := range numbers(2 * atOnce) {
+				yield(Job{ID: id, Deadline: deadline})
+			}
+		}) {
+			if ended++; !errors.Is(err, context.DeadlineExceeded) || !time.Now().Equal(deadline) {
+				t.Fatalf("%v at %v", err, time.Now())
+			}
+		}
+		if ended != 2*atOnce {
+			t.Errorf("%d have ended", ended)
+		}
+	})
+}
+
+// A caller that leaves drops so many jobs while the lock is held, and no end of a job is lost
+// to the traces meanwhile.
+func TestWhatIsDroppedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began, ended := map[string]int{}, map[string]int{}
+		c, err := New("http://stub.invalid", WithTrace(Trace{
+			WaitBegun: func(_ context.Context, i TraceInfo) { began[i.JobID]++ },
+			WaitEnded: func(_ context.Context, i TraceInfo) {
+				if ended[i.JobID]++; !errors.Is(i.Err, errLoopLeft) && i.State != StateCompleted {
+					t.Errorf("%s: %v", i.JobID, i.Err)
+				}
+			},
+		}), WithHTTPClient(&http.Client{Transport: stubAnswer{200, `{"result":"pending"}`}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		const n = 4 * dropsAtOnce
+		w := waitsFor(t, c, newBatchInbox(t.Context(), never, false, false), numbers(n)...)
+		w.in.close()
+		c.engine.jobEnded(&Status{JobID: "7", State: StateCompleted})
+		c.engine.mu.Lock()
+		more, left := w.dropSome()
+		if !more || len(left) != dropsAtOnce+1 || w.in.waiting != n-1-dropsAtOnce {
+			t.Errorf("more: %v, %d ends for the traces, %d left", more, len(left), w.in.waiting)
+		}
+		c.engine.mu.Unlock()
+		w.leaveRest(left)
+		if err := c.Leftovers(); err != nil || len(ended) != n {
+			t.Errorf("%d waits have ended; %v", len(ended), err)
+		}
+
+		clear(ended)
+		time.AfterFunc(time.Minute, func() { c.engine.jobEnded(&Status{JobID: "7", State: StateCompleted}) })
+		for range c.WaitAll(t.Context(), Jobs(numbers(n)...)) {
+			break
+		}
+		synctest.Wait()
+		if !maps.Equal(began, ended) || len(began) != n {
+			t.Errorf("%d waits have begun, %d have ended", len(began), len(ended))
+		}
+	})
+}
+
+// An answer is awaited while the context of a subscriber is not done, its time is not up and
+// it has not left.
+func TestWhatAwaitsAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, tt := range []struct {
+			callers string // in turn: of a job each, or of one
+			want    bool
+		}{
+			{"", false}, {"w", true}, {"d", false}, {"l", false}, {"u", false}, {"dlu", false},
+			{"dw", true}, {"ddw", true}, {"luw", true}, {"wdlu", true}, {"dludw", true},
+		} {
+			for _, ids := range [][]string{{"j", "j", "j", "j", "j"}, {"a", "b", "c", "d", "e"}} {
+				c, err := New("http://stub.invalid")
+				if err != nil {
+					t.Fatal(err)
+				}
+				var entries []*entry
+				for i, kind := range tt.callers {
+					in := newInbox(t.Context(), never, false, false)
+					if kind == 'd' {
+						in.ctx = done
+					}
+					w := waitsFor(t, c, in, ids[i])
+					defer w.leave()
+					c.engine.mu.Lock()
+					en := c.engine.polls.get(ids[i])
+					if !slices.Contains(entries, en) {
+						entries = append(entries, en)
+					}
+					switch kind {
+					case 'l':
+						in.closed = true
+					case 'u':
+						in.first.deadline = &deadline{at: c.now()}
+						defer func(s *subscription) { s.deadline = nil }(in.first)
+					}
+					c.engine.mu.Unlock()
+				}
+				if got := (&trip{e: &c.engine}).awaited(entries...); got != tt.want {
+					t.Errorf("%q, jobs %q: awaited: %v", tt.callers, ids, got)
+				}
+			}
+		}
 	})
 }
 
