@@ -232,6 +232,28 @@ func TestTheBreakerDoesNotHideTheCause(t *testing.T) {
 	})
 }
 
+// The cause of a wait's end is what its own job has met; where it is a mistake, it is that.
+func TestTheCauseIsTheJobsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		codes := map[string]int{"a": 500, "b": 502, "c": 401}
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, codes[r.URL.Path[len(r.URL.Path)-1:]], ""), nil }, vtclient.WithBreaker(nil))
+		var wg sync.WaitGroup
+		for id, code := range codes {
+			wg.Go(func() {
+				if id == "c" {
+					time.Sleep(time.Second)
+				}
+				_, err := c.Wait(t.Context(), id)
+				var h *vtclient.HTTPError
+				if !errors.As(err, &h) || h.StatusCode != code {
+					t.Errorf("%s: %v", id, err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
 // A breaker that other clients have opened is no trouble of the backend's: a client that has
 // not asked it yet waits for as long as it likes.
 func TestABreakerThatIsOpenFromTheBeginningEndsNoWait(t *testing.T) {

@@ -317,6 +317,21 @@ func TestOneJobsTroubleIsNoOtherJobs(t *testing.T) {
 			time.Sleep(time.Hour)
 		})
 	})
+	t.Run("a trace that is slow, nor the job's own", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			var slow atomic.Bool
+			c, f := startFake(t, doneAt(25*time.Second), WithTrace(Trace{Scheduled: func(context.Context, TraceInfo) {
+				if slow.CompareAndSwap(false, true) {
+					time.Sleep(time.Hour)
+				}
+			}}))
+			if _, err := c.Wait(t.Context(), "a"); err != nil {
+				t.Error(err)
+			}
+			wantTimes(t, f.at("a"), 0, 10, 20, 30)
+			time.Sleep(time.Hour)
+		})
+	})
 	t.Run("a cache that is slow", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			b := &bulkBackend{state: func(string, time.Duration) string { return "failed" }}
@@ -582,6 +597,45 @@ func TestLeavingIsLeftToTheBackground(t *testing.T) {
 			t.Errorf("%d requests after leaving", f.total()-before)
 		}
 	})
+}
+
+// A Learner that panics where many jobs that were left are learnt, in the background, panics in
+// the next wait, once.
+func TestALearnerThatPanicsInTheBackground(t *testing.T) {
+	for _, at := range []int{100, 200} { // of 200
+		bubble(t, func(t *testing.T) {
+			learnt := 0
+			c, _ := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
+				if id == "over" {
+					return completed
+				}
+				return pending
+			}, WithPolling(countingLearner{Constant(10 * time.Second), func() {
+				if learnt++; learnt == at {
+					panic("oops")
+				}
+			}}))
+			for range c.WaitAll(t.Context(), Jobs(append(ids(200), "over")...)) {
+				break
+			}
+			synctest.Wait()
+			for _, want := range []any{"oops", nil} {
+				func() {
+					defer func() {
+						if r := recover(); r != want {
+							t.Errorf("after lesson %d: recovered %v, want %v", at, r, want)
+						}
+					}()
+					if _, err := c.Wait(t.Context(), "over"); err != nil {
+						t.Error(err)
+					}
+				}()
+			}
+			if synctest.Wait(); learnt != 200 {
+				t.Errorf("%d lessons", learnt)
+			}
+		})
+	}
 }
 
 // A Learner that panics ends the wait on whose goroutine it was called, and the polling for it.

@@ -1135,7 +1135,7 @@ func TestPluggedInPartThatDoesNotReturn(t *testing.T) {
 							return completed
 						}
 						return pending
-					}, append(opts, WithMaxInFlight(2))...)
+					}, append(opts, WithMaxInFlight(1))...)
 					var mu sync.Mutex
 					hit := 0
 					note := func(end string, err error) {

@@ -69,6 +69,31 @@ type learning struct {
 
 func (l *learning) Learn(c vtclient.Completion) { l.got = append(l.got, c) }
 
+// The backend's times in an answer that a Status has seen are learnt, too.
+func TestTimesThatAStatusSeesAreLearnt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var got []vtclient.Completion
+		c, err := vtclient.New("", vtclient.WithCache(nil), vtclient.WithPolling(learnerFunc{vtclient.Constant(time.Hour), func(c vtclient.Completion) { got = append(got, c) }}),
+			vtclient.WithFetch(func(context.Context, string) (vtclient.Status, error) {
+				if at := time.Since(began); at > 0 {
+					return vtclient.Status{State: vtclient.StateCompleted, StartedAt: began, EndedAt: began.Add(at / 2)}, nil
+				}
+				return vtclient.Status{State: vtclient.StatePending}, nil
+			}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(10*time.Minute, func() { c.Status(t.Context(), "j") })
+		if _, err := c.Wait(t.Context(), "j"); err != nil || time.Since(began) != 10*time.Minute {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if want := (vtclient.Completion{DoneBy: 5 * time.Minute, Exact: true}); len(got) != 1 || got[0] != want {
+			t.Errorf("learnt %+v, want %+v", got, want)
+		}
+	})
+}
+
 // What is learnt from the backend's own times. The wait begins at the age of 100 s, polls
 // every 10 s, and sees the end at 130 s.
 func TestTheBackendsTimesAreLearnt(t *testing.T) {
