@@ -101,7 +101,7 @@ func (w caller) take() *event {
 	e.mu.Lock()
 	ev := in.take()
 	w.refill()
-	learns := len(e.completions.ready) > 0 || e.completions.panic != nil
+	learns := len(e.completions.ready) > 0
 	e.mu.Unlock()
 	if learns {
 		w.teachBefore()

@@ -236,7 +236,9 @@ func TestTheBreakerDoesNotHideTheCause(t *testing.T) {
 func TestTheCauseIsTheJobsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		codes := map[string]int{"a": 500, "b": 502, "c": 401}
-		c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, codes[r.URL.Path[len(r.URL.Path)-1:]], ""), nil }, vtclient.WithBreaker(nil))
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+			return respond(r, codes[r.URL.Path[len(r.URL.Path)-1:]], ""), nil
+		}, vtclient.WithBreaker(nil))
 		var wg sync.WaitGroup
 		for id, code := range codes {
 			wg.Go(func() {
