@@ -179,11 +179,11 @@ func WithRetry(b Backoff) Option {
 // every outage that is shorter, counted from the first fault since the last
 // answer, and ends when a longer one has lasted so long, whether or not a
 // request is due then. Time in which nothing could be asked does not count: a pause
-// that the server asked for, or a process that was stopped. Pauses without an answer between
-// them count where they add up to more than an hour, or than WithMaxRetryAfter if that is
-// longer; before the first readable answer (see below), to more than WithMaxRetryAfter. Where
-// WithRetry makes even the first gap between two requests as long as the tolerance, a
-// sixteenth of the tolerance counts. While other jobs of the client are answered, a job that alone meets
+// that the server asked for, or a process that was stopped. Pauses do count once an outage
+// has lasted for an hour, or for WithMaxRetryAfter if that is longer; before the first
+// readable answer (see below), for WithMaxRetryAfter. Where WithRetry makes even the first
+// gap between two requests as long as the tolerance, such a gap counts as a
+// sixteenth of the tolerance. While other jobs of the client are answered, a job that alone meets
 // faults is also given at least 16 tries. The default is 5 min, which covers a
 // deployment or a restart. Zero ends a wait at its first fault.
 //
