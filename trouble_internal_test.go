@@ -169,6 +169,8 @@ func TestWhenTheToleranceIsUsedUp(t *testing.T) {
 		p.phase = phase
 		return p
 	}
+	paused := in(waiting, trouble{job: meter{since: 1}, client: meter{7, full + 3*time.Duration(rest)}, faults: 1, gap: span{now + rest, now + rest}})
+	paused.next, paused.floor = now+rest, now+rest
 	counted := func(p *poll, d int64) { // the gap, for so long
 		p.trouble.add(time.Duration(d))
 		p.trouble.gap.from += d
@@ -184,6 +186,8 @@ func TestWhenTheToleranceIsUsedUp(t *testing.T) {
 			}},
 		{"nor does it judge before an exchange under way ends", with(asking, out), expire(stopped+1, 7), goesOn,
 			func(p *poll) { p.trouble.add(time.Duration(rest) - testBounds.timeout) }},
+		{"nor within a pause that counts", paused, func(p *poll) any { return []any{p.expire(now, &testBounds, 7), p.outageEnd(&testBounds)} }, []any{goesOn, int64(never)},
+			func(p *poll) { p.trouble.gap = span{}; p.trouble.add(-3*time.Duration(rest) - testBounds.timeout) }},
 		{"however long it was stopped", with(asking, out), expire(much, 7), goesOn,
 			func(p *poll) { p.trouble.add(time.Duration(rest) - testBounds.timeout) }},
 		{"another job was answered meanwhile", out, expire(0, 8), goesOn,
