@@ -36,10 +36,11 @@ type Attempt struct {
 // A client never polls one job more often than once in 10 milliseconds,
 // whatever Next returns.
 type Backoff interface {
-	// Next returns the delay until the next request; ok false means stop. That
-	// of WithPolling ends a wait with an error that matches ErrGaveUp. That of
-	// WithRetry does not, as only WithOutageTolerance ends a wait that meets
-	// faults; the delay counts if it is positive.
+	// Next returns the delay until the next request; ok false means stop. From the
+	// Backoff of WithPolling it ends a wait with an error that matches ErrGaveUp.
+	// From that of WithRetry it ends a Status call, but no wait: only
+	// WithOutageTolerance ends a wait that meets faults, and a positive delay is
+	// used all the same.
 	Next(Attempt) (delay time.Duration, ok bool)
 }
 
