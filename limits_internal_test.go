@@ -133,8 +133,8 @@ func TestTheErrorBeforeTheFirstAnswer(t *testing.T) {
 	cause := &contactError{"https://api.exmaple.com", 30 * time.Second}
 	met := &TransportError{Details: Details{JobID: "j", Attempt: 7}, Err: errors.New("no such host")}
 	for want, err := range map[string]*WaitError{
-		`vtclient: job "j": request 7: no such host; ended without a result after 7 requests: no readable answer has ever come from https://api.exmaple.com, for 30s`: {JobID: "j", Requests: 7, Cause: cause, Fault: met},
-		`vtclient: job "j": ended without a result after 0 requests: no readable answer has ever come from https://api.exmaple.com, for 30s`:                          {JobID: "j", Cause: cause},
+		`vtclient: job "j": request 7: no such host; ended without a result after 7 requests: no readable answer has ever come from https://api.exmaple.com, in 30s of trying`: {JobID: "j", Requests: 7, Cause: cause, Fault: met},
+		`vtclient: job "j": ended without a result after 0 requests: no readable answer has ever come from https://api.exmaple.com, in 30s of trying`:                          {JobID: "j", Cause: cause},
 	} {
 		if err.Error() != want || !errors.Is(err, ErrOutage) || errors.Is(err, ErrGaveUp) {
 			t.Errorf("%v, want %s", err, want)

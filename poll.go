@@ -40,7 +40,7 @@ type poll struct {
 	hinted    bool // the next exchange answers a hint, or the one under way does
 	hintedNew bool // a hint came while an exchange was under way
 	placed    bool // the poll has its place in the pace of first checks or last polls
-	lane      lane // of the agenda, while queued; here it takes no room
+	lane      lane // of the agenda, while queued; it stands here since padding has room for it
 }
 
 // A phase is where a poll stands.
@@ -96,7 +96,7 @@ const (
 	ownFaults = 16
 )
 
-// A missing is a completed job whose result is missing.
+// A missing is the state of a completed job whose result is missing.
 type missing struct {
 	status Status // as last answered
 	until  int64  // when it is handed over as it is

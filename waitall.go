@@ -28,11 +28,11 @@ const (
 // jobs can stream in while others end. Ids that are given twice are two jobs
 // with one poll.
 //
-// First checks are paced, those of jobs with a known start included: once as
-// many have been made as may be in flight (WithMaxInFlight), one every 2 ms.
-// Where polls share requests (see [Bulk]), it is the requests that are paced.
-// Where the time would be up before, they come earlier. The sequence is read
-// ahead of them; an endless one has to pace itself. A consumer that is slow
+// First checks are paced, those of jobs with a known start included: after as
+// many as may be in flight (WithMaxInFlight), one is made every 2 ms, or sooner
+// where a deadline would pass before. Where polls share requests (see [Bulk]),
+// the requests are paced. The sequence is read ahead of the first checks; an
+// endless one has to pace itself. A consumer that is slow
 // holds the polling and the reading of the sequence back. When ctx is done,
 // each job that has not ended is yielded with a *WaitError, in the order in
 // which they were given; a sequence that then gives no further job for 100 ms,
