@@ -106,7 +106,7 @@ func (p *poll) expire(now int64, b *bounds, outage int64) ending {
 		return goesOn
 	}
 	t := p.trouble
-	if late := time.Duration(now - end); late > stoppedFor { // look before judging
+	if late := time.Duration(now - end); late > stoppedFor { // the wait bears one more exchange
 		t.add(min(0, t.left(b)-b.timeout))
 		if p.phase == waiting {
 			p.next, t.gap = min(p.next, max(now, p.floor)), span{}

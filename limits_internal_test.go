@@ -76,6 +76,25 @@ func TestTroubleBeforeTheFirstAnswer(t *testing.T) {
 	}
 }
 
+// One fault alone ends no wait: the second exchange comes before the limit.
+func TestWhenTheExchangeAfterAFirstFaultIsMade(t *testing.T) {
+	const now = 100 * testSecond
+	second := func(next int64, b *bounds) func(*poll) any {
+		return func(p *poll) any { return p.trouble.second(now, next, b) }
+	}
+	first := poll{trouble: &trouble{job: meter{since: 1}, client: meter{total: 15 * time.Second}, tries: 1, faults: 1}}
+	later := poll{trouble: &trouble{job: meter{since: 1}, client: meter{total: 15 * time.Second}, tries: 2, faults: 2}}
+	full := int64(earlyBounds.tolerance)
+	checkPolls(t, []pollRow{
+		{"as planned, if that is soon enough", first, second(now+15*testSecond-1, &earlyBounds), now + 15*testSecond - 1, nil},
+		{"else after two thirds of what is left", first, second(now+15*testSecond, &earlyBounds), now + 10*testSecond, nil},
+		{"not where the caller has chosen gaps as long as the tolerance", first, second(now+full, &earlyBounds), now + full, nil},
+		{"a gap that is shorter is cut", first, second(now+full-1, &earlyBounds), now + 10*testSecond, nil},
+		{"nor after a later fault", later, second(now+15*testSecond, &earlyBounds), now + 15*testSecond, nil},
+		{"nor after the first readable answer", first, second(now+15*testSecond, &testBounds), now + 15*testSecond, nil},
+	})
+}
+
 // Property 47: what becomes of a 404.
 func TestWhatA404Means(t *testing.T) {
 	const now = 100 * testSecond
@@ -89,6 +108,7 @@ func TestWhatA404Means(t *testing.T) {
 	}
 	set := func(t trouble) func(*poll) { return func(p *poll) { p.trouble = &t } }
 	absent := poll{seen: true, trouble: &trouble{job: meter{since: now}, absent: 1}}
+	later8 := poll{seen: true, trouble: &trouble{job: meter{since: now}, absent: 8}} // seconds, less one
 	none := testBounds
 	none.tolerance = 0
 	checkPolls(t, []pollRow{
@@ -100,6 +120,8 @@ func TestWhatA404Means(t *testing.T) {
 			func(p *poll) { p.trouble.absent = 8 }},
 		{"not with the next one", absent, doubt(until-1, final, &testBounds), fault, nil},
 		{"and then it is final", absent, doubt(until, final, &testBounds), final, nil},
+		{"by the time of the first 404", later8, doubt(until+7*testSecond-1, final, &testBounds), fault, nil},
+		{"and not of the first fault", later8, doubt(until+7*testSecond, final, &testBounds), final, nil},
 		{"though it asks for another pause", absent, doubt(until, fault, &testBounds), final, nil},
 		{"sooner before the first readable answer", absent, doubt(now+int64(contactLimit), final, &earlyBounds), final, nil},
 		{"at once without tolerance", poll{seen: true}, doubt(now, final, &none), final, nil},

@@ -200,7 +200,7 @@ func (p *poll) postpone(now, until, at int64, b *bounds) {
 
 // begin notes that an exchange begins.
 func (p *poll) begin(now int64) {
-	p.endGap(min(now, p.next))
+	p.endGap(min(now, p.next)) // without the time in line
 	p.phase, p.started, p.hintedNew, p.placed = asking, now, false, false
 	if p.hinted {
 		p.hintedAt = now

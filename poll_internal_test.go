@@ -279,12 +279,16 @@ func TestWhatFollowsFromAnOutcome(t *testing.T) {
 		t.Errorf("a job without its result is shown as %+v", out.status)
 	}
 	// With no tolerance at all the first fault ends a wait, and the second refusal.
-	none := testBounds
-	none.tolerance = 0
-	var p poll
-	for i, want := range []ending{goesOn, outageOver} {
-		if d := p.observe(now, &outcome{verdict: refused}, &none, 7); d.end != want {
-			t.Errorf("refusal %d without tolerance: %d, want %d", i, d.end, want)
+	for _, tt := range []struct {
+		b    bounds
+		over ending
+	}{{testBounds, outageOver}, {earlyBounds, noContact}} {
+		tt.b.tolerance = 0
+		var p poll
+		for i, want := range []ending{goesOn, tt.over} {
+			if d := p.observe(now, &outcome{verdict: refused}, &tt.b, 7); d.end != want {
+				t.Errorf("refusal %d without tolerance: %d, want %d", i, d.end, want)
+			}
 		}
 	}
 }

@@ -27,6 +27,10 @@ func TestHowTroubleIsCounted(t *testing.T) {
 			set(trouble{job: meter{1, 25}, client: meter{7, 15}, tries: 2, faults: 2})},
 		{"up to its timeout", of(trouble{job: meter{since: 1}, client: meter{since: 7}}), takeFault(outcome{verdict: fault, took: limit + 5}, 7), nil,
 			set(trouble{job: meter{1, limit}, client: meter{7, limit}, tries: 1, faults: 1})},
+		{"nothing of it where the process was stopped meanwhile", of(trouble{job: meter{since: 1}, client: meter{since: 7}}), takeFault(outcome{verdict: fault, took: limit + stoppedFor}, 7), nil,
+			set(trouble{job: meter{since: 1}, client: meter{since: 7}, tries: 1, faults: 1})},
+		{"a busy machine is late", of(trouble{job: meter{since: 1}, client: meter{since: 7}}), takeFault(outcome{verdict: fault, took: limit + stoppedFor - 1}, 7), nil,
+			set(trouble{job: meter{1, limit}, client: meter{7, limit}, tries: 1, faults: 1})},
 		{"anew where another job was answered", of(trouble{job: meter{1, 20}, client: meter{7, 10}}), takeFault(outcome{verdict: fault}, 8), nil,
 			set(trouble{job: meter{1, 20}, client: meter{since: 8}, tries: 1, faults: 1})},
 		{"and where no request has failed since", of(trouble{job: meter{1, 20}, client: meter{total: 10}}), takeFault(outcome{verdict: refused}, 0), nil,
@@ -171,6 +175,7 @@ func TestWhenTheToleranceIsUsedUp(t *testing.T) {
 	}
 	paused := in(waiting, trouble{job: meter{since: 1}, client: meter{7, full + 3*time.Duration(rest)}, faults: 1, gap: span{now + rest, now + rest}})
 	paused.next, paused.floor = now+rest, now+rest
+	longer := in(waiting, trouble{job: meter{since: 1}, client: meter{7, full - time.Minute}, faults: 1, gap: span{now, now + much}})
 	counted := func(p *poll, d int64) { // the gap, for so long
 		p.trouble.add(time.Duration(d))
 		p.trouble.gap.from += d
@@ -184,6 +189,8 @@ func TestWhenTheToleranceIsUsedUp(t *testing.T) {
 				p.next, p.trouble.gap = now+rest+stopped+1, span{}
 				p.trouble.add(time.Duration(rest) - testBounds.timeout)
 			}},
+		{"with no more than is left", longer, func(p *poll) any { return p.expire(now+60*testSecond+stopped+1, &testBounds, 7) }, goesOn,
+			func(p *poll) { p.next, p.trouble.gap = now+60*testSecond+stopped+1, span{} }},
 		{"nor does it judge before an exchange under way ends", with(asking, out), expire(stopped+1, 7), goesOn,
 			func(p *poll) { p.trouble.add(time.Duration(rest) - testBounds.timeout) }},
 		{"nor within a pause that counts", paused, func(p *poll) any { return []any{p.expire(now, &testBounds, 7), p.outageEnd(&testBounds)} }, []any{goesOn, int64(never)},
