@@ -32,6 +32,9 @@ type Schedule struct {
 	Cost float64 // c
 	Jobs int     // samples behind it
 
+	// Ages are in units of the estimate and this many seconds, for jobs with an estimate.
+	Intercept float64
+
 	explore float64   // how many of the gaps that end in success get an earlier poll
 	ticks   bool      // jobs end on ticks, probably
 	spread  float64   // how far it is from known when after a tick they end, seconds
