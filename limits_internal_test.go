@@ -84,6 +84,7 @@ func TestWhenTheExchangeAfterAFirstFaultIsMade(t *testing.T) {
 	}
 	first := poll{trouble: &trouble{job: meter{since: 1}, client: meter{total: 15 * time.Second}, tries: 1, faults: 1}}
 	later := poll{trouble: &trouble{job: meter{since: 1}, client: meter{total: 15 * time.Second}, tries: 2, faults: 2}}
+	nearlyOver := poll{trouble: &trouble{job: meter{since: 1}, client: meter{total: testBounds.tolerance - time.Second}, tries: 1, faults: 1}}
 	full := int64(earlyBounds.tolerance)
 	checkPolls(t, []pollRow{
 		{"as planned, if that is soon enough", first, second(now+15*testSecond-1, &earlyBounds), now + 15*testSecond - 1, nil},
@@ -91,7 +92,7 @@ func TestWhenTheExchangeAfterAFirstFaultIsMade(t *testing.T) {
 		{"not where the caller has chosen gaps as long as the tolerance", first, second(now+full, &earlyBounds), now + full, nil},
 		{"a gap that is shorter is cut", first, second(now+full-1, &earlyBounds), now + 10*testSecond, nil},
 		{"nor after a later fault", later, second(now+15*testSecond, &earlyBounds), now + 15*testSecond, nil},
-		{"nor after the first readable answer", first, second(now+15*testSecond, &testBounds), now + 15*testSecond, nil},
+		{"nor after the first readable answer", nearlyOver, second(now+15*testSecond, &testBounds), now + 15*testSecond, nil},
 	})
 }
 
