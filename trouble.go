@@ -10,7 +10,7 @@ import (
 //
 //	a request that failed                  counts, up to its timeout
 //	the gap up to the next exchange        counts, up to the time planned for that
-//	a pause that the server asked for      counts once the outage has lasted for bounds.pauseGrace
+//	a pause that the server asked for      counts once all this has lasted for bounds.pauseGrace
 //	time in line, or in a stopped process  does not count
 //
 // Two meters add it up. The client's begins anew where any job is answered, and is the one
@@ -33,13 +33,13 @@ type trouble struct {
 
 // A meter adds up an outage.
 type meter struct {
-	since int64 // the first fault or refusal; of the client, the first fault; 0: none
+	since int64 // the job's first fault or refusal, or the client's first fault; 0: none
 	total time.Duration
 }
 
-// pause adds what counts of a pause that the server asks for.
-func (m *meter) pause(from, until int64, b *bounds) {
-	m.total += time.Duration(max(0, until-max(from, later(m.since, b.pauseGrace()))))
+// pause adds what counts of a pause that the server asks for: the part of it after grace.
+func (m *meter) pause(from, until, grace int64) {
+	m.total += time.Duration(max(0, until-max(from, grace)))
 }
 
 // A span is the time from one moment to another.
@@ -90,8 +90,9 @@ func (t *trouble) add(d time.Duration) {
 // Where the first gap is as long as the tolerance, the caller has chosen to ask so rarely:
 // then such a gap counts as a part of the tolerance. So does one without end.
 func (t *trouble) startGap(now, floor, next int64, b *bounds) {
-	t.client.pause(now, floor, b)
-	t.job.pause(now, floor, b)
+	grace := b.pauseGrace()
+	t.job.pause(now, floor, later(t.job.since, grace))
+	t.client.pause(now, floor, later(max(t.client.since, t.job.since), grace))
 	t.gap = span{max(now, floor), next}
 	long := next-t.gap.from >= int64(b.tolerance)
 	if long && t.tries == 1 && !(b.early && t.refusal != nil) { // else the breaker has chosen

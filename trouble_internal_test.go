@@ -91,6 +91,10 @@ func TestHowTroubleIsCounted(t *testing.T) {
 			func(p *poll) {
 				p.trouble.gap, p.trouble.job.total, p.trouble.client.total = span{hour + 4, hour + 9}, 3, 1
 			}},
+		{"for the client, too, where its first fault was before that of the job", of(trouble{job: meter{since: 3}, client: meter{since: 1}}), pause(hour-9, hour+4, &testBounds), nil,
+			func(p *poll) {
+				p.trouble.gap, p.trouble.job.total, p.trouble.client.total = span{hour + 4, hour + 9}, 1, 1
+			}},
 		{"then all of it does", of(met), pause(hour+5, hour+9, &testBounds), nil,
 			func(p *poll) {
 				p.trouble.gap, p.trouble.job.total, p.trouble.client.total = span{hour + 9, hour + 14}, 4, 4
