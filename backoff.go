@@ -166,6 +166,7 @@ type Learner interface {
 	// Learn takes one completion into account. A completion that makes no
 	// sense is ignored.
 	// A client passes its jobs in the order in which they began, so some of them a
-	// while after they ended, and on the goroutine of one of their waits.
+	// while after they ended, on the goroutine of one of their waits. Calls may be
+	// concurrent with each other and with Next.
 	Learn(Completion)
 }

@@ -46,7 +46,7 @@ type Bulk struct {
 	// the three known ones means that the answer does not settle the job; return one
 	// for a job that the backend does not have. next is the token of the next page,
 	// empty on the last. As for Endpoint.Decode, an error means that the answer is
-	// unreadable, and a.Body is reused.
+	// unreadable, a.Body is reused, and calls may be concurrent.
 	Decode func(a Answer) (jobs []Status, next string, err error)
 }
 
