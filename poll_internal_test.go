@@ -137,6 +137,7 @@ func TestWhatHappensToAPollWhoseTurnHasCome(t *testing.T) {
 	}
 	bound := testBounds.maxRetryAfter
 	missing50 := &missing{until: 50}
+	const hour = int64(time.Hour)
 	checkPolls(t, []pollRow{
 		{"nothing holds it", poll{}, admit(40, 0), []any{goesOn, time.Duration(0)}, nil},
 		{"a 429 holds it", poll{}, admit(40, bound), []any{goesOn, bound}, nil},
@@ -154,6 +155,12 @@ func TestWhatHappensToAPollWhoseTurnHasCome(t *testing.T) {
 			func(p *poll) {
 				p.floor, p.next = 30, 35
 				*p.trouble = trouble{job: meter{1, 10}, client: meter{total: 10}, gap: span{30, 30}}
+			}},
+
+		{"of the pauses that count, each counts once", poll{floor: hour + 25, trouble: &trouble{job: meter{since: 1}}}, in(func(p *poll) { p.postpone(hour+20, hour+30, hour+35, &testBounds) }), nil,
+			func(p *poll) {
+				p.floor, p.next = hour+30, hour+35
+				*p.trouble = trouble{job: meter{1, 5}, client: meter{total: 5}, gap: span{hour + 30, hour + 30}}
 			}},
 
 		{"an exchange begins", poll{phase: queued, next: 5, hintedAt: 3, hintedNew: true, placed: true}, in(func(p *poll) { p.begin(20) }), nil,
