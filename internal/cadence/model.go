@@ -112,10 +112,10 @@ func (m *Model) learn(s Sample) bool {
 	}
 	unit := m.unit(s)
 	lo, hi := locate(m.ages, s.Lo/unit), locate(m.ages, s.Hi/unit)
-	old := &m.pools[0]
-	judgeLattices(m.lattices, s, old.below(hi)-old.below(lo), func(age float64) float64 { return old.below(locate(m.ages, age)) })
-	p, candidate := old.judge(lo, hi), m.pools[1].judge(lo, hi)
+	p, candidate := m.pools[0].judge(lo, hi), m.pools[1].judge(lo, hi)
 	prior := max(m.prior.below(math.Log(s.Hi/unit))-m.prior.below(math.Log(s.Lo/unit)), tiny)
+	// What a change explains is no evidence of a lattice.
+	judgeLattices(m.lattices, s, (1-m.change)*p+max(m.change*candidate, changeProb*prior), m.below)
 	if len(m.samples) == maxSamples {
 		const keep = maxSamples * 7 / 8
 		m.samples = append(m.samples[:0], m.samples[maxSamples-keep:]...)
@@ -167,6 +167,15 @@ func (m *Model) mass(j int) float64 {
 	return (1-m.change)*m.pools[0].mass[j] + m.change*m.pools[1].mass[j]
 }
 
+// doubt returns the probability of a change, times the share of the jobs that end at other
+// ages then.
+func (m *Model) doubt() (d float64) {
+	for j, p := range m.pools[0].mass {
+		d += m.change * math.Abs(m.pools[1].mass[j]-p) / 2
+	}
+	return d
+}
+
 // below returns the probability that a job ends before an age.
 func (m *Model) below(age float64) float64 {
 	a := locate(m.ages, age)
@@ -195,7 +204,7 @@ func (m *Model) Schedule(c float64, phase int) *Schedule {
 	t, p := withLattices(ls, append([]float64{0}, m.ages...), m.below)
 	s := newSchedule(t, p, c)
 	s.Jobs, s.Intercept = m.used, m.Intercept
-	s.explore = exploreShare + exploreDoubt*m.change
+	s.explore = exploreShare + exploreDoubt*m.doubt()
 	on := 0.0
 	for _, l := range ls {
 		on += l.weight
