@@ -210,8 +210,8 @@ func WithOutageTolerance(d time.Duration) Option {
 // [ErrRetryAfter].
 //
 // The pause of a 429 holds all requests of the client; that of a 429 to a [Client.Submit]
-// holds submissions only. A wait or a call that would be held for longer than this bound ends with the
-// same error.
+// holds submissions only. A wait or a call that would be held for longer than this bound
+// ends with the same error.
 //
 // The default is 10 min: longer pauses are mostly mistakes, and the caller should see them.
 // A Status waits for 10 s at most, whatever this bound is.
