@@ -49,7 +49,8 @@ import (
 // again from jobs with one, up to 250 kB more for the schedules of different estimates and
 // of shared requests, and must not be copied after first use. Next is a table lookup, in
 // about 100 ns; the first one after a lesson computes the table, in some tens of
-// microseconds. A Learn takes 20 µs on average from the hundredth job on, and 75 µs before.
+// microseconds. A Learn takes 20 µs on average from the hundredth job on, and 75 µs before; the
+// few with which the constant part of estimated jobs changes take ten milliseconds.
 //
 // docs/cadence.md has the mathematics and the figures.
 type Adaptive struct {
