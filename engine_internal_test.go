@@ -174,6 +174,12 @@ func TestWhatIsDroppedAtOnce(t *testing.T) {
 		if !maps.Equal(began, ended) || len(began) != n {
 			t.Errorf("%d waits have begun, %d have ended", len(began), len(ended))
 		}
+		for range c.Watch(t.Context(), "w") {
+			break
+		}
+		if ended["w"] != 1 {
+			t.Error("what is a matter of a moment is not done at once")
+		}
 	})
 }
 
@@ -454,7 +460,7 @@ func newScramble(t *testing.T, seed uint64) *scramble {
 			WaitBegun: s.begins("wait", 0), WaitEnded: s.ends("wait", 0),
 		}))
 	case 1:
-		opts = append(opts, WithCache(struct{ Cache[Status] }{NewMemoryCache[Status](1000)}))
+		opts = append(opts, WithCache(strict{NewMemoryCache[Status](1000), t}))
 	}
 	c, err := New("http://stub.invalid", opts...)
 	if err != nil {
@@ -499,6 +505,19 @@ func (s *scramble) Next(a Attempt) (time.Duration, bool) {
 		s.busy(context.Background(), time.Duration(s.number(3000))*time.Millisecond)
 	}
 	return time.Duration(s.number(10_000)) * time.Millisecond, a.Number < 30
+}
+
+// A strict cache is a foreign one that is given what was answered about a job.
+type strict struct {
+	Cache[Status]
+	t *testing.T
+}
+
+func (c strict) Set(ctx context.Context, id string, st Status, ttl time.Duration) error {
+	if id != st.JobID || st.State != StatePending && !st.State.Terminal() {
+		c.t.Errorf("to be kept for %q: %+v", id, st)
+	}
+	return c.Cache.Set(ctx, id, st, ttl)
 }
 
 // A patient strategy is asked for the delay after a fault.

@@ -668,5 +668,8 @@ func TestALearnerThatPanicsLeavesNoWait(t *testing.T) {
 		}()
 		wg.Wait()
 		wantTimes(t, f.at("b"), 0, 10)
+		if synctest.Wait(); leftovers(c) != nil {
+			t.Error(leftovers(c))
+		}
 	})
 }

@@ -618,6 +618,25 @@ func TestWaitAllSequenceThatDoesNotEnd(t *testing.T) {
 
 // Property 19: leaving the loop at any moment leaves nothing behind. A goroutine left would fail the bubble.
 func TestBreakingOutOfWaitAll(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c, _ := startFake(t, always(completed))
+		for range c.WaitAll(t.Context(), func(yield func(Job) bool) {
+			for _, id := range ids(1000) {
+				if id == "500" {
+					time.Sleep(time.Minute)
+				}
+				if !yield(Job{ID: id}) {
+					return
+				}
+			}
+		}) {
+			time.Sleep(time.Hour) // more results are there than there is room for, and jobs to come
+			break
+		}
+		if synctest.Wait(); leftovers(c) != nil {
+			t.Error(leftovers(c))
+		}
+	})
 	for leave := 1; leave <= 40; leave += 3 {
 		bubble(t, func(t *testing.T) {
 			c, f := startFake(t, func(id string, n int, _ time.Duration) fakeReply {
