@@ -154,7 +154,6 @@ func (w caller) abandon() *event {
 			s.entry.forget(&e.completions, now)
 		}
 		e.drop(s, now)
-		e.dispatch(now)
 	}
 	e.mu.Unlock()
 	w.teach(lessonsAtOnce)

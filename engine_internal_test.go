@@ -153,6 +153,9 @@ func TestWhatIsDroppedAtOnce(t *testing.T) {
 		const n = 4 * dropsAtOnce
 		w := waitsFor(t, c, newBatchInbox(t.Context(), never, false, false), numbers(n)...)
 		w.in.close()
+		if n := c.engine.polls.n; w.join("late", &Job{}, 0, 0) || w.post(&event{}) || c.engine.polls.n != n || len(w.in.events) != 0 {
+			t.Error("a job has joined a caller that has left")
+		}
 		c.engine.jobEnded(&Status{JobID: "7", State: StateCompleted})
 		c.engine.mu.Lock()
 		more, left := w.dropSome()
@@ -643,6 +646,9 @@ func (s *scramble) RoundTrip(r *http.Request) (*http.Response, error) {
 	case shared && s.chance(10):
 		code = 404
 	default:
+		if s.chance(10) {
+			header.Set("Retry-After", "7")
+		}
 		for _, id := range ids {
 			state := s.state(id)
 			switch {
@@ -777,7 +783,10 @@ func (s *scramble) sleep(v *visit, d time.Duration) {
 func (s *scramble) options(v *visit) (opts []WaitOption) {
 	if s.chance(3) {
 		d := time.Duration(s.number(5000)) * time.Millisecond
-		opts = append(opts, OnProgress(func(Status) { s.sleep(v, d) }), OnError(func(error) {}))
+		opts = append(opts, OnProgress(func(Status) { s.sleep(v, d) }))
+	}
+	if s.chance(3) {
+		opts = append(opts, OnError(func(error) {}))
 	}
 	if s.chance(3) {
 		opts = append(opts, Expect(time.Duration(1+s.number(10))*time.Second), OnOverdue(func(Status, Forecast) {}))
@@ -969,7 +978,7 @@ func (s *scramble) place(en *entry, now int64, settled bool) error {
 		switch {
 		case urgent && en.lane == laneRest, en.lane == laneUrgent && !en.hinted && !(en.untried() && s.singles[en]):
 			return fmt.Errorf("it is in lane %d; hinted: %v, never tried: %v", en.lane, en.hinted, en.untried())
-		case en.next > now && en.deadlines == nil:
+		case en.next > now && (en.lane == laneRest || en.deadlines == nil):
 			return errors.New("it is not due")
 		}
 	}

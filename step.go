@@ -97,9 +97,7 @@ func (t *trip) observe(s *step) {
 	if out.verdict == answered && out.jobs == 0 && en.faults() >= trialAfter {
 		e.sharing.trialOK = now
 	}
-	if out.verdict == answered {
-		en.date(&e.c.clock, &out.status)
-	}
+	en.date(&e.c.clock, &out.status)
 	s.d = en.poll.observe(now, out, e.limits(), e.c.outageSince.Load())
 	if en.missing != nil {
 		en.sight(&e.completions, &en.missing.status, now)

@@ -1497,4 +1497,11 @@ func TestALimitCountsFromWhereAWaitJoined(t *testing.T) {
 			t.Errorf("%d requests", n)
 		}
 	})
+	bubble(t, func(t *testing.T) { // and so do the delays, once those that joined before are given up
+		c, f := startFake(t, always(pending), WithPolling(Exponential{Base: time.Second, Limit: 3}))
+		go c.Wait(t.Context(), "a")
+		time.Sleep(2 * time.Second)
+		c.Wait(t.Context(), "a")
+		wantTimes(t, f.at("a"), 0, 1, 3, 4, 6)
+	})
 }
