@@ -774,10 +774,14 @@ func (s *scramble) caller(f func(*visit)) {
 
 // sleep lets time pass in code of a caller's own.
 func (s *scramble) sleep(v *visit, d time.Duration) {
-	for _, v.busy = range []bool{true, false} {
-		time.Sleep(d)
-		d = 0
+	set := func(busy bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		v.busy = busy
 	}
+	set(true)
+	time.Sleep(d)
+	set(false)
 }
 
 func (s *scramble) options(v *visit) (opts []WaitOption) {
