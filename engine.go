@@ -315,10 +315,7 @@ func (e *engine) next(now int64, budget *int) *entry {
 		hold := e.c.held(nil)
 		switch why, wait := en.admit(now, hold, e.limits()); {
 		case why == heldTooLong:
-			if en.trouble == nil {
-				en.trouble = new(trouble)
-			}
-			en.trouble.fault = e.c.hold.fault.Load()
+			en.trouble = &trouble{fault: e.c.hold.fault.Load()}
 			fallthrough
 		case why != goesOn:
 			e.finish(en, why, nil)
