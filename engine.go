@@ -87,6 +87,24 @@ func (en *entry) lastDeadline() (t int64) {
 	return t
 }
 
+// enter adds an inbox's interest in a job; see caller.join.
+func (e *engine) enter(in *inbox, id string, job *Job, due int64, overdue time.Duration) {
+	now := e.c.now()
+	start, deadline := e.c.times(job)
+	en := e.polls.get(id)
+	if en == nil {
+		en = e.newEntry(id, now, due)
+		e.polls.put(en)
+	}
+	en.learn(start, job.Expect)
+	e.subscribe(en, in, now, deadline)
+	if overdue > 0 {
+		e.awaitOverdue(en, in, overdue)
+	}
+	en.request(due)
+	e.expedite(en, now)
+}
+
 // expedite plans the next exchange of a poll that a caller has just joined.
 func (e *engine) expedite(en *entry, now int64) {
 	if en.subs.prev.to.single && en.untried() {

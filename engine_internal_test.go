@@ -10,12 +10,15 @@ import (
 	"net/http"
 	"reflect"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/vtclient/vtclient/internal/race"
 )
 
 // The engine starts with the first poll and is gone with the last: no
@@ -188,12 +191,12 @@ func TestJoiningAnExchangeThatIsLeft(t *testing.T) {
 		done, cancel := context.WithCancel(t.Context())
 		cancel()
 		late := newInbox(t.Context(), never, false, false)
-		joining := joiningContext{done, sync.OnceFunc(func() { (caller{e, late}).join("a", &Job{}, c.now()) })}
+		joining := joiningContext{done, sync.OnceFunc(func() { (caller{e, late}).join("a", &Job{}, c.now(), 0) })}
 		gone := []*inbox{newInbox(done, never, false, false), newInbox(joining, never, false, false)}
 		var steps []step
 		trips := [2]trip{{e: e}, {e: e}}
 		for i, id := range []string{"a", "b"} {
-			(caller{e, gone[i]}).join(id, &Job{}, later(c.now(), time.Hour))
+			(caller{e, gone[i]}).join(id, &Job{}, later(c.now(), time.Hour), 0)
 			e.mu.Lock()
 			trips[i].start(e.polls.get(id), c.now())
 			e.mu.Unlock()
@@ -732,11 +735,50 @@ func TestAJobTakesFewBytes(t *testing.T) {
 		reflect.TypeFor[entry]():        176,
 		reflect.TypeFor[subscription](): 80,
 		reflect.TypeFor[trouble]():      96,
+		reflect.TypeFor[inbox]():        224, // of one job, if it is a Wait's
 	} {
 		if typ.Size() > most {
 			t.Errorf("%v takes %d bytes, want at most %d", typ, typ.Size(), most)
 		}
 	}
+}
+
+// A goroutine begins with 2 KiB of stack, and keeps 4 KiB once a chain of calls has needed more:
+// see inbox.await.
+func TestAWaitKeepsTheFirstStackOfItsGoroutine(t *testing.T) {
+	if race.Enabled || testing.CoverMode() != "" {
+		t.Skip("calls take more stack")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const n = 2000
+		stacks := func() int {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return int(m.StackInuse)
+		}
+		c, err := New("http://stub.invalid", WithHTTPClient(&http.Client{Transport: stubAnswer{200, `{"result":"pending"}`}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for range n {
+			go func() { <-ctx.Done() }()
+		}
+		synctest.Wait()
+		runtime.GC()                                     // sees that 2 KiB is enough for most
+		defer debug.SetGCPercent(debug.SetGCPercent(-1)) // what helps it needs more stack
+		before := stacks()
+		wait := func(id string) { c.Wait(ctx, id) }
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() { wait(fmt.Sprint("job-", i)) })
+		}
+		synctest.Wait()
+		if each := (stacks() - before) / n; each > 7<<9 {
+			t.Errorf("%d bytes of stack for each wait, want about 2048", each)
+		}
+	})
 }
 
 // BenchmarkParkedWaitBytes measures the live bytes of 100,000 callers that wait, each for a job
@@ -799,7 +841,7 @@ func BenchmarkPoll(b *testing.B) {
 	b.ReportAllocs()
 	c := benchClient(b, stubAnswer{200, `{"result":"pending"}`}, WithCache(nil))
 	in := newInbox(context.Background(), never, false, false)
-	(caller{&c.engine, in}).join("a", &Job{StartedAt: time.Now().Add(time.Hour)}, never)
+	(caller{&c.engine, in}).join("a", &Job{StartedAt: time.Now().Add(time.Hour)}, never, 0)
 	t := &trip{e: &c.engine}
 	en := c.engine.polls.get("a")
 	for b.Loop() {

@@ -74,24 +74,25 @@ func (w caller) overdue(wc *waitConfig, ev *event) {
 	wc.onOverdue(ev.status, c.forecast(*at))
 }
 
-// awaitOverdue plans the caller's event for a job. Called again for the same job, it plans it
-// anew. It does nothing for an age of 0.
+// awaitOverdue plans the caller's event for a job anew.
 func (w caller) awaitOverdue(jobID string, age time.Duration) {
-	if age == 0 {
-		return
-	}
 	e := w.e
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if en := e.polls.get(jobID); en != nil && !w.in.closed {
-		if e.overdues == nil {
-			e.overdues = make(overdues)
-		}
-		e.overdues.add(en, w.in, age)
+		e.awaitOverdue(en, w.in, age)
 		now := e.c.now()
 		e.plan(en, now)
 		e.dispatch(now)
 	}
+}
+
+// awaitOverdue notes that an inbox is to have an event when the job of a poll has that age.
+func (e *engine) awaitOverdue(en *entry, in *inbox, age time.Duration) {
+	if e.overdues == nil {
+		e.overdues = make(overdues)
+	}
+	e.overdues.add(en, in, age)
 }
 
 // overdues are the inboxes that are to have an event when the job of a poll is overdue.

@@ -85,8 +85,8 @@ func TestTheClockIsSetWhileTheClientLives(t *testing.T) {
 	defer cancel()
 	in := newInbox(ctx, c.deadline(ctx), false, false)
 	defer (caller{&c.engine, in}).leave()
-	(caller{&c.engine, in}).join("a", &Job{}, never)
-	(caller{&c.engine, in}).join("b", &Job{Deadline: time.Now().Round(0).Add(time.Hour)}, never)
+	(caller{&c.engine, in}).join("a", &Job{}, never, 0)
+	(caller{&c.engine, in}).join("b", &Job{Deadline: time.Now().Round(0).Add(time.Hour)}, never, 0)
 	c.engine.mu.Lock()
 	for id, want := range map[string]time.Duration{"a": 2 * time.Hour, "b": time.Hour} {
 		if left := time.Duration(c.engine.polls.get(id).subs.deadline.at - c.now()); left > want || left < want-time.Minute {
