@@ -26,6 +26,7 @@ type engine struct {
 	armed    int64 // when the timer fires
 	pace     pacing
 	sharing  sharing
+	faults   keptFault
 
 	learner     Learner // nil: the polling does not learn
 	completions completions

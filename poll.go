@@ -296,7 +296,7 @@ func (p *poll) answer(now int64, out *outcome) (delay time.Duration) {
 		p.soloPolls--
 	}
 	if p.trouble != nil {
-		*p.trouble = trouble{fault: p.trouble.fault}
+		*p.trouble = trouble{fault: p.trouble.fault, number: p.trouble.number}
 	}
 	st := &out.status
 	if st.settled() {
@@ -348,7 +348,7 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 		p.next = max(p.inTime(now, p.next, b), p.started+int64(pollFloor))
 	}
 	if out.verdict == fault {
-		p.trouble.fault = out.err
+		p.trouble.fault, p.trouble.number = out.err, p.number
 	}
 	if p.trouble != nil {
 		p.trouble.obey(now, p.floor, true, b)
@@ -381,7 +381,7 @@ func (p *poll) event(why ending, w wall, b *bounds, out *outcome, cause error, p
 		cause = ErrGaveUp
 	}
 	if out != nil && out.verdict == fault {
-		p.trouble.fault = out.err
+		p.trouble.fault, p.trouble.number = out.err, p.number
 	}
 	return p.failure(cause, w)
 }

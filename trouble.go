@@ -14,10 +14,9 @@ import (
 // an open breaker meet nothing but refusals, so what counts for them, too, is that no job
 // of the client was answered.
 type trouble struct {
-	fault   error      // the last one met; an answer does not clear it
+	fault   error      // the last one met; an answer does not clear it. One of keptFault lacks what is the job's own
 	refusal *textError // of the breaker, if nothing was sent since
 	since   int64      // the first fault or refusal since the last answer; 0: none
-	outage  int64      // the first fault since any job of the client was answered, when asked began
 
 	asked time.Duration // outage of the client, as far as this poll has seen it
 	own   time.Duration // outage of this job, whatever other jobs are answered
@@ -28,6 +27,8 @@ type trouble struct {
 	from int64 // the gap from here …
 	to   int64 // … to here counts, unless the next exchange comes sooner
 
+	outage  uint32 // the first fault since any job of the client was answered, when asked began: its lower half
+	number  int32  // of the request that met fault
 	tries   int16  // faults and refusals; no more are counted than fit
 	faults  int16  // of them
 	absent  uint16 // from since to the first 404 since the last answer, in seconds, plus 1; 0: there was none
@@ -63,8 +64,8 @@ func increased(n int16) int16 { return min(n, math.MaxInt16-1) + 1 }
 
 // follow begins anew where another job was answered since.
 func (t *trouble) follow(outage int64) (anew bool) {
-	if anew = outage == 0 || outage != t.outage; anew {
-		t.outage, t.asked, t.paused = outage, 0, 0
+	if anew = outage == 0 || uint32(outage) != t.outage; anew {
+		t.outage, t.asked, t.paused = uint32(outage), 0, 0
 	}
 	return anew
 }
@@ -205,6 +206,9 @@ func (p *poll) failure(cause error, w wall) *event {
 			met = snapshot(t.fault)
 			d := details(met)
 			d.Next, d.GivesUpIn, d.then = 0, 0, "" // nothing follows
+			if d.JobID == "" {
+				d.JobID, d.Attempt = p.id, int(t.number)
+			}
 		}
 		if t.refusal != nil {
 			cause = &refusedUntil{cause, t.refusal}
@@ -226,4 +230,26 @@ func (p *poll) last(w wall) Status {
 		st.StartedAt = w.at(p.began)
 	}
 	return st
+}
+
+// A keptFault is one that polls keep for their errors. In an outage all jobs mostly get the same
+// answer, of which all keep one.
+type keptFault struct{ last *HTTPError }
+
+// keep returns a fault as a poll is to keep it.
+func (k *keptFault) keep(err error) error {
+	e, ok := err.(*HTTPError)
+	if !ok {
+		return err
+	}
+	own := *e
+	own.JobID, own.Attempt, own.Next, own.GivesUpIn, own.then = "", 0, 0, 0, ""
+	if k.last != nil && k.last.Excerpt == own.Excerpt {
+		own.Excerpt = k.last.Excerpt // where the request ids differ
+	}
+	if k.last == nil || *k.last != own {
+		kept := own
+		k.last = &kept
+	}
+	return k.last
 }

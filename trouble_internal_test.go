@@ -1,8 +1,11 @@
 package vtclient
 
 import (
+	"reflect"
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 func TestHowTroubleIsCounted(t *testing.T) {
@@ -160,4 +163,33 @@ func TestWhenTheToleranceIsUsedUp(t *testing.T) {
 			func(p *poll) { p.trouble.outage, p.trouble.own, p.trouble.from = 8, full, now+rest }},
 		{"the limiter's is named", byLimiter, expire(0, 7), limited, nil},
 	})
+}
+
+// In an outage most jobs get the same answer: their polls keep one error, and each wait ends with
+// its own.
+func TestAFaultOfManyJobsIsKeptOnce(t *testing.T) {
+	of := func(id string, number int, d Details) *HTTPError {
+		d.JobID, d.Attempt, d.Next, d.GivesUpIn, d.then = id, number, time.Duration(number), 1, "text"
+		return &HTTPError{d}
+	}
+	down := Details{StatusCode: 503, Target: "GET x", Excerpt: "down"}
+	named := down
+	named.RequestID, named.Excerpt = "r-1", strings.Clone("down")
+	var k keptFault
+	first, last := k.keep(of("a", 2, down)), of("b", 7, down)
+	if k.keep(last) != first || last.JobID != "b" || last.Next != 7 {
+		t.Errorf("a second job's is kept beside that of the first: %+v", last)
+	}
+	p := poll{id: "b", number: 9, trouble: &trouble{fault: first, number: 7}}
+	want := &HTTPError{Details{JobID: "b", Attempt: 7, StatusCode: 503, Target: "GET x", Excerpt: "down"}}
+	if got := p.failure(ErrOutage, wall{}).err.(*WaitError).Fault; !reflect.DeepEqual(got, want) || *first.(*HTTPError) == *want {
+		t.Errorf("the wait ends with %+v, want %+v", got, want)
+	}
+	other := k.keep(of("c", 1, named)).(*HTTPError)
+	if other == first || other.RequestID != "r-1" || unsafe.StringData(other.Excerpt) != unsafe.StringData(down.Excerpt) {
+		t.Errorf("that of another answer is %+v, want one with the same excerpt", other)
+	}
+	if lost := (&TransportError{Details: down, Err: errFault}); k.keep(lost) != error(lost) || k.keep(of("d", 1, named)) != error(other) {
+		t.Error("one without an answer is another one for each job")
+	}
 }
