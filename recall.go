@@ -50,7 +50,8 @@ func (s *statusCache) recall(ctx context.Context, jobID string, pending bool) *S
 	return s.found(ctx, jobID, st, pending)
 }
 
-// found returns an entry of the cache if it is what is asked for, or nil.
+// found returns an entry of the cache if it is what is asked for, or nil. What it has on the
+// stack, a Wait that is not in the cache has not: see inbox.await.
 func (s *statusCache) found(ctx context.Context, jobID string, st *Status, pending bool) *Status {
 	if st.JobID != jobID || !st.known() {
 		s.report(ctx, jobID, fmt.Errorf("the entry is not this job's status: job %s, state %q", quoteID(st.JobID), oneLine(string(st.State), 64)))
