@@ -2,6 +2,8 @@ package vtclient
 
 import (
 	"math"
+	"net"
+	"os"
 	"time"
 )
 
@@ -232,24 +234,48 @@ func (p *poll) last(w wall) Status {
 	return st
 }
 
-// A keptFault is one that polls keep for their errors. In an outage all jobs mostly get the same
-// answer, of which all keep one.
-type keptFault struct{ last *HTTPError }
+// A keptFault is the last fault that a poll has kept for the error of its wait. In an outage all
+// jobs mostly meet the same: then they keep one.
+type keptFault struct {
+	last  error
+	cause string // its text; "": an answer
+}
 
-// keep returns a fault as a poll is to keep it.
+// keep returns a fault as a poll is to keep it: where it may be shared, without what is the job's own.
 func (k *keptFault) keep(err error) error {
-	e, ok := err.(*HTTPError)
+	cause, ok := sharable(err)
 	if !ok {
 		return err
 	}
-	own := *e
+	own, last := *details(err), details(k.last)
 	own.JobID, own.Attempt, own.Next, own.GivesUpIn, own.then = "", 0, 0, 0, ""
-	if k.last != nil && k.last.Excerpt == own.Excerpt {
-		own.Excerpt = k.last.Excerpt // where the request ids differ
+	if own.Excerpt == last.Excerpt {
+		own.Excerpt = last.Excerpt // where the request ids differ
 	}
-	if k.last == nil || *k.last != own {
-		kept := own
-		k.last = &kept
+	if k.last == nil || own != *last || cause != k.cause {
+		k.last, k.cause = snapshot(err), cause
+		*details(k.last) = own
 	}
 	return k.last
+}
+
+// sharable reports whether faults of this kind are the same for a caller if they have the same
+// details and the same cause, of which it returns the text. One that may hold an error of the
+// caller's own is not.
+func sharable(err error) (cause string, ok bool) {
+	switch e := err.(type) {
+	case *HTTPError:
+		return "", true
+	case *TransportError:
+		switch c := e.Err.(type) {
+		case timeoutError:
+			return c.Error(), true
+		case *net.OpError:
+			switch c.Err.(type) {
+			case *os.SyscallError, *net.DNSError:
+				return c.Error(), true
+			}
+		}
+	}
+	return "", false
 }

@@ -1,8 +1,11 @@
 package vtclient
 
 import (
+	"net"
+	"os"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -165,31 +168,57 @@ func TestWhenTheToleranceIsUsedUp(t *testing.T) {
 	})
 }
 
-// In an outage most jobs get the same answer: their polls keep one error, and each wait ends with
-// its own.
+// In an outage most jobs meet the same: their polls keep one error, and each wait ends with its
+// own.
 func TestAFaultOfManyJobsIsKeptOnce(t *testing.T) {
-	of := func(id string, number int, d Details) *HTTPError {
-		d.JobID, d.Attempt, d.Next, d.GivesUpIn, d.then = id, number, time.Duration(number), 1, "text"
-		return &HTTPError{d}
+	refused := func(port int) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{Port: port}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	}
-	down := Details{StatusCode: 503, Target: "GET x", Excerpt: "down"}
-	named := down
-	named.RequestID, named.Excerpt = "r-1", strings.Clone("down")
-	var k keptFault
-	first, last := k.keep(of("a", 2, down)), of("b", 7, down)
-	if k.keep(last) != first || last.JobID != "b" || last.Next != 7 {
-		t.Errorf("a second job's is kept beside that of the first: %+v", last)
+	unknown := func() error {
+		return &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "h"}}
 	}
-	p := poll{id: "b", number: 9, trouble: &trouble{fault: first, number: 7}}
-	want := &HTTPError{Details{JobID: "b", Attempt: 7, StatusCode: 503, Target: "GET x", Excerpt: "down"}}
-	if got := p.failure(ErrOutage, wall{}).err.(*WaitError).Fault; !reflect.DeepEqual(got, want) || *first.(*HTTPError) == *want {
-		t.Errorf("the wait ends with %+v, want %+v", got, want)
-	}
-	other := k.keep(of("c", 1, named)).(*HTTPError)
-	if other == first || other.RequestID != "r-1" || unsafe.StringData(other.Excerpt) != unsafe.StringData(down.Excerpt) {
-		t.Errorf("that of another answer is %+v, want one with the same excerpt", other)
-	}
-	if lost := (&TransportError{Details: down, Err: errFault}); k.keep(lost) != error(lost) || k.keep(of("d", 1, named)) != error(other) {
-		t.Error("one without an answer is another one for each job")
+	down := Details{StatusCode: 503, Target: "GET x", Excerpt: "down", RequestID: "r-1"}
+	other := down
+	other.RequestID, other.Excerpt = "r-2", strings.Clone("down")
+	for _, tt := range []struct {
+		rule string
+		a, b error
+		once bool
+	}{
+		{"the same answer", &HTTPError{down}, &HTTPError{down}, true},
+		{"another one", &HTTPError{down}, &HTTPError{other}, false},
+		{"no connection", &TransportError{Err: refused(1)}, &TransportError{Err: refused(1)}, true},
+		{"to another address", &TransportError{Err: refused(1)}, &TransportError{Err: refused(2)}, false},
+		{"no such host", &TransportError{Err: unknown()}, &TransportError{Err: unknown()}, true},
+		{"silence", &TransportError{Err: timeoutError{5}}, &TransportError{Err: timeoutError{5}}, true},
+		{"within an answer", &TransportError{down, timeoutError{5}}, &TransportError{other, timeoutError{5}}, false},
+		{"an answer, and none", &HTTPError{}, &TransportError{Err: timeoutError{5}}, false},
+		{"an error of the caller's", &TransportError{Err: errFault}, &TransportError{Err: errFault}, false},
+		{"from a dialer", &TransportError{Err: &net.OpError{Err: errFault}}, &TransportError{Err: &net.OpError{Err: errFault}}, false},
+		{"an unreadable answer", &DecodeError{Err: errFault}, &DecodeError{Err: errFault}, false},
+	} {
+		var k keptFault
+		kept := [2]error{}
+		for i, err := range []error{tt.a, tt.b} {
+			d := details(err)
+			d.JobID, d.Attempt = "j"+string(rune('0'+i)), 2+i
+			want := snapshot(err)
+			d.Next, d.GivesUpIn, d.then = time.Duration(1+i), time.Duration(1+i), d.JobID
+			met := snapshot(err)
+			kept[i] = k.keep(err)
+			if !reflect.DeepEqual(err, met) {
+				t.Errorf("%s: %+v was written to", tt.rule, met)
+			}
+			p := poll{id: d.JobID, number: 9, trouble: &trouble{fault: kept[i], number: int32(d.Attempt)}}
+			if got := p.failure(ErrOutage, wall{}).err.(*WaitError).Fault; !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: the wait ends with %+v, want %+v", tt.rule, got, want)
+			}
+		}
+		if (kept[0] == kept[1]) != tt.once {
+			t.Errorf("%s: kept once: %v", tt.rule, !tt.once)
+		}
+		if a, b := details(kept[0]).Excerpt, details(kept[1]).Excerpt; unsafe.StringData(a) != unsafe.StringData(b) {
+			t.Errorf("%s: the excerpt is kept twice", tt.rule)
+		}
 	}
 }
