@@ -13,38 +13,6 @@ import (
 	"github.com/vtclient/vtclient/internal/cadence"
 )
 
-// A Completion is how one job ended, or that its wait was given up before, as a
-// [Learner] learns it.
-type Completion struct {
-	// PendingAt is the age at which the job was last known to be pending;
-	// zero when it was never seen pending.
-	PendingAt time.Duration
-	// DoneBy is the age at which the job was known to be over, well or badly:
-	// its duration lies in (PendingAt, DoneBy]. Zero: it was not seen to
-	// finish, because the wait was given up; it took longer than PendingAt.
-	DoneBy time.Duration
-	// Expected is the caller's estimate of the whole duration; zero: none.
-	Expected time.Duration
-	// Hinted is set if the end was noticed through a hint, so that DoneBy is close
-	// to the truth and not merely the next poll after it.
-	Hinted bool
-	// Exact is set if DoneBy is the duration itself, from the backend's own times.
-	// PendingAt may be later then.
-	Exact bool
-	// Failed is set if the job ended badly.
-	Failed bool
-}
-
-// A Learner is a [Backoff] that learns from the jobs that it scheduled.
-type Learner interface {
-	Backoff
-	// Learn takes one completion into account. A completion that makes no
-	// sense is ignored.
-	// A client passes its jobs in the order in which they began, so some of them a
-	// while after they ended, and on the goroutine of one of their waits.
-	Learn(Completion)
-}
-
 // An Adaptive is a polling cadence that learns how long jobs take. It polls
 // when a poll is worth its price: rarely where a job seldom ends, closely
 // where it probably does, and not at all before the first moment that makes
@@ -66,7 +34,8 @@ type Learner interface {
 //
 // Jobs that carry an estimate (Attempt.Expected, Completion.Expected) are
 // learnt apart from those that do not: of them it learns the ratio of the
-// duration to the estimate. With an estimate and no history it centres on the
+// duration to the estimate, and a part of the durations that is the same for all. So
+// the length of the video will do as an estimate. With an estimate and no history it centres on the
 // estimate.
 //
 // Where hints announce the ends ([Client.Hint], [Webhook]) a poll is there for the
@@ -160,7 +129,8 @@ func (a *Adaptive) nextFrom(at Attempt, start time.Time) (delay time.Duration, o
 	if at.Number == 1 {
 		a.begin()
 	}
-	s, unit, later := a.schedule(at, start)
+	s, later := a.schedule(at, start)
+	unit := at.unit(s)
 	chance := a.chance
 	if chance == nil {
 		chance = rand.Float64
@@ -235,7 +205,7 @@ type made struct {
 }
 
 // A kind is what jobs have in common that share a schedule. With an estimate, the ages
-// of the schedule are in units of it, and so is the price of a request.
+// of the schedule are in units that follow from it, and so is the price of a request.
 type kind struct {
 	of    cadence.Kind
 	size  int // of the estimate: half octaves of a second
@@ -269,13 +239,11 @@ func shareClass(n int) int {
 // it costs as much as 1/√n, and among three more.
 func sharePrice(class int) float64 { return math.Exp2(-float64(class)) }
 
-// schedule returns the schedule for a job, the unit of its ages in seconds, and how
-// much later than the job's its ages are.
-func (a *Adaptive) schedule(at Attempt, start time.Time) (s *cadence.Schedule, unit, later float64) {
+// schedule returns the schedule for a job, and how much later than the job's its ages are.
+func (a *Adaptive) schedule(at Attempt, start time.Time) (s *cadence.Schedule, later float64) {
 	k := kind{share: shareClass(at.Shared)}
-	if unit = 1; at.Expected > 0 {
-		unit = at.Expected.Seconds()
-		k.of, k.size = cadence.Ratio, int(math.Round(2*math.Log2(unit)))
+	if at.Expected > 0 {
+		k.of, k.size = cadence.Ratio, int(math.Round(2*math.Log2(at.Expected.Seconds())))
 	} else if clock := a.clock.Load(); clock != 0 && !start.IsZero() {
 		k.phase, later = cadence.Phase(unixSeconds(start), math.Float64frombits(clock))
 	}
@@ -285,20 +253,28 @@ func (a *Adaptive) schedule(at Attempt, start time.Time) (s *cadence.Schedule, u
 	case e == nil || e.kind != k:
 		a.mu.Lock()
 	case e.lessons == a.lessons[k.of].Load():
-		return e.schedule, unit, later
+		return e.schedule, later
 	case !a.mu.TryLock(): // another caller renews it, or a job is learnt
-		return e.schedule, unit, later
+		return e.schedule, later
 	}
 	defer a.mu.Unlock()
 	lessons := a.lessons[k.of].Load()
 	if e := place.Load(); e != nil && e.kind == k && e.lessons == lessons {
-		return e.schedule, unit, later // another caller was faster
+		return e.schedule, later // another caller was faster
 	}
 	m := a.learner.Model(k.of)
-	price := a.price() * m.Discount(int(a.begun.Load()-1)) * sharePrice(k.share) / math.Exp2(float64(k.size)/2)
+	price := a.price() * m.Discount(int(a.begun.Load()-1)) * sharePrice(k.share) / (math.Exp2(float64(k.size)/2) + m.Intercept)
 	s = m.Schedule(price, k.phase)
 	place.Store(&made{k, lessons, s})
-	return s, unit, later
+	return s, later
+}
+
+// unit returns the unit of s's ages in seconds.
+func (at Attempt) unit(s *cadence.Schedule) float64 {
+	if at.Expected <= 0 {
+		return 1
+	}
+	return at.Expected.Seconds() + s.Intercept
 }
 
 // Explain returns what is expected of a job and when it will be polled, given the
@@ -306,7 +282,8 @@ func (a *Adaptive) schedule(at Attempt, start time.Time) (s *cadence.Schedule, u
 func (a *Adaptive) Explain(at Attempt) Forecast {
 	now := max(at.Elapsed, 0)
 	pend := min(max(at.PendingAt, 0), now)
-	s, unit, _ := a.schedule(at, time.Time{})
+	s, _ := a.schedule(at, time.Time{})
+	unit := at.unit(s)
 	from, p := now.Seconds()/unit, pend.Seconds()/unit
 	f := Forecast{
 		Median: toDuration((s.Quantile(p, 0.5)-from)*unit, 0, math.MaxInt64/2),

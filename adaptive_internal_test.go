@@ -46,9 +46,9 @@ func TestSchedulesFollowThePrice(t *testing.T) {
 		t.Helper()
 		p := a.price()
 		for _, at := range []Attempt{{}, {Shared: 16}, {Expected: 4 * time.Second}, {Expected: 4 * time.Second, Shared: 16}} {
-			s, unit, _ := a.schedule(at, time.Time{})
+			s, _ := a.schedule(at, time.Time{})
 			taught := 1 - 0.6/(1+float64(s.Jobs)/3) // the share of the price that a request does not earn back by what it teaches
-			if q := s.Cost / taught * unit * math.Exp2(float64(shareClass(at.Shared))) / p; q > 1.2001 || q < 1/1.2001 {
+			if q := s.Cost / taught * at.unit(s) * math.Exp2(float64(shareClass(at.Shared))) / p; q > 1.2001 || q < 1/1.2001 {
 				t.Errorf("%+v: the schedule is for a request worth %v times the present price", at, q)
 			}
 		}
@@ -95,30 +95,30 @@ func TestSchedulesAreKept(t *testing.T) {
 	size := func(i int) Attempt { return Attempt{Expected: time.Second << i} }
 	made := make(map[int]*cadence.Schedule)
 	for i := range 8 {
-		made[i], _, _ = a.schedule(size(i), time.Time{})
+		made[i], _ = a.schedule(size(i), time.Time{})
 	}
 	for i := range 8 {
-		if s, unit, _ := a.schedule(size(i), time.Time{}); s != made[i] || unit != float64(int(1)<<i) {
-			t.Errorf("the schedule of size %d was made anew, or its unit is %v", i, unit)
+		if s, _ := a.schedule(size(i), time.Time{}); s != made[i] || size(i).unit(s) != float64(int(1)<<i) {
+			t.Errorf("the schedule of size %d was made anew, or its unit is %v", i, size(i).unit(s))
 		}
 	}
 	// Others that are asked for take their places.
 	for i := 8; i < 12; i++ {
-		if s, _, _ := a.schedule(size(i), time.Time{}); s == made[i-8] {
+		if s, _ := a.schedule(size(i), time.Time{}); s == made[i-8] {
 			t.Errorf("the schedule of size %d is that of %d", i, i-8)
 		}
 	}
 	for i := 4; i < 8; i++ {
-		if s, _, _ := a.schedule(size(i), time.Time{}); s != made[i] {
+		if s, _ := a.schedule(size(i), time.Time{}); s != made[i] {
 			t.Errorf("the schedule of size %d was made anew", i)
 		}
 	}
 	a.renew([2]bool{cadence.Plain: true})
-	if s, _, _ := a.schedule(size(7), time.Time{}); s != made[7] {
+	if s, _ := a.schedule(size(7), time.Time{}); s != made[7] {
 		t.Error("a schedule was made anew that is up to date")
 	}
 	a.renew([2]bool{cadence.Ratio: true})
-	if s, _, _ := a.schedule(size(7), time.Time{}); s == made[7] {
+	if s, _ := a.schedule(size(7), time.Time{}); s == made[7] {
 		t.Error("a schedule is out of date")
 	}
 	// Half octaves of the estimate: 1.19 times a size and less is the same.
@@ -127,9 +127,10 @@ func TestSchedulesAreKept(t *testing.T) {
 		same     bool // as of one second
 	}{{1180 * time.Millisecond, true}, {1200 * time.Millisecond, false}, {850 * time.Millisecond, true}, {840 * time.Millisecond, false}} {
 		b := NewAdaptive(time.Second)
-		one, _, _ := b.schedule(Attempt{Expected: time.Second, Shared: 4}, time.Time{})
-		s, unit, _ := b.schedule(Attempt{Expected: tt.expected, Shared: 4}, time.Time{})
-		if unit != tt.expected.Seconds() || (s == one) != tt.same {
+		one, _ := b.schedule(Attempt{Expected: time.Second, Shared: 4}, time.Time{})
+		at := Attempt{Expected: tt.expected, Shared: 4}
+		s, _ := b.schedule(at, time.Time{})
+		if unit := at.unit(s); unit != tt.expected.Seconds() || (s == one) != tt.same {
 			t.Errorf("%v: the unit is %v, the schedule that of one second: %v", tt.expected, unit, s == one)
 		}
 	}
@@ -143,7 +144,7 @@ func TestManyAtOnceArePolledAtFullPrice(t *testing.T) {
 		for range n {
 			a.Next(Attempt{Number: 1, Elapsed: time.Millisecond, PendingAt: time.Millisecond})
 		}
-		s, _, _ := a.schedule(Attempt{}, time.Time{})
+		s, _ := a.schedule(Attempt{}, time.Time{})
 		near(t, "what a request counts", s.Cost, want, 1e-9)
 	}
 }
@@ -180,7 +181,7 @@ func TestPollsFollowTheTimeOfDay(t *testing.T) {
 	if near < 85 { // some are polled earlier, to see changes
 		t.Errorf("%d of 100 jobs are polled just after a full minute", near)
 	}
-	if _, _, later := a.schedule(Attempt{}, time.Time{}); later != 0 {
+	if _, later := a.schedule(Attempt{}, time.Time{}); later != 0 {
 		t.Errorf("ages of a job without a start are later by %v", later)
 	}
 }
@@ -189,15 +190,15 @@ func TestPollsFollowTheTimeOfDay(t *testing.T) {
 func TestNextDoesNotWaitForARenewal(t *testing.T) {
 	a := NewAdaptive(time.Second)
 	for _, at := range []Attempt{{}, {Shared: 16}, {Expected: time.Minute}} {
-		before, _, _ := a.schedule(at, time.Time{})
+		before, _ := a.schedule(at, time.Time{})
 		a.mu.Lock()
 		a.renew([2]bool{true, true})
-		during, _, _ := a.schedule(at, time.Time{})
+		during, _ := a.schedule(at, time.Time{})
 		a.mu.Unlock()
 		if during != before {
 			t.Errorf("%+v: another schedule", at)
 		}
-		if after, _, _ := a.schedule(at, time.Time{}); after == before {
+		if after, _ := a.schedule(at, time.Time{}); after == before {
 			t.Errorf("%+v: the schedule was not renewed", at)
 		}
 	}
@@ -211,12 +212,12 @@ func TestLessonsReachAllSchedules(t *testing.T) {
 		a.Learn(ended(d-time.Second, d, false))
 		a.Learn(Completion{PendingAt: d - time.Second, DoneBy: d, Expected: time.Minute})
 		for _, at := range []Attempt{{}, {Shared: 16}} {
-			if s, _, _ := a.schedule(at, time.Time{}); s.Jobs != i+1 {
+			if s, _ := a.schedule(at, time.Time{}); s.Jobs != i+1 {
 				t.Errorf("%+v: a schedule of %d jobs after %d", at, s.Jobs, i+1)
 			}
 		}
 		for _, at := range []Attempt{{Expected: time.Minute}, {Expected: time.Hour, Shared: 16}} {
-			if s, _, _ := a.schedule(at, time.Time{}); s.Jobs != i+1 {
+			if s, _ := a.schedule(at, time.Time{}); s.Jobs != i+1 {
 				t.Errorf("%+v: a schedule of %d jobs after %d with an estimate", at, s.Jobs, i+1)
 			}
 		}
@@ -308,7 +309,7 @@ func TestExplainIsWhatNextDoes(t *testing.T) {
 		{}, {Elapsed: 3 * time.Minute, PendingAt: 2 * time.Minute}, {Elapsed: time.Hour, PendingAt: 0}, {Elapsed: 4000 * time.Hour, PendingAt: 4000 * time.Hour},
 		{Expected: 40 * time.Second}, {Expected: 40 * time.Second, Elapsed: time.Minute, PendingAt: time.Minute}, {Shared: 20},
 	} {
-		s, unit, _ := a.schedule(at, time.Time{})
+		s, _ := a.schedule(at, time.Time{})
 		a.explore.Store(0)
 		f := a.Explain(at)
 		if len(f.Polls) != 5 || f.Jobs != s.Jobs {
@@ -323,6 +324,7 @@ func TestExplainIsWhatNextDoes(t *testing.T) {
 			}
 			walk.Elapsed, walk.PendingAt = age, age
 		}
+		unit := at.unit(s)
 		pend := at.PendingAt.Seconds() / unit
 		for share, got := range map[float64]time.Duration{0.5: f.Median, 0.9: f.P90} {
 			want := max(0, s.Quantile(pend, share)*unit-at.Elapsed.Seconds())

@@ -147,25 +147,26 @@ func TestAdaptiveExpect(t *testing.T) {
 			t.Errorf("no history, expected %v: %+v", e, f)
 		}
 	}
-	// Every job takes 0.7 times the estimate, whatever its length.
-	r := rand.New(rand.NewPCG(1, 2))
-	for range 150 {
-		e := time.Duration(float64(time.Minute) * math.Exp(2*r.Float64()))
-		at := vtclient.Attempt{Expected: e}
-		x := time.Duration(float64(e) * (.7 + .01*r.Float64()))
-		for {
-			d, _ := a.Next(at)
-			if at.Elapsed += d; at.Elapsed >= x {
-				break
-			}
-			at.PendingAt = at.Elapsed
+	// Every job takes 0.7 times the estimate, and a part that is the same for all.
+	for _, part := range []time.Duration{0, 2 * time.Minute} {
+		a, r := seeded(time.Second, 1), rand.New(rand.NewPCG(1, 2))
+		takes := func(e time.Duration) time.Duration { return part + e*7/10 }
+		for range 150 {
+			e := time.Duration(float64(time.Minute) * math.Exp(2*r.Float64()))
+			cut(a, takes(e)+e*time.Duration(r.IntN(10))/1000, e)
 		}
-		a.Learn(vtclient.Completion{PendingAt: at.PendingAt, DoneBy: at.Elapsed, Expected: e})
-	}
-	// A length never seen before.
-	f := a.Explain(vtclient.Attempt{Expected: time.Hour})
-	if want := 42 * time.Minute; f.Median < want*97/100 || f.Median > want*104/100 || f.P90 > want*110/100 {
-		t.Errorf("median %v, 90 %% %v, want about %v", f.Median, f.P90, want)
+		restored := vtclient.NewAdaptive(time.Second)
+		if err := restored.UnmarshalText([]byte(text(t, a))); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range []*vtclient.Adaptive{a, restored} {
+			for _, e := range []time.Duration{20 * time.Second, 5 * time.Minute, time.Hour} { // lengths never seen before, too
+				f, want := a.Explain(vtclient.Attempt{Expected: e}), takes(e)
+				if f.Median < want*94/100 || f.Median > want*107/100 || f.P90 > want*112/100 {
+					t.Errorf("%v and 0.7 times %v: median %v, 90 %% %v, want about %v", part, e, f.Median, f.P90, want)
+				}
+			}
+		}
 	}
 }
 

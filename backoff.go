@@ -136,3 +136,35 @@ func (e Exponential) validate() error {
 	refuse(e.Limit < 0, "Limit", e.Limit, "a positive number of attempts, or 0 for no limit")
 	return errors.Join(errs...)
 }
+
+// A Completion is how one job ended, or that its wait was given up before, as a
+// [Learner] learns it.
+type Completion struct {
+	// PendingAt is the age at which the job was last known to be pending;
+	// zero when it was never seen pending.
+	PendingAt time.Duration
+	// DoneBy is the age at which the job was known to be over, well or badly:
+	// its duration lies in (PendingAt, DoneBy]. Zero: it was not seen to
+	// finish, because the wait was given up; it took longer than PendingAt.
+	DoneBy time.Duration
+	// Expected is the caller's estimate of the whole duration; zero: none.
+	Expected time.Duration
+	// Hinted is set if the end was noticed through a hint, so that DoneBy is close
+	// to the truth and not merely the next poll after it.
+	Hinted bool
+	// Exact is set if DoneBy is the duration itself, from the backend's own times.
+	// PendingAt may be later then.
+	Exact bool
+	// Failed is set if the job ended badly.
+	Failed bool
+}
+
+// A Learner is a [Backoff] that learns from the jobs that it scheduled.
+type Learner interface {
+	Backoff
+	// Learn takes one completion into account. A completion that makes no
+	// sense is ignored.
+	// A client passes its jobs in the order in which they began, so some of them a
+	// while after they ended, and on the goroutine of one of their waits.
+	Learn(Completion)
+}

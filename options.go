@@ -327,10 +327,10 @@ func OnProgress(f func(Status)) WaitOption { return func(wc *waitConfig) { wc.on
 // is only returned.
 func OnError(f func(error)) WaitOption { return func(wc *waitConfig) { wc.onError = f } }
 
-// Expect gives the caller's estimate of the job's whole duration, such as the
-// length of the video times a factor. A polling Backoff that uses estimates
-// centres on it. For WaitAll it holds for the jobs that bring none of their
-// own.
+// Expect gives the caller's estimate of the job's whole duration. The length of the video
+// will do: a polling [Adaptive] learns by what factor jobs are longer or shorter, and what
+// part of them is the same for all. Before that it centres on the estimate. For WaitAll
+// it holds for the jobs that bring none of their own.
 func Expect(d time.Duration) WaitOption {
 	return func(wc *waitConfig) {
 		wc.job.Expect = d

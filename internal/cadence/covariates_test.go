@@ -27,9 +27,10 @@ func covariates(offset, noise float64, estimate estimator, replicas int) (cost f
 					size := int(math.Round(2 * math.Log2(e)))
 					if made[size] == nil {
 						m := p.learner.Model(Ratio)
-						made[size] = m.Schedule(c*m.Discount(0)/math.Exp2(float64(size)/2), 0)
+						made[size] = m.Schedule(c*m.Discount(0)/(math.Exp2(float64(size)/2)+m.Intercept), 0)
 					}
-					at, expected = e*made[size].Next(pend/e, &p.explored, p.r.Float64), e
+					unit := e + made[size].Intercept
+					at, expected = unit*made[size].Next(pend/unit, &p.explored, p.r.Float64), e
 				} else {
 					at = p.next(pend)
 				}

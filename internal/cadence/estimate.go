@@ -63,8 +63,8 @@ func (m *Model) estimate() {
 	spans := make([]span, m.used)
 	fade, weight := math.Exp(-1/memory), 1.0
 	for i := len(spans) - 1; i >= 0; i-- {
-		s := samples[i]
-		spans[i] = span{locate(m.ages, s.Lo), locate(m.ages, s.Hi), s.Weight * weight}
+		s, unit := samples[i], m.unit(samples[i])
+		spans[i] = span{locate(m.ages, s.Lo/unit), locate(m.ages, s.Hi/unit), s.Weight * weight}
 		weight *= fade
 	}
 	m.pools[0].fit(spans, m.expected, decay)

@@ -10,7 +10,7 @@ const (
 	latticeFlow  = 1e-3 // what flows back to the prior with each sample
 	latticeLeak  = 0.01 // the share of the ends that fall off the ticks all the same
 	latticeLeast = 0.02 // the probability from which a lattice has influence
-	snapUp       = 0.35 // the share of a period that counts to the tick before it
+	snapUp       = 0.25 // the share of a period that counts to the tick before it
 	latePlus     = 0.02 // seconds
 	maxTicks     = 100
 	phases       = 8 // of a period of the time of day; each has a schedule of its own

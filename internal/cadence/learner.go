@@ -117,6 +117,7 @@ func (l *Learner) Learn(j Job) (changed [2]bool) {
 		return changed
 	}
 	s := j.sample(j.Expected)
+	s.Estimate = min(j.Expected, maxAge)
 	if s.Hi < 1/absurd || s.Lo > absurd {
 		s.Weight = doubtful
 	}
@@ -128,7 +129,8 @@ func (l *Learner) Learn(j Job) (changed [2]bool) {
 // one where that is 0; 0 while little is known.
 func (l *Learner) surely(expected float64) float64 {
 	if expected > 0 {
-		return expected * l.Model(Ratio).Surely()
+		m := l.Model(Ratio)
+		return (expected + m.Intercept) * m.Surely()
 	}
 	return l.Model(Plain).Surely()
 }

@@ -52,7 +52,7 @@ func TestEstimatesAreLearntApart(t *testing.T) {
 			t.Errorf("%+v: %v samples, want %v", tt.job, n, tt.samples)
 		}
 	}
-	if got := l.models[Ratio].samples[0]; got != sampleOf(1.8, 2, 1) {
+	if got := l.models[Ratio].samples[0]; got != (Sample{Lo: 1.8, Hi: 2, Weight: 1, Estimate: 5}) {
 		t.Errorf("a ratio %v", got)
 	}
 }

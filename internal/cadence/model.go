@@ -28,8 +28,11 @@ type Sample struct {
 	Lo, Hi float64 // Hi may be +Inf
 	Weight float64 // what it counts, up to 1; a sample of less weight is no evidence of a change
 	Start  float64 // Unix time of the job's start in seconds; 0: unknown
-	Turn   int     // rises by one with each sample; samples of merged sequences share turns
-	ID     uint64  // by which merges know it; 0: it is like no other
+	// Estimate is the one of which Lo and Hi are multiples, in seconds; 0: there is none, or
+	// it is unknown.
+	Estimate float64
+	Turn     int    // rises by one with each sample; samples of merged sequences share turns
+	ID       uint64 // by which merges know it; 0: it is like no other
 }
 
 // A Model is an estimate of the distribution of durations. It has two pools: one
@@ -52,6 +55,8 @@ type Model struct {
 	// Clock is the period of the likeliest lattice of the time of day at the last
 	// estimate; 0: none is likely.
 	Clock float64
+	// Intercept is what is added to each estimate, in seconds.
+	Intercept float64
 }
 
 // NewModel returns a model that has learnt from no sample.
@@ -70,16 +75,20 @@ func NewModel(kind Kind) *Model {
 // RestoreModel returns a model that has learnt from samples, oldest first, and
 // keeps their turns.
 func RestoreModel(kind Kind, samples []Sample) *Model {
-	m := NewModel(kind)
-	if len(samples) == 0 {
-		return m
+	m := &Model{samples: samples, used: len(samples)}
+	return m.replay(kind, m.bestIntercept())
+}
+
+// replay returns a model that has learnt from m's samples with an intercept.
+func (m *Model) replay(kind Kind, intercept float64) *Model {
+	r := NewModel(kind)
+	r.Intercept = intercept
+	for _, s := range m.samples {
+		r.learn(s)
+		r.samples[len(r.samples)-1].Turn = s.Turn
 	}
-	for _, s := range samples {
-		m.Learn(s)
-		m.samples[len(m.samples)-1].Turn = s.Turn
-	}
-	m.estimate()
-	return m
+	r.estimate()
+	return r
 }
 
 // Learn adds a sample, in the next turn, and reports whether there is a new
@@ -87,14 +96,31 @@ func RestoreModel(kind Kind, samples []Sample) *Model {
 // learnt at once. The interval of a hint is improbable because it is narrow. It is no
 // surprise as long as the prior gave it still less.
 func (m *Model) Learn(s Sample) bool {
+	changed := m.learn(s)
+	if changed && s.Estimate > 0 {
+		if intercept := m.bestIntercept(); intercept != m.Intercept {
+			*m = *m.replay(Ratio, intercept)
+		}
+	}
+	return changed
+}
+
+// learn is Learn with the present intercept.
+func (m *Model) learn(s Sample) bool {
 	if n := len(m.samples); n > 0 {
 		s.Turn = m.samples[n-1].Turn + 1
 	}
-	lo, hi := locate(m.ages, s.Lo), locate(m.ages, s.Hi)
-	old := &m.pools[0]
-	judgeLattices(m.lattices, s, old.below(hi)-old.below(lo), func(age float64) float64 { return old.below(locate(m.ages, age)) })
-	p, candidate := old.judge(lo, hi), m.pools[1].judge(lo, hi)
-	prior := max(m.prior.below(math.Log(s.Hi))-m.prior.below(math.Log(s.Lo)), tiny)
+	unit := m.unit(s)
+	lo, hi := locate(m.ages, s.Lo/unit), locate(m.ages, s.Hi/unit)
+	p, candidate := m.pools[0].judge(lo, hi), m.pools[1].judge(lo, hi)
+	prior := max(m.prior.below(math.Log(s.Hi/unit))-m.prior.below(math.Log(s.Lo/unit)), tiny)
+	// What a change explains is no evidence of a lattice.
+	judgeLattices(m.lattices, s, (1-m.change)*p+max(m.change*candidate, changeProb*prior), m.below)
+	if len(m.samples) == maxSamples {
+		const keep = maxSamples * 7 / 8
+		m.samples = append(m.samples[:0], m.samples[maxSamples-keep:]...)
+		m.used, m.since = min(m.used, keep), min(m.since, keep)
+	}
 	m.samples = append(m.samples, s)
 	m.used++
 	m.since++
@@ -107,11 +133,6 @@ func (m *Model) Learn(s Sample) bool {
 		m.used, m.since, m.change = m.since, 0, 0
 		copy(m.pools[0].mass, m.pools[1].mass)
 		m.pools[0].mix = m.pools[1].mix
-	}
-	if len(m.samples) > maxSamples {
-		const keep = maxSamples * 7 / 8
-		m.samples = append(m.samples[:0], m.samples[len(m.samples)-keep:]...)
-		m.used, m.since = min(m.used, keep), min(m.since, keep)
 	}
 	behind := m.used
 	if m.change > inDoubt {
@@ -146,6 +167,15 @@ func (m *Model) mass(j int) float64 {
 	return (1-m.change)*m.pools[0].mass[j] + m.change*m.pools[1].mass[j]
 }
 
+// doubt returns the probability of a change, times the share of the jobs that end at other
+// ages then.
+func (m *Model) doubt() (d float64) {
+	for j, p := range m.pools[0].mass {
+		d += m.change * math.Abs(m.pools[1].mass[j]-p) / 2
+	}
+	return d
+}
+
 // below returns the probability that a job ends before an age.
 func (m *Model) below(age float64) float64 {
 	a := locate(m.ages, age)
@@ -173,8 +203,8 @@ func (m *Model) Schedule(c float64, phase int) *Schedule {
 	ls := m.likely(phase)
 	t, p := withLattices(ls, append([]float64{0}, m.ages...), m.below)
 	s := newSchedule(t, p, c)
-	s.Jobs = m.used
-	s.explore = exploreShare + exploreDoubt*m.change
+	s.Jobs, s.Intercept = m.used, m.Intercept
+	s.explore = exploreShare + exploreDoubt*m.doubt()
 	on := 0.0
 	for _, l := range ls {
 		on += l.weight

@@ -132,7 +132,7 @@ func TestSamplesAreForgotten(t *testing.T) {
 		was := len(m.samples)
 		m.Learn(s)
 		n := len(m.samples)
-		if want := was + 1; n != want && (want <= maxSamples || n != maxSamples*7/8) {
+		if want := was + 1; n != want && (want <= maxSamples || n != maxSamples*7/8+1) {
 			t.Fatalf("%d samples after %d", n, was)
 		}
 		s.Turn = i
@@ -280,6 +280,12 @@ func TestScheduleOfAModel(t *testing.T) {
 		}
 		near(t, "the last age", s.t[n+1], math.Exp(m.grid[n]), 1e-9)
 		near(t, "F at the end", s.f[n+1], 1, 1e-9)
-		near(t, "exploring", s.explore, 0.04+2*w, 1e-9)
+		elsewhere := 0.0
+		for j := range n {
+			elsewhere += max(m.pools[1].mass[j]-m.pools[0].mass[j], 0)
+		}
+		near(t, "exploring", s.explore, 0.04+4*w*elsewhere, 1e-9)
 	}
+	copy(m.pools[1].mass, m.pools[0].mass)
+	near(t, "exploring, where a change would make no difference", m.Schedule(3, 0).explore, 0.04, 1e-9)
 }

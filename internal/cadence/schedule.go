@@ -7,10 +7,10 @@ import (
 
 const (
 	exploreShare = 0.04 // of the gaps that end in success; see [Schedule.Next]
-	exploreDoubt = 2.0  // more of it per unit of probability of a change
+	exploreDoubt = 4.0  // more of it per unit of doubt
 	exploreMost  = 0.5  // of the gaps
 	exploreNear  = 0.04 // how far before the end of the gap, in gaps
-	exploreFar   = 0.15
+	exploreFar   = 0.08
 	exploreTicks = 0.75 // of the earlier polls where it is not known when after a tick jobs end
 
 	jitterSpan = 0.15
@@ -31,6 +31,9 @@ const (
 type Schedule struct {
 	Cost float64 // c
 	Jobs int     // samples behind it
+
+	// Ages are in units of the estimate and this many seconds, for jobs with an estimate.
+	Intercept float64
 
 	explore float64   // how many of the gaps that end in success get an earlier poll
 	ticks   bool      // jobs end on ticks, probably
@@ -153,10 +156,10 @@ func (s *Schedule) best(i int, pend float64) float64 {
 //
 // A poll that always comes late always finds the job done, and cannot show that
 // jobs have become faster. So now and then a gap that nearly always ends in
-// success gets an earlier poll, at a distance before its end that is random on a
-// log scale. Where jobs end on one of several ticks, most of these polls come between a
-// tick and the latest end after it, which nothing else would show. explored counts shares of these explorations, of which 2³² make a
-// whole one, so that the time to notice is bounded.
+// success gets an earlier poll, at a random distance before its end. Where jobs end on one
+// of several ticks, most of these polls come between a tick and the latest end after it,
+// which nothing else would show. explored counts shares of these explorations, of which
+// 2³² make a whole one, so that the time to notice is bounded.
 func (s *Schedule) Next(pend float64, explored *atomic.Uint32, chance func() float64) float64 {
 	i := s.find(pend)
 	t := s.best(i, pend)
@@ -177,7 +180,7 @@ func (s *Schedule) Next(pend float64, explored *atomic.Uint32, chance func() flo
 		if s.spread > 0 && hit < 0.5 && chance() < exploreTicks {
 			return max(t-s.spread*chance(), pend)
 		}
-		return t - gap*exploreNear*math.Pow(exploreFar/exploreNear, chance())
+		return t - gap*(exploreNear+(exploreFar-exploreNear)*chance())
 	}
 	worst := s.at(s.b, j, t) - t*f + jitterTol*s.Cost*left
 	for range 4 {

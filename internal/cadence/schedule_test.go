@@ -273,7 +273,7 @@ func TestRandomShifts(t *testing.T) {
 	}
 }
 
-// Every so many gaps that end in success one has an earlier poll, 4 % to 15 % of the
+// Every so many gaps that end in success one has an earlier poll, 4 % to 8 % of the
 // gap before its end, and at most every second gap.
 func TestExploring(t *testing.T) {
 	s := someSchedule(t, 200)
@@ -301,9 +301,9 @@ func TestExploring(t *testing.T) {
 				t.Errorf("share %v, at %v: %d of %d explored, want %v", share, age, n, calls, calls*each)
 			}
 			explored.Store(math.MaxUint32)
-			near(t, "the earliest", s.Next(age, &explored, scripted(0.5, 1)), to-0.15*gap, 1e-9)
+			near(t, "the earliest", s.Next(age, &explored, scripted(0.5, 1)), to-0.08*gap, 1e-9)
 			explored.Store(math.MaxUint32)
-			near(t, "in the middle", s.Next(age, &explored, scripted(0.5, 0.5)), to-math.Sqrt(0.15*0.04)*gap, 1e-9)
+			near(t, "in the middle", s.Next(age, &explored, scripted(0.5, 0.5)), to-0.06*gap, 1e-9)
 		}
 	}
 }

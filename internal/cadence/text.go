@@ -54,7 +54,7 @@ func mergeSamples(a, b []Sample) []Sample {
 	}
 	slices.SortFunc(r, func(x, y Sample) int {
 		return cmp.Or(cmp.Compare(y.Turn, x.Turn), cmp.Compare(y.Lo, x.Lo), cmp.Compare(y.Hi, x.Hi),
-			cmp.Compare(y.Weight, x.Weight), cmp.Compare(y.ID, x.ID))
+			cmp.Compare(y.Weight, x.Weight), cmp.Compare(y.Estimate, x.Estimate), cmp.Compare(y.ID, x.ID))
 	})
 	seen := make(map[uint64]bool, len(r))
 	r = slices.DeleteFunc(r, func(s Sample) bool {
@@ -72,10 +72,10 @@ func mergeSamples(a, b []Sample) []Sample {
 //	vtclient-adaptive 1
 //	hints <hinted> <polled>
 //	p <lo> <hi> [<weight>] [#<id>]
-//	r <lo> <hi> [<weight>] [#<id>]
+//	r <lo> <hi> [<weight>] [~<estimate>] [#<id>]
 //
 // p is a job without an estimate, in seconds, and r one with an estimate, in
-// units of it. P and R are the same, in the turn of the line before. The hi of a wait
+// units of it, which is in seconds. P and R are the same, in the turn of the line before. The hi of a wait
 // that was given up is "-". The id is in base 36.
 func (st State) Text() []byte {
 	b := make([]byte, 0, 64+40*(len(st.Samples[Plain])+len(st.Samples[Ratio])))
@@ -102,6 +102,9 @@ func (st State) Text() []byte {
 			num(s.Hi)
 			if s.Weight != 1 {
 				num(s.Weight)
+			}
+			if s.Estimate != 0 {
+				b = strconv.AppendFloat(append(b, " ~"...), s.Estimate, 'g', 6, 64)
 			}
 			if s.ID != 0 {
 				b = strconv.AppendUint(append(b, " #"...), s.ID, 36)
@@ -164,42 +167,57 @@ func (st *State) parseLine(line []byte) error {
 		st.Hints = Hints{}.merge(Hints{Hinted: f.v[0], Polled: f.v[1], Live: f.v[1] > 0})
 		return nil
 	case len(f.word) == 1 && kind >= 0:
-		return st.add(kind, Sample{Lo: f.v[0], Hi: f.v[1], Weight: f.v[2], ID: f.id})
+		return st.add(kind, Sample{Lo: f.v[0], Hi: f.v[1], Weight: f.v[2], Estimate: f.estimate, ID: f.id})
 	}
 	return errStateLine
 }
 
-// fields are those of a line: a word, two or three numbers, and an id, which may be
-// missing.
+// fields are those of a line: a word, two or three numbers, and an estimate and an id, which
+// may be missing.
 type fields struct {
-	word string
-	v    [3]float64 // the third is 1 where it is missing
-	n    int        // of the numbers
-	id   uint64
+	word     string
+	v        [3]float64 // the third is 1 where it is missing
+	n        int        // of the numbers
+	estimate float64
+	id       uint64
 }
 
 func parseFields(line []byte) (f fields, err error) {
-	s := strings.Fields(string(line))
-	if last := len(s) - 1; last > 0 && s[last][0] == '#' {
-		if f.id, err = strconv.ParseUint(s[last][1:], 36, 64); err != nil {
-			return f, errors.New("not an id")
+	f.v[2] = 1
+	for i, s := range strings.Fields(string(line)) {
+		switch {
+		case i == 0:
+			f.word = s
+		case s[0] == '#':
+			if f.id, err = strconv.ParseUint(s[1:], 36, 64); err != nil {
+				err = errors.New("not an id")
+			}
+		case s[0] == '~':
+			f.estimate, err = parseNumber(s[1:])
+		case f.n == len(f.v):
+			err = errStateLine
+		case f.n == 1 && s == "-":
+			f.v[1] = math.Inf(1)
+			f.n++
+		default:
+			f.v[f.n], err = parseNumber(s)
+			f.n++
 		}
-		s = s[:last]
+		if err != nil {
+			return f, err
+		}
 	}
-	if f.n = len(s) - 1; f.n < 2 || f.n > 3 {
+	if f.n < 2 {
 		return f, errStateLine
 	}
-	f.word, f.v[2] = s[0], 1
-	for i, s := range s[1:] {
-		if i == 1 && s == "-" {
-			f.v[i] = math.Inf(1)
-			continue
-		}
-		if f.v[i], err = strconv.ParseFloat(s, 64); err != nil || !(f.v[i] >= 0 && f.v[i] <= maxAge) {
-			return f, fmt.Errorf("not a number from 0 to %g", maxAge)
-		}
-	}
 	return f, nil
+}
+
+func parseNumber(s string) (v float64, err error) {
+	if v, err = strconv.ParseFloat(s, 64); err != nil || !(v >= 0 && v <= maxAge) {
+		return 0, fmt.Errorf("not a number from 0 to %g", maxAge)
+	}
+	return v, nil
 }
 
 // add appends a sample of one of the kinds p, r, P and R.
