@@ -227,6 +227,11 @@ func TestEachWaitOfAnOutageHasAFaultOfItsOwn(t *testing.T) {
 			})
 		})
 	}
+	bubble(t, func(t *testing.T) { // a job without an id
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 503, "down"), nil }, vtclient.WithOutageTolerance(0))
+		_, err := c.Wait(t.Context(), "")
+		hasOnce(t, err, "request 1: GET api.test/status: 503")
+	})
 }
 
 // Property 78: an error gives what was asked: method, host and path, without secrets.
