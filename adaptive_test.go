@@ -501,10 +501,11 @@ func BenchmarkAdaptiveMemory(b *testing.B) {
 // BenchmarkAdaptiveLearn includes the share of the new estimates.
 func BenchmarkAdaptiveLearn(b *testing.B) {
 	for _, g := range []struct {
-		name string
-		old  int // jobs before
-		jobs int // until it starts again; 0: never
-	}{{"first hundred", 0, 100}, {"later", 500, 0}} {
+		name   string
+		old    int // jobs before
+		jobs   int // until it starts again; 0: never
+		expect bool
+	}{{"first hundred", 0, 100, false}, {"later", 500, 0, false}, {"expect first hundred", 0, 100, true}, {"expect later", 500, 0, true}} {
 		b.Run(g.name, func(b *testing.B) {
 			a := taught(time.Second, g.old, lognormal("", 180, .3), 5)
 			r := rand.New(rand.NewPCG(1, 1))
@@ -515,7 +516,11 @@ func BenchmarkAdaptiveLearn(b *testing.B) {
 					a, i = vtclient.NewAdaptive(time.Second), 0
 				}
 				x := time.Duration(180e9 * math.Exp(.3*r.NormFloat64()))
-				a.Learn(vtclient.Completion{PendingAt: x - x/20, DoneBy: x + x/20})
+				c := vtclient.Completion{PendingAt: x - x/20, DoneBy: x + x/20}
+				if g.expect {
+					c.Expected = max(time.Second, time.Duration(float64(x)*(.9+.2*r.Float64()))-time.Minute)
+				}
+				a.Learn(c)
 			}
 		})
 	}

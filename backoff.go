@@ -36,10 +36,11 @@ type Attempt struct {
 // A client never polls one job more often than once in 10 milliseconds,
 // whatever Next returns.
 type Backoff interface {
-	// Next returns the delay until the next request; ok false means stop. That
-	// of WithPolling ends a wait with an error that matches ErrGaveUp. That of
-	// WithRetry does not, as only WithOutageTolerance ends a wait that meets
-	// faults; the delay counts if it is positive.
+	// Next returns the delay until the next request; ok false means stop. From the
+	// Backoff of WithPolling it ends a wait with an error that matches ErrGaveUp.
+	// From that of WithRetry it ends a Status call, but no wait: only
+	// WithOutageTolerance ends a wait that meets faults, and a positive delay is
+	// used all the same.
 	Next(Attempt) (delay time.Duration, ok bool)
 }
 
@@ -165,6 +166,7 @@ type Learner interface {
 	// Learn takes one completion into account. A completion that makes no
 	// sense is ignored.
 	// A client passes its jobs in the order in which they began, so some of them a
-	// while after they ended, and on the goroutine of one of their waits.
+	// while after they ended, on the goroutine of one of their waits. Calls may be
+	// concurrent with each other and with Next.
 	Learn(Completion)
 }

@@ -10,12 +10,12 @@ import (
 
 // A Bulk describes how a backend is asked for many jobs in one request. With it in
 // an [Endpoint], the polls of Wait, Watch and WaitAll share requests: when one
-// is due, others ride along, those that are due next before the rest, and count
+// is due, others join its request, those that are due soonest first, and count
 // as polled. First checks wait 10 ms for others to join them. Status asks for one
 // job all the same, and so does a poll that is alone.
 //
-// What the answer does not settle is asked for singly: at once for a job that
-// it lacks, one of an unknown state and one that has ended without its result.
+// A job that the answer does not settle is asked for singly at once: one that the
+// answer lacks, one of an unknown state and one that has ended without its result.
 // After a final error, such as a 404 of the bulk path, and after an answer that
 // Decode cannot read, the jobs are asked for one by one; the bulk path is tried
 // again after 15 s, and each time that it fails again after twice as long, up to
@@ -29,8 +29,8 @@ type Bulk struct {
 	Path string
 	// Separator stands between the escaped ids, as it is; empty: ",". With
 	// "&id=" and a Path of "/v1/jobs?id={ids}" the parameter is repeated. An id
-	// that contains the separator, or what it is an escape of, as "%2C" is of the
-	// comma, is asked for singly.
+	// that contains the separator is asked for singly, and so is one that contains
+	// what an escaped separator stands for, such as a comma for "%2C".
 	Separator string
 	// Limit is the number of ids that the backend takes at once; 0: 100. Fewer
 	// are sent where the query would become longer than 7,000 bytes.
@@ -39,14 +39,14 @@ type Bulk struct {
 	// the same answer; empty: there are none.
 	Page string
 	// Decode reads an answer with a 2xx status code. It returns a Status for
-	// each job that the answer holds, in any order, with JobID and State and
-	// what else the answer has of it, as for [Endpoint].Decode. Body is for a job that has ended,
-	// the part of the answer that is to be its result; where Body is empty, or
-	// ResultMissing set, one single request brings it. A State other than the three known ones means
-	// that the answer does not settle this job, and is what to return for a job
-	// that the backend does not have. next is the token of the next page,
-	// empty on the last. As there, an error means that the answer
-	// is unreadable, and a.Body is reused.
+	// each job that the answer holds, in any order, with JobID, State and
+	// what else the answer has of it, as for [Endpoint].Decode. For a job that has
+	// ended, Body is the part of the answer that is to be its result; where Body is
+	// empty, or ResultMissing set, one single request brings it. A State other than
+	// the three known ones means that the answer does not settle the job; return one
+	// for a job that the backend does not have. next is the token of the next page,
+	// empty on the last. As for Endpoint.Decode, an error means that the answer is
+	// unreadable, a.Body is reused, and calls may be concurrent.
 	Decode func(a Answer) (jobs []Status, next string, err error)
 }
 

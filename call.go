@@ -123,7 +123,7 @@ func (k *call) judge(out *outcome) {
 	case code == http.StatusConflict && k.key != "": // the first request with this key is being processed
 		out.verdict, d.then = fault, ""
 	case code/100 == 3:
-		d.then = "not retried: the backend refers elsewhere, where only a GET follows; is it another base URL or path?"
+		d.then = "not retried: only a GET follows a redirect; are the base URL and the path right?"
 	}
 	processed := k.processed(out)
 	if processed && k.sentAt.IsZero() {

@@ -99,7 +99,7 @@ func (c *Client) ask(ctx context.Context, asked inquiry, t *tries, out *outcome)
 		case answered:
 			return nil
 		case left:
-			// Marked, as ctx itself may be done only in a moment.
+			// A LeaderError, as ctx itself may be done only in a moment.
 			return flight.LeaderError{Err: t.ended(ctx, asked.id)}
 		case held:
 			fault := c.holdOf(asked.call).fault.Load()

@@ -150,9 +150,9 @@ func (c *connections) answered(p *pool, resp *http.Response) {
 	}
 }
 
-// An outgoing is one request with its context and its address, in one allocation. Where
-// net/http looks for a trace, it finds one that sees which connection the request gets. A
-// stub does not look, and is spared it.
+// An outgoing is one request with its context and its address, in one allocation. Its
+// context has a trace that records which connection the request gets. The trace is made when
+// net/http looks for it; a stub does not look, and costs none.
 type outgoing struct {
 	lazyContext
 	req    http.Request
@@ -186,8 +186,8 @@ func (c *outgoing) target(route string) string {
 	return route
 }
 
-// traceKey is the key of a trace in a context: package httptrace has it to itself, but
-// asks for it.
+// traceKey is the context key of a trace. Package httptrace does not export it, but passes it
+// to the Value method of any context that it is given.
 var traceKey = func() (key any) {
 	httptrace.ContextClientTrace(keyFinder{context.Background(), &key})
 	return key

@@ -38,7 +38,7 @@ type contactError struct {
 }
 
 func (e *contactError) Error() string {
-	return fmt.Sprintf("no readable answer has ever come from %s, for %v", e.address, e.after)
+	return fmt.Sprintf("no readable answer has ever come from %s, in %v of trying", e.address, e.after)
 }
 
 // Is reports whether target is ErrOutage.

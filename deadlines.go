@@ -56,7 +56,7 @@ func (d *deadlines) serve(dl *deadline) {
 	d.count()
 }
 
-// count keeps the crowds true.
+// count keeps the crowds in step with unserved.
 func (d *deadlines) count() {
 	first := d.unserved.first()
 	if first == d.counted {

@@ -2,10 +2,10 @@ package vtclient
 
 import "net/http"
 
-// do is client.Do, which is the plain way and does the same. Do copies headers and
-// address for a redirect that hardly ever comes: 6 of the 23 allocations of a Status over
-// a stub, and a seventh of its time. So a request that needs nothing but the transport
-// goes there, and an answer on which Do would have more to do is given to Do.
+// do does what client.Do does, at less cost. Do copies headers and address for a redirect
+// that hardly ever comes: 6 of the 23 allocations of a Status over a stub, and a seventh of
+// its time. So a request that needs nothing but the transport goes there, and an answer on
+// which Do would have more to do, such as a redirect, is given to Do.
 func (b *httpBackend) do(hc *http.Client, req *http.Request) (*http.Response, error) {
 	if hc.Jar != nil || hc.Timeout != 0 || req.URL.User != nil || req.Header == nil || req.RequestURI != "" {
 		return hc.Do(req)

@@ -16,8 +16,8 @@ import (
 //
 //	{"result":"pending"|"completed"|"error"}
 //
-// and optionally "message", a string, and "progress", a number from 0 to 1. Of a
-// name that stands there twice the last counts; a job id in the answer is ignored.
+// and optionally "message", a string, and "progress", a number from 0 to 1. Where a
+// name occurs twice, the last one counts; a job id in the answer is ignored.
 type Endpoint struct {
 	// Path is the path below the base URL, with {id} in the place of the job
 	// id, as in "/v1/jobs/{id}" or "/job?name={id}". The id is escaped, so
@@ -28,14 +28,14 @@ type Endpoint struct {
 	EmptyPath string
 	// Decode reads an answer with a 2xx status code; others never reach it.
 	// It fills in State and, where the answer has them, Message, Progress, StartedAt,
-	// EndedAt, PollAfter and Cancelled; the client fills in the rest. An error means that the answer is unreadable, which
-	// is a fault and is retried, unless it matches [ErrFinal]. A State other than the three known
-	// ones means that the backend used an unknown word: that is a fault, too, an
-	// *UnknownStateError that names it. Where a completed answer lacks
-	// the result that makes it worth having, it sets ResultMissing: a wait then
-	// looks again for a while. Decode must be safe for concurrent use and must
-	// not keep a.Body, which is reused. The client copies the texts of the Status; an
-	// error it keeps as it is while the wait lasts.
+	// EndedAt, PollAfter and Cancelled; the client fills in the rest. An error means
+	// that the answer is unreadable, which is a fault and is retried, unless it matches
+	// [ErrFinal]. A State other than the three known ones means that the backend used an
+	// unknown word: that is a fault, too, an *UnknownStateError that names it. Where a
+	// completed answer lacks the result that makes it worth having, Decode sets
+	// ResultMissing: a wait then looks again for a while. Decode must be safe for
+	// concurrent use and must not keep a.Body, which is reused. The client copies the
+	// texts of the Status, and keeps an error as it is while the wait lasts.
 	//
 	// Nil means the plain format. If Path is set, the error about an answer of another
 	// format gives the missing Decode as the likely reason.
@@ -56,8 +56,9 @@ type Submit struct {
 	// Path is the path below the base URL to which the request is POSTed.
 	Path string
 	// IdempotencyHeader is the name of the header in which the backend takes an
-	// idempotency key, such as Idempotency-Key: it creates nothing for a second request with the same key, and
-	// answers as it did to the first. Empty: the backend has none.
+	// idempotency key, such as Idempotency-Key. To a second request with the same key,
+	// such a backend answers as it did to the first and creates nothing. Empty: the
+	// backend takes no key.
 	IdempotencyHeader string
 	// Decode reads an answer with a 2xx status code: the ids of the jobs that were
 	// created, at least one. An error means that the answer is unreadable, which is a

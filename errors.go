@@ -38,7 +38,7 @@ var (
 // of headers that the client sends are removed from what the server echoes.
 type Details struct {
 	JobID      string
-	Attempt    int           // 1 for the first request of the wait or Status call; one kept from being sent counts
+	Attempt    int           // 1 for the first request of the wait or Status call; one that a fault kept from being sent counts
 	Jobs       int           // that the request asked for together, this one among them; 0: it asked for this one alone
 	Target     string        // what was asked: method, host and path, as in "GET api.example.com/status/{id}", or WithFetch and its function
 	StatusCode int           // of the answer; 0: there was no answer
@@ -152,11 +152,12 @@ func (e *JobError) Is(target error) bool { return target == ErrJobFailed }
 
 // An HTTPError reports an answer with a status code other than 2xx. Codes 408, 421,
 // 425, 429 and 5xx are faults, which are retried, 421 over another connection; so is any
-// 4xx that carries a Retry-After that can be read. All other 4xx are final, but for a 404
-// for a job that has been seen or of which the start was given ([StartedAt]): a wait looks
-// again for two minutes, less where [WithOutageTolerance] or the 30 s there are shorter, as
-// a replica may lag. What is neither 4xx nor 5xx, such as a 304, is final until the client
-// has had its first readable answer; then a wait takes it for a fault.
+// 4xx that carries a Retry-After that can be read. All other 4xx are final, with one
+// exception: after a 404 for a job that has been seen, or whose start was given
+// ([StartedAt]), a wait looks again for two minutes, as a replica may lag, or for as long
+// as [WithOutageTolerance] has it bear faults if that is shorter. A code that is neither
+// 4xx nor 5xx, such as a 304, is final until the client has had its first readable answer;
+// from then on a wait takes it for a fault.
 type HTTPError struct {
 	Details
 }
@@ -172,9 +173,9 @@ func (e *HTTPError) Error() string {
 // A TransportError reports that no whole answer arrived: the connection could
 // not be made or broke, the attempt's timeout passed, a redirect was refused,
 // or what the caller plugged in (WithRequest, WithLimiter, WithFetch) failed.
-// A redirect is refused to another host or port, to another scheme than HTTPS, after
-// ten in a row, and where the CheckRedirect of the caller's own http.Client does not
-// allow it: it would carry the caller's credentials along.
+// A redirect is refused to another host or port, and to another scheme than HTTPS, as it
+// would carry the caller's credentials along; after ten in a row; and where the
+// CheckRedirect of the caller's own http.Client does not allow it.
 // Errors of WithFetch's function that wrap ErrFinal, and requests that WithRequest has
 // made impossible, are final; the rest are faults, which are retried. Until the client has
 // had its first readable answer, certificates that are refused, TLS to a plain port and the

@@ -133,7 +133,7 @@ func respond(r *http.Request, code int, body string, header ...string) *http.Res
 	}
 }
 
-// exampleClient returns a client of a simulated backend, and a function that ends both.
+// exampleClient returns a simulated backend, a client of it, and a function that ends both.
 func exampleClient(opts ...vtclient.Option) (*simserver.Server, *vtclient.Client, func()) {
 	sim := simserver.StartInMemory(nil)
 	opts = append(opts, vtclient.WithHTTPClient(sim.HTTPClient()))
@@ -145,10 +145,15 @@ func exampleClient(opts ...vtclient.Option) (*simserver.Server, *vtclient.Client
 }
 
 func ExampleClient_Wait() {
-	// Jobs of milliseconds, so that the example is quick: a request is worth little.
-	sim, client, stop := exampleClient(vtclient.WithPolling(vtclient.NewAdaptive(time.Millisecond)))
-	defer stop()
+	sim := simserver.Start(nil) // stands for the backend
+	defer sim.Close()
 	id := sim.Create(simserver.Job{ID: "holiday", Duration: 50 * time.Millisecond})
+
+	// For a job of milliseconds, a request is worth little waiting. The default is a second.
+	client, err := vtclient.New(sim.URL(), vtclient.WithPolling(vtclient.NewAdaptive(time.Millisecond)))
+	if err != nil {
+		log.Fatal(err)
+	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -11,12 +11,13 @@ import (
 	"time"
 )
 
-// ErrFinal marks an error of the function given to [WithFetch] that no further try
-// would change, such as that of a job that does not exist:
+// ErrFinal marks an error that no further try would change, such as that of a job that does
+// not exist. The function given to [WithFetch] and the Decode functions of an [Endpoint]
+// may return an error that wraps it:
 //
 //	return vtclient.Status{}, fmt.Errorf("%w: %w", vtclient.ErrFinal, err)
 //
-// It ends a wait or a Status call at once. All other errors are retried.
+// It ends a wait or a Status call at once. Their other errors are retried.
 var ErrFinal = errors.New("final")
 
 // A fetchBackend asks by a function of the caller's.

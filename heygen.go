@@ -21,13 +21,13 @@ import (
 // failure_message of a failed job. StartedAt is created_at, in whole seconds; HeyGen
 // does not give the time of the end. What went wrong with a request is in an
 // *HTTPError's Excerpt, as in {"error":{"code":…,"message":…,…}}. An answer 200 that
-// has such an error and no data is a *DecodeError, and final where its code
-// is one that will not pass, as "not_found" or "insufficient_credit".
+// has such an error and no data is a *DecodeError; it is final if waiting does not change
+// its code, as with "not_found" or "insufficient_credit".
 //
 // Polls share requests: GET /v3/video-translations/statuses answers for up to a
-// hundred jobs at once, without their results, which a request each brings at the
-// end. Where it is such an answer that calls a job failed, Message is what it has
-// for an error, and Body its entry for that job:
+// hundred jobs at once, without their results. When a job is completed, one request for
+// that job alone brings the result. If a shared answer reports a failed job, Message is the
+// error in it, and Body its entry for that job:
 //
 //	{"video_id":…,"status":"failed","error":{"code":…,"message":…}}
 //

@@ -205,7 +205,7 @@ func (b *httpBackend) prepared(c *outgoing, out *outcome, d Details) bool {
 		err = errors.New("the request's context is not made from r.Context()")
 	}
 	if err != nil {
-		d.then = "not retried: WithRequest made it so"
+		d.then = "not retried: WithRequest has made a request that cannot be sent"
 		out.verdict, out.err = final, &TransportError{Details: d, Err: err}
 		return false
 	}

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// A lazyContext is context.WithDeadline(parent, deadline), which is the plain way, made
-// at the first use of anything but its deadline. A transport of a network uses it at
-// once, and pays for it then. A backend that answers from memory, such as a transport
-// in a test, one that caches or a function given to WithFetch, mostly does not, and is
-// spared three allocations and a timer: a fifth of a Status over a stub.
+// A lazyContext stands for context.WithDeadline(parent, deadline), which it makes at the
+// first use of anything but its deadline. A transport over a network uses it at once. A
+// backend that answers from memory, such as a transport in a test, one that caches or a
+// function given to WithFetch, mostly does not; that saves three allocations and a timer, a
+// fifth of a Status over a stub.
 //
-// end must be called when what the context is for is over.
+// end must be called when the work that the context is for is over.
 type lazyContext struct {
 	parent   context.Context
 	deadline time.Time

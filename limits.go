@@ -10,19 +10,12 @@ import (
 // for a backend that is started together with the program.
 const contactLimit = 30 * time.Second
 
-// rareFaults and rareFirst are how many gaps, each as long as the tolerance or longer, use
-// the tolerance up: after the first readable answer, and before it.
-const (
-	rareFaults = ownFaults
-	rareFirst  = 2
-)
-
 // absentBound is how long a 404 for a job that is known to exist is taken for a replica
 // that lags, or for a proxy during a deployment.
 const absentBound = 2 * time.Minute
 
-// pauseBound is how long pauses that the server asks for, without an answer between them, are
-// no outage in all: one that goes on asking for them is as good as gone.
+// pauseBound is how long an outage lasts before the pauses that the server asks for count: a
+// server that goes on asking for them is as good as gone.
 const pauseBound = time.Hour
 
 // bounds are the client's settings that end a wait.
@@ -42,24 +35,89 @@ func (b *bounds) toleranceOf(t *trouble) time.Duration {
 	return b.tolerance
 }
 
-// obeys returns how long pauses in a row are no outage. Before the first answer it is no longer
-// than one pause may be.
-func (b *bounds) obeys() time.Duration {
+// pauseGrace returns how long an outage lasts before pauses count.
+func (b *bounds) pauseGrace() time.Duration {
 	if b.early {
-		return b.maxRetryAfter
+		return b.maxRetryAfter // as long as one pause may be
 	}
 	return max(b.maxRetryAfter, pauseBound)
 }
 
-// rare is the part of the tolerance that a gap as long as the tolerance uses up; 0: all of it.
-func (b *bounds) rare(t *trouble) time.Duration {
-	switch {
-	case b.early && t.refusal != nil: // a breaker's, and no choice of the caller's
-		return 0
-	case b.early:
-		return b.toleranceOf(t) / rareFirst
+// rareGap returns what a gap as long as the tolerance counts as: so many of them use it up.
+func (b *bounds) rareGap(t *trouble) time.Duration {
+	if b.early {
+		return b.toleranceOf(t) / 2
 	}
-	return b.toleranceOf(t) / rareFaults
+	return b.toleranceOf(t) / ownFaults
+}
+
+// left returns how much more outage the wait bears. One refusal alone ends nothing, unless
+// the client has never had a readable answer.
+func (t *trouble) left(b *bounds) time.Duration {
+	all := b.toleranceOf(t)
+	if t.tries == 1 && t.faults == 0 && !(b.early && all > 0) {
+		return never
+	}
+	left := all - t.client.total
+	if t.faults >= ownFaults {
+		left = min(left, all-t.job.total)
+	}
+	return left
+}
+
+// reason is that for which a wait ends that bears no more.
+func (t *trouble) reason(b *bounds) ending {
+	switch {
+	case t.limited:
+		return limited
+	case b.early:
+		return noContact
+	}
+	return outageOver
+}
+
+// stoppedFor is how late a timer has to fire for the process to count as having been
+// stopped meanwhile. A busy machine is late by milliseconds.
+const stoppedFor = time.Second
+
+// outageEnd returns when the tolerance will be used up if nothing is answered
+// until then; never: not before the next exchange.
+func (p *poll) outageEnd(b *bounds) int64 {
+	t := p.trouble
+	if !t.lasts() || p.missing != nil {
+		return never
+	}
+	left := t.left(b)
+	switch {
+	case p.phase == waiting && later(t.gap.from, left) < t.gap.to:
+		return later(t.gap.from, left)
+	case p.phase == asking && left < b.timeout:
+		return later(p.started, left)
+	}
+	return never
+}
+
+// expire reports the reason for which a wait ends at a time that outageEnd has
+// returned. If another job was answered since, or the process was stopped, the
+// wait goes on.
+func (p *poll) expire(now int64, b *bounds, outage int64) ending {
+	end := p.outageEnd(b)
+	if end > now {
+		return goesOn
+	}
+	t := p.trouble
+	if late := time.Duration(now - end); late > stoppedFor { // the wait bears one more exchange
+		t.add(min(0, t.left(b)-b.timeout))
+		if p.phase == waiting {
+			p.next, t.gap = min(p.next, max(now, p.floor)), span{}
+		}
+		return goesOn
+	}
+	t.count(now)
+	if t.renew(outage); p.outageEnd(b) > now {
+		return goesOn
+	}
+	return t.reason(b)
 }
 
 // doubt decides about a 404. For a job that has been seen, or of which a caller has given the
@@ -71,39 +129,41 @@ func doubt(p *poll, now int64, out *outcome, b *bounds) {
 	if p.trouble == nil {
 		p.trouble = new(trouble)
 	}
-	t := p.trouble
-	if t.absent == 0 {
-		if t.absent = 1; t.since != 0 {
-			t.absent += uint16(min((now-t.since)/int64(time.Second), math.MaxUint16-1))
-		}
+	t, d := p.trouble, details(out.err)
+	out.verdict, d.then = fault, ""
+	if !t.lasts() {
+		t.absent = 1
+		return
 	}
-	d := details(out.err)
-	if out.verdict, d.then = fault, ""; t.since != 0 && now >= t.absentUntil(b) {
+	if t.absent == 0 {
+		t.absent = 1 + uint16(min((now-t.job.since)/int64(time.Second), math.MaxUint16-1))
+	}
+	if now >= t.absentUntil(b) {
 		out.verdict, d.then = final, "not retried: the job has been missing for long enough"
 	}
 }
 
 // absentUntil returns when a 404 for the job is final, after one.
 func (t *trouble) absentUntil(b *bounds) int64 {
-	return t.since + int64(t.absent-1)*int64(time.Second) + int64(min(absentBound, b.toleranceOf(t)))
+	return t.job.since + int64(t.absent-1)*int64(time.Second) + int64(min(absentBound, b.toleranceOf(t)))
 }
 
 // second returns when the exchange after a first fault is made: sooner than planned where the
 // wait would end before it for want of the client's first readable answer, as one fault alone
 // is no reason to. A gap as long as the whole tolerance is the caller's choice.
 func (t *trouble) second(from, next int64, b *bounds) int64 {
-	left := b.toleranceOf(t) - t.asked
-	if gap := time.Duration(next - from); !b.early || t.tries != 1 || gap < left || gap >= b.tolerance {
-		return next
+	left, gap := t.left(b), time.Duration(next-from)
+	if b.early && t.tries == 1 && left <= gap && gap < b.tolerance {
+		return later(from, left*2/3)
 	}
-	return later(from, left*2/3)
+	return next
 }
 
 // givesUpIn returns how long the wait still bears trouble if the client has had no readable
 // answer so far; else 0.
 func (t *trouble) givesUpIn(now int64, b *bounds) time.Duration {
-	if !b.early || t == nil || t.since == 0 || t.rare {
+	if !b.early || !t.lasts() || t.rare {
 		return 0
 	}
-	return max(1, time.Duration(later(t.from, b.toleranceOf(t)-t.asked)-now))
+	return max(1, time.Duration(later(t.gap.from, t.left(b))-now))
 }

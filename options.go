@@ -56,12 +56,12 @@ func WithEndpoint(e Endpoint) Option {
 // WithFetch makes f the way to ask about a job, in the place of a request over
 // HTTP: for a backend that is spoken to through an SDK or over gRPC. All else
 // stays the same: waits and the sharing of polls, retries, breaker, cache,
-// limits, learning and traces. A call of f is a request to them.
+// limits, learning and traces. Each call of f counts as a request.
 //
 // f fills in State and, where it has them, the other fields of the Status. JobID,
 // CheckedAt and Cached are set by the client. A job that failed is a Status with
-// StateFailed; an error means that there is no answer. It is a fault, and retried, unless it wraps [ErrFinal].
-// If it has, or wraps an error that has, the method
+// StateFailed; an error means that there is no answer. It is a fault, and retried, unless
+// it wraps [ErrFinal]. If it has, or wraps an error that has, the method
 //
 //	RetryAfter() time.Duration
 //
@@ -144,11 +144,10 @@ func WithRequest(f func(r *http.Request) error) Option {
 }
 
 // WithTimeout bounds one exchange, from the moment it may be sent (queueing for
-// the gate, the limiter and the breaker does not count) to the end of its body. Where it
-// passes on a connection that has served before, the request is made once more over another,
-// with as much time again.
-// The default is 10 s: a status endpoint that takes longer is in trouble, and
-// the wait is better off asking again.
+// the gate, the limiter and the breaker does not count) to the end of its body. If a
+// connection that has served before stays silent for so long, the request is made once more
+// over another one, with as much time again. The default is 10 s: a status endpoint that
+// takes longer is in trouble, and the wait is better off asking again.
 func WithTimeout(d time.Duration) Option {
 	return func(cfg *config) { cfg.timeout = d; cfg.duration("WithTimeout", d, d > 0, "a positive value") }
 }
@@ -179,22 +178,23 @@ func WithRetry(b Backoff) Option {
 // every outage that is shorter, counted from the first fault since the last
 // answer, and ends when a longer one has lasted so long, whether or not a
 // request is due then. Time in which nothing could be asked does not count: a pause
-// that the server asked for, or a process that was stopped. Pauses without an answer between
-// them count where they add up to more than an hour, or than WithMaxRetryAfter if that is
-// longer; before the first readable answer (see below), to more than WithMaxRetryAfter. Where
-// WithRetry makes even the first gap between two requests as long as the tolerance, a
-// sixteenth of the tolerance counts. While other jobs of the client are answered, a job that alone meets
+// that the server asked for, or a process that was stopped. Pauses do count once an outage
+// has lasted for an hour, or for WithMaxRetryAfter if that is longer; before the first
+// readable answer (see below), for WithMaxRetryAfter. Where WithRetry makes even the first
+// gap between two requests as long as the tolerance, such a gap counts as a
+// sixteenth of the tolerance. While other jobs of the client are answered, a job that alone meets
 // faults is also given at least 16 tries. The default is 5 min, which covers a
 // deployment or a restart. Zero ends a wait at its first fault.
 //
-// Until the client has had its first readable answer, that is one that the Endpoint
-// reads as a Status or as the jobs of a Submit, trouble is most likely a mistake in the
-// set-up, such as in the host's name. Then a wait ends after 30 s of it, or after the tolerance if that is
-// shorter, the first request included. A first gap of WithRetry's that is longer is cut, so that
-// one fault alone ends nothing; one as long as the whole tolerance is kept, and then the wait
-// ends at the third request. The error has the cause first, and the address that was asked. What can only be a
-// mistake, such as a certificate for another host, ends it at once. The faults that OnError
-// gets meanwhile have the time that is left, in Details.GivesUpIn.
+// Until the client has had its first readable answer (one that the Endpoint reads as a
+// Status, or as the jobs of a Submit), trouble is most likely a mistake in the set-up, such
+// as a mistyped host. Then a wait ends after 30 s of it, or after the tolerance if that is
+// shorter, and the time of the first request counts, too. One fault alone ends nothing: a
+// first gap of WithRetry's that is longer than that is cut. A gap as long as the whole
+// tolerance is kept, and then the wait ends at the third request. The error begins with
+// the fault and gives the address that was asked. What can only be a mistake, such as a
+// certificate for another host, ends the wait at once. The faults that OnError gets have
+// the time that is left in Details.GivesUpIn.
 func WithOutageTolerance(d time.Duration) Option {
 	return func(cfg *config) {
 		cfg.outageTolerance = d
@@ -205,12 +205,15 @@ func WithOutageTolerance(d time.Duration) Option {
 // WithMaxRetryAfter bounds the pauses that the server may ask for: with
 // Retry-After, Retry-After-Ms or X-Ms-Retry-After-Ms on any answer, and on a 429 without
 // these by the time at which its limit is lifted, as RateLimit, RateLimit-Reset,
-// X-RateLimit-Reset and X-Rate-Limit-Reset have it. A longer one on a pending answer is cut to the bound; on a
-// fault it ends the check with an error that matches [ErrRetryAfter]. The pause
-// that a 429 asks for holds for all requests of the client, or for those of
-// [Client.Submit] alone where it is one of these that was answered so: while more of it is
-// left than this bound, what comes up and is held ends in the same way. The
-// default is 10 min: longer pauses are mostly mistakes, and the caller should see them.
+// X-RateLimit-Reset and X-Rate-Limit-Reset have it. A longer pause on a pending answer is
+// cut to the bound; on a fault it ends the wait or the call with an error that matches
+// [ErrRetryAfter].
+//
+// The pause of a 429 holds all requests of the client; that of a 429 to a [Client.Submit]
+// holds submissions only. A wait or a call that would be held for longer than this bound
+// ends with the same error.
+//
+// The default is 10 min: longer pauses are mostly mistakes, and the caller should see them.
 // A Status waits for 10 s at most, whatever this bound is.
 func WithMaxRetryAfter(d time.Duration) Option {
 	return func(cfg *config) {
@@ -289,9 +292,9 @@ func WithLimiter(l Limiter) Option {
 
 // WithLogger logs what the client does: faults, refusals by the breaker and cache
 // failures at level Warn, the end of each wait at level Info, the rest at level Debug. Each
-// fault is one line, with the number of its jobs where they shared the request. There is no logging by default.
-// net/http has a log of its own, that of package log, where it quotes what a
-// server sends unasked, whatever that may repeat; log.SetOutput can stop it.
+// fault is one line, with the number of its jobs where they shared the request. There is no
+// logging by default. net/http itself writes to package log when a server sends what was not
+// asked for, and quotes it, secrets included; log.SetOutput can stop that.
 func WithLogger(l *slog.Logger) Option {
 	return func(cfg *config) {
 		if l == nil {
@@ -322,9 +325,9 @@ type waitConfig struct {
 // While it runs, the job is not polled on behalf of this wait.
 func OnProgress(f func(Status)) WaitOption { return func(wc *waitConfig) { wc.onProgress = f } }
 
-// OnError sets a function that gets each fault that the wait survives, once: the
-// error has what comes next. It is called like OnProgress. The error that ends the wait
-// is only returned.
+// OnError sets a function that gets each fault that the wait survives, once; the error
+// includes what happens next. It is called like OnProgress. The error that ends the wait
+// is returned and not given to it.
 func OnError(f func(error)) WaitOption { return func(wc *waitConfig) { wc.onError = f } }
 
 // Expect gives the caller's estimate of the job's whole duration. The length of the video
@@ -339,8 +342,8 @@ func Expect(d time.Duration) WaitOption {
 }
 
 // StartedAt sets the time when the job began. Such a job is known to exist: the schedule
-// runs from the job's age, so the first poll is made by the schedule and not
-// at once (at once if that moment is past). Where the backend gives a start that is more
+// runs from the job's age, and the first poll is made when the schedule has it, or at once
+// if that moment is past. Where the backend gives a start that is more
 // than 2 s earlier, that one holds. A time in the future counts as now;
 // the zero time means unknown. For WaitAll it holds for the jobs that bring
 // none of their own.

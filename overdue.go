@@ -11,8 +11,8 @@ import (
 // the job takes three times as long as [Expect] gives; without Expect, after three hours.
 // Of several waits for one job, each calls its own function.
 //
-// The Status is the last answer, a pending one: what has not been seen is not overdue. The
-// Forecast is what is expected of the job at its age now, that of [Adaptive.Explain]; it
+// The Status is the last answer, a pending one: a job without an answer so far is not overdue
+// yet. The Forecast is what is expected of the job at its age now, that of [Adaptive.Explain]; it
 // is empty with a Backoff that has none. The wait goes on. The function is called like
 // OnProgress, at the time and not at the next poll.
 func OnOverdue(f func(Status, Forecast)) WaitOption {

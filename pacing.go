@@ -29,8 +29,8 @@ type pacing struct {
 	single, bulk class
 }
 
-// A class is what the polls of single waits share, and those of WaitAlls: a
-// single wait is not held to the pace of those in bulk.
+// A class has the paces of one kind of polls: those of single waits, or those of WaitAlls.
+// A single wait is not held to the pace of those in bulk.
 type class struct {
 	deadlines crowd // of which the last polls are yet to be made
 	returns   crowd // of the polls that come back after a refusal or a pause

@@ -40,7 +40,7 @@ type poll struct {
 	hinted    bool // the next exchange answers a hint, or the one under way does
 	hintedNew bool // a hint came while an exchange was under way
 	placed    bool // the poll has its place in the pace of first checks or last polls
-	lane      lane // of the agenda, while queued; here it takes no room
+	lane      lane // of the agenda, while queued; it stands here since padding has room for it
 }
 
 // A phase is where a poll stands.
@@ -96,7 +96,7 @@ const (
 	ownFaults = 16
 )
 
-// A missing is a completed job whose result is missing.
+// A missing is the state of a completed job whose result is missing.
 type missing struct {
 	status Status // as last answered
 	until  int64  // when it is handed over as it is
@@ -189,10 +189,9 @@ func (p *poll) admit(now int64, hold time.Duration, b *bounds) (why ending, wait
 
 // postpone puts the next exchange off to a time that the server has asked for.
 func (p *poll) postpone(now, until, at int64, b *bounds) {
-	p.pause(now)
-	if t := p.trouble; t != nil {
-		t.obey(max(now, p.floor), until, false, b)
-		t.from, t.to = until, until
+	p.endGap(now)
+	if p.trouble.lasts() {
+		p.trouble.startGap(max(now, p.floor), until, until, b)
 	}
 	p.phase = waiting
 	p.floor = until
@@ -201,7 +200,7 @@ func (p *poll) postpone(now, until, at int64, b *bounds) {
 
 // begin notes that an exchange begins.
 func (p *poll) begin(now int64) {
-	p.pause(min(now, p.next))
+	p.endGap(min(now, p.next)) // without the time in line
 	p.phase, p.started, p.hintedNew, p.placed = asking, now, false, false
 	if p.hinted {
 		p.hintedAt = now
@@ -268,8 +267,8 @@ func (p *poll) ending(now int64, out *outcome, b *bounds) ending {
 		return goesOn
 	case out.verdict == fault && out.hint > b.maxRetryAfter:
 		return pauseTooLong
-	case out.verdict == fault, out.verdict == refused && p.trouble.tries > 1:
-		return p.trouble.ending(b)
+	case (out.verdict == fault || out.verdict == refused) && p.trouble.left(b) <= 0:
+		return p.trouble.reason(b)
 	}
 	return goesOn
 }
@@ -347,12 +346,8 @@ func (p *poll) reschedule(now int64, out *outcome, delay time.Duration, spread i
 	if p.next != never {
 		p.next = max(p.inTime(now, p.next, b), p.started+int64(pollFloor))
 	}
-	if out.verdict == fault {
-		p.trouble.fault, p.trouble.number = out.err, p.number
-	}
-	if p.trouble != nil {
-		p.trouble.obey(now, p.floor, true, b)
-		p.trouble.resume(max(now, p.floor), p.next, b.tolerance, b.rare(p.trouble))
+	if t := p.trouble; t.lasts() {
+		t.startGap(now, p.floor, p.next, b)
 	}
 }
 
@@ -379,9 +374,6 @@ func (p *poll) event(why ending, w wall, b *bounds, out *outcome, cause error, p
 		cause = fmt.Errorf("the limiter has let no request through for %v", b.tolerance)
 	case stopped:
 		cause = ErrGaveUp
-	}
-	if out != nil && out.verdict == fault {
-		p.trouble.fault, p.trouble.number = out.err, p.number
 	}
 	return p.failure(cause, w)
 }

@@ -137,6 +137,7 @@ func TestWhatHappensToAPollWhoseTurnHasCome(t *testing.T) {
 	}
 	bound := testBounds.maxRetryAfter
 	missing50 := &missing{until: 50}
+	const hour = int64(time.Hour)
 	checkPolls(t, []pollRow{
 		{"nothing holds it", poll{}, admit(40, 0), []any{goesOn, time.Duration(0)}, nil},
 		{"a 429 holds it", poll{}, admit(40, bound), []any{goesOn, bound}, nil},
@@ -150,25 +151,31 @@ func TestWhatHappensToAPollWhoseTurnHasCome(t *testing.T) {
 			func(p *poll) { p.phase, p.floor, p.next = waiting, 30, 35 }},
 		{"not beyond that of a missing result", poll{missing: missing50}, in(func(p *poll) { p.postpone(20, 30, 60, &testBounds) }), nil,
 			func(p *poll) { p.floor, p.next = 30, 50 }},
-		{"and the outage pauses", poll{trouble: &trouble{since: 1, from: 10, to: 90}}, in(func(p *poll) { p.postpone(20, 30, 35, &testBounds) }), nil,
+		{"and the outage pauses", poll{trouble: &trouble{job: meter{since: 1}, gap: span{10, 90}}}, in(func(p *poll) { p.postpone(20, 30, 35, &testBounds) }), nil,
 			func(p *poll) {
 				p.floor, p.next = 30, 35
-				*p.trouble = trouble{since: 1, from: 30, to: 30, asked: 10, own: 10, paused: 10}
+				*p.trouble = trouble{job: meter{1, 10}, client: meter{total: 10}, gap: span{30, 30}}
+			}},
+
+		{"of the pauses that count, each counts once", poll{floor: hour + 25, trouble: &trouble{job: meter{since: 1}}}, in(func(p *poll) { p.postpone(hour+20, hour+30, hour+35, &testBounds) }), nil,
+			func(p *poll) {
+				p.floor, p.next = hour+30, hour+35
+				*p.trouble = trouble{job: meter{1, 5}, client: meter{total: 5}, gap: span{hour + 30, hour + 30}}
 			}},
 
 		{"an exchange begins", poll{phase: queued, next: 5, hintedAt: 3, hintedNew: true, placed: true}, in(func(p *poll) { p.begin(20) }), nil,
 			func(p *poll) { p.phase, p.started, p.hintedNew, p.placed = asking, 20, false, false }},
 		{"for a hint", poll{next: 5, hinted: true}, in(func(p *poll) { p.begin(20) }), nil,
 			func(p *poll) { p.phase, p.started, p.hintedAt = asking, 20, 20 }},
-		{"time in line is no outage", poll{next: 15, trouble: &trouble{since: 1, from: 10, to: 90}}, in(func(p *poll) { p.begin(20) }), nil,
+		{"time in line is no outage", poll{next: 15, trouble: &trouble{job: meter{since: 1}, gap: span{10, 90}}}, in(func(p *poll) { p.begin(20) }), nil,
 			func(p *poll) {
 				p.phase, p.started = asking, 20
-				*p.trouble = trouble{since: 1, from: 15, to: 15, asked: 5, own: 5}
+				*p.trouble = trouble{job: meter{1, 5}, client: meter{total: 5}}
 			}},
-		{"the time until an early exchange is", poll{next: 25, trouble: &trouble{since: 1, from: 10, to: 90}}, in(func(p *poll) { p.begin(20) }), nil,
+		{"the time until an early exchange is", poll{next: 25, trouble: &trouble{job: meter{since: 1}, gap: span{10, 90}}}, in(func(p *poll) { p.begin(20) }), nil,
 			func(p *poll) {
 				p.phase, p.started = asking, 20
-				*p.trouble = trouble{since: 1, from: 20, to: 20, asked: 10, own: 10}
+				*p.trouble = trouble{job: meter{1, 10}, client: meter{total: 10}}
 			}},
 	})
 }
@@ -194,12 +201,12 @@ func TestWhatFollowsFromAnOutcome(t *testing.T) {
 		{"the age at which it was pending never falls", poll{began: now - 50, started: now - 10, pendingAt: 45}, observe(pending),
 			decision{asks: true, polling: true, attempt: Attempt{Number: 1, Elapsed: 50, PendingAt: 45, Shared: 4}},
 			func(p *poll) { met(p, 1); p.seen, p.checkedAt, p.progress, p.message = true, now, 0.5, "half" }},
-		{"an answer ends the trouble, and its fault is kept", poll{began: now, started: now, trouble: &trouble{fault: errFault, refusal: errRefusal, since: 1, tries: 3, faults: 2, asked: 5}},
+		{"an answer ends the trouble, and its fault is kept", poll{began: now, started: now, trouble: &trouble{fault: errFault, refusal: errRefusal, job: meter{since: 1}, client: meter{total: 5}, number: 2, tries: 3, faults: 2}},
 			observe(pending), decision{asks: true, polling: true, attempt: Attempt{Number: 1, Shared: 4}},
 			func(p *poll) {
 				met(p, 1)
 				p.seen, p.checkedAt, p.progress, p.message = true, now, 0.5, "half"
-				*p.trouble = trouble{fault: errFault}
+				*p.trouble = trouble{fault: errFault, number: 2}
 			}},
 		{"the end of the job", poll{soloPolls: 2}, observe(outcome{verdict: answered, status: Status{State: StateCompleted}, requests: 2, number: 3}),
 			decision{end: jobEnded}, func(p *poll) { met(p, 2); p.soloPolls = 1 }},
@@ -230,43 +237,43 @@ func TestWhatFollowsFromAnOutcome(t *testing.T) {
 		{"a fault while the result is missing ends nothing", poll{missing: &missing{until: now + 1}}, observe(outcome{verdict: fault, hint: time.Hour, requests: 1, number: 3}),
 			decision{asks: true, attempt: Attempt{Number: 1}}, func(p *poll) {
 				met(p, 1)
-				p.trouble = &trouble{since: now, from: now, to: now, outage: 7, tries: 1, faults: 1}
+				p.trouble = &trouble{job: meter{since: now}, client: meter{since: 7}, number: 3, tries: 1, faults: 1}
 			}},
 		{"but the last one does", poll{missing: &missing{until: now}}, observe(outcome{verdict: fault, requests: 1, number: 3}),
 			decision{end: withoutResult}, func(p *poll) {
 				met(p, 1)
-				p.trouble = &trouble{since: now, from: now, to: now, outage: 7, tries: 1, faults: 1}
+				p.trouble = &trouble{job: meter{since: now}, client: meter{since: 7}, number: 3, tries: 1, faults: 1}
 			}},
 
-		{"a fault: the retrying is asked", poll{trouble: &trouble{since: now - 50, outage: 7, tries: 4, faults: 2}}, observe(outcome{verdict: fault, requests: 1, number: 3, hint: testBounds.maxRetryAfter}),
+		{"a fault: the retrying is asked", poll{trouble: &trouble{job: meter{since: now - 50}, client: meter{since: 7}, tries: 4, faults: 2}}, observe(outcome{verdict: fault, requests: 1, number: 3, hint: testBounds.maxRetryAfter}),
 			decision{asks: true, attempt: Attempt{Number: 3, Elapsed: 50}}, func(p *poll) {
 				met(p, 1)
-				*p.trouble = trouble{since: now - 50, from: now, to: now, outage: 7, tries: 5, faults: 3}
+				*p.trouble = trouble{job: meter{since: now - 50}, client: meter{since: 7}, number: 3, tries: 5, faults: 3}
 			}},
 		{"a refusal for a time that is known", poll{}, observe(outcome{verdict: refused, pause: 9, number: 3}),
 			decision{delay: 9}, func(p *poll) {
 				met(p, 0)
-				p.trouble = &trouble{since: now, from: now, to: now, outage: 7, tries: 1}
+				p.trouble = &trouble{job: meter{since: now}, client: meter{since: 7}, tries: 1}
 			}},
-		{"for one that is not, the retrying is asked", poll{trouble: &trouble{since: now - 50, outage: 7, tries: 4, faults: 2}}, observe(outcome{verdict: refused, number: 3}),
+		{"for one that is not, the retrying is asked", poll{trouble: &trouble{job: meter{since: now - 50}, client: meter{since: 7}, tries: 4, faults: 2}}, observe(outcome{verdict: refused, number: 3}),
 			decision{asks: true, attempt: Attempt{Number: 5, Elapsed: 50}}, func(p *poll) {
 				met(p, 0)
-				*p.trouble = trouble{since: now - 50, from: now, to: now, outage: 7, tries: 5, faults: 2}
+				*p.trouble = trouble{job: meter{since: now - 50}, client: meter{since: 7}, tries: 5, faults: 2}
 			}},
 		{"a refusal's hint is no pause of the server's", poll{}, observe(outcome{verdict: refused, pause: 9, number: 3, hint: time.Hour}),
 			decision{delay: 9}, func(p *poll) {
 				met(p, 0)
-				p.trouble = &trouble{since: now, from: now, to: now, outage: 7, tries: 1}
+				p.trouble = &trouble{job: meter{since: now}, client: meter{since: 7}, tries: 1}
 			}},
-		{"an outage as long as is tolerated", poll{trouble: &trouble{since: 1, outage: 7, tries: 1, faults: 1, asked: testBounds.tolerance}}, observe(outcome{verdict: fault, requests: 1, number: 3}),
+		{"an outage as long as is tolerated", poll{trouble: &trouble{job: meter{since: 1}, client: meter{7, testBounds.tolerance}, tries: 1, faults: 1}}, observe(outcome{verdict: fault, requests: 1, number: 3}),
 			decision{end: outageOver}, func(p *poll) {
 				met(p, 1)
-				*p.trouble = trouble{since: 1, from: now, to: now, outage: 7, tries: 2, faults: 2, asked: testBounds.tolerance}
+				*p.trouble = trouble{job: meter{since: 1}, client: meter{7, testBounds.tolerance}, number: 3, tries: 2, faults: 2}
 			}},
-		{"of refusals, too", poll{trouble: &trouble{since: 1, outage: 7, tries: 1, asked: testBounds.tolerance}}, observe(outcome{verdict: refused, number: 3}),
+		{"of refusals, too", poll{trouble: &trouble{job: meter{since: 1}, client: meter{7, testBounds.tolerance}, tries: 1}}, observe(outcome{verdict: refused, number: 3}),
 			decision{end: outageOver}, func(p *poll) {
 				met(p, 0)
-				*p.trouble = trouble{since: 1, from: now, to: now, outage: 7, tries: 2, asked: testBounds.tolerance}
+				*p.trouble = trouble{job: meter{since: 1}, client: meter{7, testBounds.tolerance}, tries: 2}
 			}},
 		{"a final error", poll{}, observe(outcome{verdict: final, requests: 1, number: 3}), decision{end: finalFault}, func(p *poll) { met(p, 1) }},
 		{"a 429 that holds the client", poll{}, observe(outcome{verdict: held, number: 3}), decision{}, func(p *poll) { met(p, 0) }},
@@ -279,12 +286,16 @@ func TestWhatFollowsFromAnOutcome(t *testing.T) {
 		t.Errorf("a job without its result is shown as %+v", out.status)
 	}
 	// With no tolerance at all the first fault ends a wait, and the second refusal.
-	none := testBounds
-	none.tolerance = 0
-	var p poll
-	for i, want := range []ending{goesOn, outageOver} {
-		if d := p.observe(now, &outcome{verdict: refused}, &none, 7); d.end != want {
-			t.Errorf("refusal %d without tolerance: %d, want %d", i, d.end, want)
+	for _, tt := range []struct {
+		b    bounds
+		over ending
+	}{{testBounds, outageOver}, {earlyBounds, noContact}} {
+		tt.b.tolerance = 0
+		var p poll
+		for i, want := range []ending{goesOn, tt.over} {
+			if d := p.observe(now, &outcome{verdict: refused}, &tt.b, 7); d.end != want {
+				t.Errorf("refusal %d without tolerance: %d, want %d", i, d.end, want)
+			}
 		}
 	}
 }
@@ -334,15 +345,15 @@ func TestWhenAPollIsMadeNext(t *testing.T) {
 		{"nor does it hurry after a fault", poll{hintedNew: true, trouble: new(trouble)}, plan(args{out: outcome{verdict: fault}, delay: 7}), nil,
 			func(p *poll) { p.hinted, p.hintedNew, p.next = true, false, now+7 }},
 
-		{"a fault is kept, and the gap after it counts", poll{trouble: &trouble{since: 1}}, plan(args{out: outcome{verdict: fault, err: errFault}, delay: 7}), nil,
+		{"the gap after a fault counts", poll{trouble: &trouble{job: meter{since: 1}}}, plan(args{out: outcome{verdict: fault}, delay: 7}), nil,
 			func(p *poll) {
 				p.next = now + 7
-				*p.trouble = trouble{fault: errFault, since: 1, from: now, to: now + 7}
+				*p.trouble = trouble{job: meter{since: 1}, gap: span{now, now + 7}}
 			}},
-		{"less the pause of the server's", poll{trouble: &trouble{since: 1}}, plan(args{out: outcome{verdict: fault, err: errFault, hint: 5}, delay: 7}), nil,
+		{"less the pause of the server's", poll{trouble: &trouble{job: meter{since: 1}}}, plan(args{out: outcome{verdict: fault, hint: 5}, delay: 7}), nil,
 			func(p *poll) {
 				p.next, p.floor = now+7, now+5
-				*p.trouble = trouble{fault: errFault, since: 1, from: now + 5, to: now + 7, paused: 5, ownPaused: 5}
+				*p.trouble = trouble{job: meter{since: 1}, gap: span{now + 5, now + 7}}
 			}},
 		{"an answer leaves the last fault", poll{trouble: &trouble{fault: errFault}}, plan(args{out: outcome{err: errRefusal}, delay: 7}), nil,
 			func(p *poll) { p.next = now + 7 }},
@@ -366,10 +377,10 @@ func TestWhenAPollIsMadeNext(t *testing.T) {
 		{"which is a floor", poll{}, solo(now+27, 20), nil, after(now+27, now+20)},
 		{"a hint is not answered", poll{hinted: true}, solo(now+7, 0), nil, after(now+7, 0)},
 		{"nor is one during the exchange", poll{hintedNew: true}, solo(now+7, 0), nil, after(now+7, 0, func(p *poll) { p.hinted, p.hintedNew = true, false })},
-		{"the gap counts", poll{trouble: &trouble{since: 1}}, solo(now+7, 5), nil,
-			after(now+7, now+5, func(p *poll) { *p.trouble = trouble{since: 1, from: now + 5, to: now + 7} })},
-		{"all of it without a pause", poll{trouble: &trouble{since: 1}}, solo(now+7, 0), nil,
-			after(now+7, 0, func(p *poll) { *p.trouble = trouble{since: 1, from: now, to: now + 7} })},
+		{"the gap counts", poll{trouble: &trouble{job: meter{since: 1}}}, solo(now+7, 5), nil,
+			after(now+7, now+5, func(p *poll) { *p.trouble = trouble{job: meter{since: 1}, gap: span{now + 5, now + 7}} })},
+		{"all of it without a pause", poll{trouble: &trouble{job: meter{since: 1}}}, solo(now+7, 0), nil,
+			after(now+7, 0, func(p *poll) { *p.trouble = trouble{job: meter{since: 1}, gap: span{now, now + 7}} })},
 	})
 }
 
@@ -446,29 +457,29 @@ func TestEachEnding(t *testing.T) {
 			waitError(3, last, "vtclient: the server asks for a longer pause than allowed: the bound is 5m0s", &ended), ErrRetryAfter},
 		{heldTooLong, "a 429 holds all", with(trouble{fault: errFault}), func(p *poll) (ending, *outcome) { why, _ := p.admit(10, 400500*time.Millisecond, b); return why, nil }, last,
 			waitError(2, last, "vtclient: the server asks for a longer pause than allowed: an earlier 429 holds this request for another 6m41s, and the bound is 5m0s", errFault), ErrRetryAfter},
-		{outageOver, "faults for as long as is tolerated", with(trouble{since: 1, fault: errFault, asked: b.tolerance, outage: 7}),
+		{outageOver, "faults for as long as is tolerated", with(trouble{job: meter{since: 1}, client: meter{7, b.tolerance}, fault: errFault}),
 			func(p *poll) (ending, *outcome) {
 				o := outcome{verdict: fault, err: down, requests: 1}
 				return p.observe(10, &o, b, 7).end, &o
 			}, last, waitError(3, last, "vtclient: the outage lasted longer than the tolerance of 10m0s", &ended), ErrOutage},
-		{outageOver, "refusals, too", with(trouble{since: 1, tries: 1, fault: down, asked: b.tolerance, outage: 7}),
+		{outageOver, "refusals, too", with(trouble{job: meter{since: 1}, client: meter{7, b.tolerance}, tries: 1, fault: down}),
 			func(p *poll) (ending, *outcome) {
 				o := outcome{verdict: refused, refusal: errRefusal, err: errNeutral}
 				return p.observe(10, &o, b, 7).end, &o
 			}, last, waitError(2, last, "vtclient: the outage lasted longer than the tolerance of 10m0s, while the breaker let nothing through (the refusal)", &ended), errRefusal},
-		{noContact, "faults before any readable answer", poll{id: "j", requests: 2, trouble: &trouble{since: 1, asked: contactLimit, outage: 7}},
+		{noContact, "faults before any readable answer", poll{id: "j", requests: 2, trouble: &trouble{job: meter{since: 1}, client: meter{7, contactLimit}}},
 			func(p *poll) (ending, *outcome) {
 				o := outcome{verdict: fault, err: down, requests: 1}
 				return p.observe(10, &o, &earlyBounds, 7).end, &o
 			}, Status{JobID: "j"}, &WaitError{JobID: "j", Requests: 3, Last: Status{JobID: "j"}, Cause: &contactError{"https://api.test", contactLimit}, Fault: &ended}, ErrOutage},
-		{noContact, "by the timer", poll{id: "j", requests: 2, trouble: &trouble{since: 1, tries: 2, asked: contactLimit, outage: 7, from: 10, to: 11}},
+		{noContact, "by the timer", poll{id: "j", requests: 2, trouble: &trouble{job: meter{since: 1}, client: meter{7, contactLimit}, tries: 2, gap: span{10, 11}}},
 			func(p *poll) (ending, *outcome) { return p.expire(10, &earlyBounds, 7), nil }, Status{JobID: "j"},
 			&WaitError{JobID: "j", Requests: 2, Last: Status{JobID: "j"}, Cause: &contactError{"https://api.test", contactLimit}}, ErrOutage},
-		{finalFault, "a 404 for long enough", with(trouble{since: 10 - int64(absentBound), absent: 1}), at(outcome{verdict: final, absent: true, err: errFault}), last, errFault, errFault},
-		{outageOver, "by the timer", with(trouble{since: 1, tries: 2, asked: b.tolerance, outage: 7, from: 10, to: 11}),
+		{finalFault, "a 404 for long enough", with(trouble{job: meter{since: 10 - int64(absentBound)}, absent: 1}), at(outcome{verdict: final, absent: true, err: errFault}), last, errFault, errFault},
+		{outageOver, "by the timer", with(trouble{job: meter{since: 1}, client: meter{7, b.tolerance}, tries: 2, gap: span{10, 11}}),
 			func(p *poll) (ending, *outcome) { return p.expire(10, b, 7), nil }, last,
 			waitError(2, last, "vtclient: the outage lasted longer than the tolerance of 10m0s", nil), ErrOutage},
-		{limited, "by the limiter alone", with(trouble{since: 1, tries: 2, asked: b.tolerance, outage: 7, from: 10, to: 11, limited: true}),
+		{limited, "by the limiter alone", with(trouble{job: meter{since: 1}, client: meter{7, b.tolerance}, tries: 2, gap: span{10, 11}, limited: true}),
 			func(p *poll) (ending, *outcome) { return p.expire(10, b, 7), nil }, last,
 			waitError(2, last, "the limiter has let no request through for 10m0s", nil), nil},
 		{stopped, "the polling gives up", seen, given(stopped), last, waitError(2, last, "vtclient: the polling backoff gave up", nil), ErrGaveUp},

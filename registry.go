@@ -13,7 +13,7 @@ type registry struct {
 
 type registryPart struct {
 	polls map[string]*entry
-	most  int // entries since it was made
+	most  int // the largest number of entries since it was made
 }
 
 func (r *registry) part(id string) *registryPart {

@@ -111,7 +111,7 @@ func (p *poll) askSolo(now, at int64, requests, made int, pause time.Duration, a
 		p.floor = later(now, pause)
 		p.next = max(p.next, p.floor)
 	}
-	if p.trouble != nil {
-		p.trouble.resume(max(now, p.floor), p.next, never, never/rareFaults)
+	if p.trouble.lasts() {
+		p.trouble.gap = span{max(now, p.floor), p.next}
 	}
 }

@@ -9,7 +9,7 @@ type step struct {
 	d        decision
 	goesOn   bool
 	wanted   bool          // a subscriber still waits
-	youngest *subscription // when that was found out
+	youngest *subscription // the last one that had joined when that was found out
 	began    int64         // the job, for a decision to poll
 	delay    time.Duration
 	next     time.Duration // until the next exchange

@@ -27,19 +27,20 @@ import (
 // Empty stands for a random key, which lasts for this call. All tries of one call
 // carry the same key, so faults are retried as those of [Client.Status] are, with the
 // delays and the number of tries of [WithRetry]. So is a 409, with which a backend
-// reports that the first request with this key is still being processed. An answer
-// that repeats an earlier one is an answer.
+// reports that the first request with this key is still being processed. Where the backend
+// repeats the answer to an earlier request with this key, Submit returns the jobs in it.
 //
 // Where the backend takes no key, key must be empty, and only what cannot have been
 // processed is retried: a connection that could not be made, an answer 421, 425 or
 // 429, and a refusal by the limiter or the breaker. A 503 is not retried, as a gateway
 // may send it for a request that it has passed on.
 //
-// Unlike Status, Submit waits for the pauses that the server asks for, up to [WithMaxRetryAfter] from its
-// first try on, and outlasts the refusals of a breaker that gives its RetryAfter. Each refusal counts as a
-// try. The pause of a 429 to a submission holds all submissions of the client, and no look at
-// a job: it is mostly about the number of jobs at a time. A redirect is not followed. The error is
-// an *ArgumentError if nothing can be sent, else a *[SubmitError].
+// Unlike Status, Submit waits for the pauses that the server asks for, up to
+// [WithMaxRetryAfter] from its first try on, and waits out the refusals of a breaker that
+// gives its RetryAfter. Each refusal counts as a try. The pause of a 429 to a submission
+// holds all submissions of the client, but no request about a job's status: such a 429 is
+// mostly about the number of jobs at a time. A redirect is not followed. The error is an
+// *ArgumentError if nothing can be sent, else a *[SubmitError].
 func (c *Client) Submit(ctx context.Context, key string, body any) ([]Job, error) {
 	r := c.route.submit
 	if r == nil {
@@ -75,11 +76,12 @@ func (c *Client) Submit(ctx context.Context, key string, body any) ([]Job, error
 }
 
 // Cancel asks the backend to cancel a job, by the [Endpoint]'s Cancel. Faults are retried as
-// those of [Client.Status] are, but a refusal of the breaker that gives its RetryAfter is
-// outlasted. A nil error means that the backend has taken the request. What became of the job
-// is shown by its next Status, for which the cache is not asked. The waits for it look at once
-// (see [Client.Hint]), and end with what the backend answers, which may be that the job was completed
-// before. A cancelled job is a failed one, marked by Status.Cancelled where the Endpoint sets it.
+// those of [Client.Status] are; in addition, a refusal of a breaker that gives its RetryAfter
+// is waited out. A nil error means that the backend has taken the request. The next Status
+// of the job skips the cache and shows what became of it. The waits for the job look at once
+// (see [Client.Hint]) and end with what the backend answers, which may be that the job was
+// completed before. A cancelled job is a failed one, marked by Status.Cancelled where the
+// Endpoint sets it.
 //
 // The errors are those of Status. A job that is over is refused by some backends, with
 // a 4xx that is final.

@@ -130,9 +130,9 @@ func (t tracer) waits() bool {
 	return slices.ContainsFunc(t, func(one Trace) bool { return one.WaitBegun != nil || one.WaitEnded != nil })
 }
 
-// logTrace is logging as a Trace: what goes as it should at level Debug,
-// faults, refusals and cache failures at level Warn, each of them once: what follows from a
-// fault is not one more. The end of a wait is at level Info: its error goes to the caller.
+// logTrace returns a Trace that logs. Faults, refusals and cache failures are at level Warn,
+// each of them once: the retry that a fault brings about is no second line. The end of a wait
+// is at level Info, as its error goes to the caller, and all else at level Debug.
 func logTrace(l *slog.Logger) Trace {
 	log := func(msg string, well, failed slog.Level) func(context.Context, TraceInfo) {
 		return func(ctx context.Context, t TraceInfo) {

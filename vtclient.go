@@ -42,17 +42,17 @@
 // Every error has the job, the request, what the server answered and what
 // happens next, and holds no secret. The kinds are:
 //
-//	*JobError       the job itself failed; matches ErrJobFailed
-//	*WaitError      the wait ended first: matches context.DeadlineExceeded,
-//	                context.Canceled, ErrOutage, ErrRetryAfter or ErrGaveUp,
-//	                and the last fault
-//	*HTTPError      a status code that is no success
-//	*TransportError no whole answer, or an error of WithFetch's function
-//	*DecodeError    an answer that cannot be read
-//	*UnknownStateError     a job state that is unknown to the Endpoint
-//	*RefusedError   the breaker let no request through
-//	*SubmitError    Submit has no jobs to return; whether there may be any
-//	*ArgumentError  a bad argument; nothing was sent
+//	*JobError           the job itself failed; matches ErrJobFailed
+//	*WaitError          the wait ended first: matches context.DeadlineExceeded,
+//	                    context.Canceled, ErrOutage, ErrRetryAfter or ErrGaveUp,
+//	                    and the last fault
+//	*HTTPError          a status code that is no success
+//	*TransportError     no whole answer, or an error of WithFetch's function
+//	*DecodeError        an answer that cannot be read
+//	*UnknownStateError  a job state that is unknown to the Endpoint
+//	*RefusedError       the breaker let no request through
+//	*SubmitError        Submit has no jobs to return; the backend may have created some
+//	*ArgumentError      a bad argument; nothing was sent
 //
 // # Testing
 //

@@ -123,7 +123,7 @@ func (c *Client) begin(ctx context.Context, jobID string, wc *waitConfig) *event
 func (c *Client) refuse(ctx context.Context, jobID string, wc *waitConfig) *event {
 	err := wc.err
 	if err == nil && wc.atMost != 0 {
-		err = badArgument("AtMost", wc.atMost, "no such option: a wait for one job has no others, and WaitAll takes it")
+		err = badArgument("AtMost", wc.atMost, "no AtMost in a wait for one job: it is an option of WaitAll")
 	}
 	if err == nil {
 		err = c.route.checkID(jobID)

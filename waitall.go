@@ -28,19 +28,20 @@ const (
 // jobs can stream in while others end. Ids that are given twice are two jobs
 // with one poll.
 //
-// First checks are paced, those of jobs with a known start included: once as
-// many have been made as may be in flight (WithMaxInFlight), one every 2 ms.
-// Where polls share requests (see [Bulk]), it is the requests that are paced.
-// Where the time would be up before, they come earlier. The sequence is read
-// ahead of them; an endless one has to pace itself. A consumer that is slow
-// holds the polling and the reading of the sequence back. When ctx is done,
-// each job that has not ended is yielded with a *WaitError, in the order in
-// which they were given; a sequence that then gives no further job for 100 ms,
-// or has been waited for during 1 s in all, is not waited for. Leaving the loop
-// stops everything that it started; the sequence ends at its next yield.
+// First checks are paced, those of jobs with a known start included: after as
+// many as may be in flight (WithMaxInFlight), one is made every 2 ms, or sooner
+// where a deadline would pass before. Where polls share requests (see [Bulk]),
+// the requests are paced. The sequence is read ahead of the first checks; an
+// endless one has to pace itself. A slow consumer holds back the polling and
+// the reading of the sequence.
 //
-// A job that is to be submitted may be submitted by the sequence, as it is read: see
-// [Client.Submit] and [AtMost].
+// When ctx is done, each job that has not ended is yielded with a *WaitError, in
+// the order in which the jobs were given. The sequence is read on for that, until
+// it gives no further job for 100 ms, or has been waited for during 1 s in all.
+// Leaving the loop stops everything that it started; the sequence ends at its
+// next yield.
+//
+// The sequence may submit each job as it is read: see [Client.Submit] and [AtMost].
 //
 // Of the options, StartedAt and Expect hold for jobs that bring none of their
 // own, and the callbacks are called for all jobs, one at a time.

@@ -80,9 +80,9 @@ type Webhook struct {
 type WebhookEvent struct {
 	// JobID is the job that has ended. Empty: the event is about something else.
 	JobID string
-	// Names are what deliveries of this one event have in common, and those of
-	// others have not: one that shares a name with an earlier one is a
-	// replay. With no names nothing is taken for a replay.
+	// Names identify the event: its deliveries share them, and those of other events
+	// do not. A delivery that has a name of an earlier one is a replay. Without names,
+	// no delivery is taken for a replay.
 	Names []string
 }
 

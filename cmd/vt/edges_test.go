@@ -270,7 +270,7 @@ func TestErrorsSpeakTheCommandsLanguage(t *testing.T) {
 		{"-url ftp://x a", "", `vt: wait: -url: got scheme "ftp"`},
 		{"-url http://x?y a", "", "want a URL without them\n"},
 		{"-url http://x a", "a\nb", "vt: wait: VT_TOKEN: got a control character"},
-		{"-url http://127.0.0.1:1 -outage 1ms a", "", "no readable answer has ever come from http://127.0.0.1:1, for 1ms"},
+		{"-url http://127.0.0.1:1 -outage 1ms a", "", "no readable answer has ever come from http://127.0.0.1:1, in 1ms of trying"},
 		{"-timeout 1", "", `invalid value "1" for flag -timeout: 1 has no unit: 1s?`},
 		{"-every 2.5", "", "2.5 has no unit: 2.5s?"},
 		{"-duration 30", "", "30 has no unit: 30s?"},

@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -136,19 +137,32 @@ func parseEvent(text string) (lo, hi time.Duration, err error) {
 	return between(ev.PendingAt, ev.DoneBy)
 }
 
-// parseLesson reads a line of a file of vt wait -learn: "p", the two times in seconds and
-// perhaps a weight. Others hold no durations.
+// parseLesson reads a line of a file of vt wait -learn: "p" and two times in seconds, or "r", two
+// multiples of an estimate, and "~" with the estimate in seconds. Others hold no durations.
 func parseLesson(text string) (lo, hi time.Duration, err error) {
 	f := strings.Fields(text)
-	if len(f) < 3 || f[0] != "p" || f[2] == "-" { // a wait that was given up
+	if len(f) < 3 || f[2] == "-" { // a wait that was given up
+		return 0, 0, nil
+	}
+	unit := "1"
+	switch f[0] {
+	case "p", "P":
+	case "r", "R":
+		i := slices.IndexFunc(f, func(s string) bool { return s[0] == '~' })
+		if i < 0 { // of an earlier version
+			return 0, 0, nil
+		}
+		unit = f[i][1:]
+	default:
 		return 0, 0, nil
 	}
 	from, err1 := strconv.ParseFloat(f[1], 64)
 	to, err2 := strconv.ParseFloat(f[2], 64)
-	if err := errors.Join(err1, err2); err != nil {
+	times, err3 := strconv.ParseFloat(unit, 64)
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return 0, 0, fmt.Errorf("is no line of vt wait -learn: %w", err)
 	}
-	return between(from, to)
+	return between(from*times, to*times)
 }
 
 // between checks two times in seconds.

@@ -343,8 +343,15 @@ func TestPlanReadsWhatWaitWrote(t *testing.T) {
 			t.Errorf("%s: their mean is %.1f s, of jobs of 50 to 70 s", name, mean)
 		}
 	}
+	// With and without an estimate; those whose estimate is not known, and waits that were given up, are left out.
+	const lines = "vtclient-adaptive 1\nhints 0 0\np 5 5 0.99 #a1\nP 6 6\nr 2 2 ~4 #b2\nR 0.5 0.5 0.99 ~8\nr 1 2\nr 1 - ~4\n"
+	want := []time.Duration{5 * time.Second, 6 * time.Second, 8 * time.Second, 4 * time.Second}
+	if s, err := readDurations(strings.NewReader(lines), 0); err != nil || !slices.Equal(s.durations, want) {
+		t.Errorf("%q: %v, %v, want %v", lines, s.durations, err, want)
+	}
 	for _, tt := range []struct{ in, want string }{
 		{"vtclient-adaptive 1\nhints 0 0\np 5 x\n", "line 3: is no line of vt wait -learn"},
+		{"vtclient-adaptive 1\nr 5 6 ~x\n", "line 2: is no line of vt wait -learn"},
 		{"vtclient-adaptive 1\np 9 5\n", "line 2: 9 to 5 s is no duration"},
 		{"vtclient-adaptive 1\nhints 0 0\nr 1 2\np 5 -\n", "holds no durations"},
 		{`{"event":"done"` + "\n", "line 1: is no line of vt wait -json"},

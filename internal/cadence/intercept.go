@@ -12,6 +12,7 @@ import (
 
 const (
 	interceptMost  = 256 // the latest samples show it
+	interceptEach  = 64  // samples it is looked at; before so many, with each new estimate
 	interceptLeast = 8   // fewer show nothing
 	interceptGain  = 5.0 // the log-likelihood that a change of it must gain
 )

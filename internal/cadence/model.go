@@ -97,9 +97,10 @@ func (m *Model) replay(kind Kind, intercept float64) *Model {
 // surprise as long as the prior gave it still less.
 func (m *Model) Learn(s Sample) bool {
 	changed := m.learn(s)
-	if changed && s.Estimate > 0 {
+	if s.Estimate > 0 && (changed && m.used < interceptEach || len(m.samples)%interceptEach == 0) {
 		if intercept := m.bestIntercept(); intercept != m.Intercept {
 			*m = *m.replay(Ratio, intercept)
+			return true
 		}
 	}
 	return changed

@@ -179,9 +179,9 @@ func TestAtMostIsRefused(t *testing.T) {
 		}
 	}
 	_, err := c.Wait(t.Context(), "j", vtclient.AtMost(3))
-	refused("WaitAll takes it", err)
+	refused("an option of WaitAll", err)
 	for _, err := range c.Watch(t.Context(), "j", vtclient.AtMost(3)) {
-		refused("WaitAll takes it", err)
+		refused("an option of WaitAll", err)
 	}
 	for _, n := range []int{0, -1} {
 		for _, err := range c.WaitAll(t.Context(), vtclient.Jobs("j"), vtclient.AtMost(n)) {

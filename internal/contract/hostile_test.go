@@ -835,7 +835,7 @@ func TestHeadersCannotBeInjected(t *testing.T) {
 					vtclient.WithRequest(func(r *http.Request) error { change(r); return nil }))
 				_, err := c.Wait(t.Context(), "j")
 				var te *vtclient.TransportError
-				if !errors.As(err, &te) || a.requests.Load() != 0 || strings.Contains(err.Error(), "s3cr3t") || !strings.Contains(err.Error(), "WithRequest made it so") {
+				if !errors.As(err, &te) || a.requests.Load() != 0 || strings.Contains(err.Error(), "s3cr3t") || !strings.Contains(err.Error(), "WithRequest has made a request that cannot be sent") {
 					t.Errorf("%s, %q: %v, %d requests", name, inject, err, a.requests.Load())
 				}
 				checkText(t, err)

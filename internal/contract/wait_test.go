@@ -1390,6 +1390,17 @@ func TestTimeInWhichNothingWasAskedIsNoOutage(t *testing.T) {
 			}
 		})
 	}
+	// A fault that was the client's last answer for hours does not make the pauses of a later wait count.
+	bubble(t, func(t *testing.T) {
+		paused := fakeReply{code: 503, retryAfter: 8 * time.Minute}
+		c, _ := startFake(t, inTurn(pending, unwell, paused, paused, paused, completed), WithCache(nil), once())
+		c.Status(t.Context(), "a")
+		c.Status(t.Context(), "a")
+		time.Sleep(3 * time.Hour)
+		if _, err := c.Wait(t.Context(), "a"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // Property 56: a wait ends when the tolerance is used up, and not at its next poll.
