@@ -29,7 +29,6 @@ type agenda struct {
 // A dueQueue holds the subscriptions of an inbox whose polls are due in one
 // lane, first come, first served.
 type dueQueue struct {
-	owner      *inbox
 	first      *subscription // of a ring
 	next, prev *dueQueue     // of the ring of those that have turns; nil: it has none
 }
@@ -78,7 +77,6 @@ func (a *agenda) enqueue(e *entry, l lane) {
 // add puts a subscription at the end of its inbox's queue.
 func (a *agenda) add(s *subscription) {
 	q := &s.to.due[s.entry.lane]
-	q.owner = s.to
 	if q.first == nil {
 		q.first, s.nextDue, s.prevDue = s, s, s
 	} else {
@@ -194,7 +192,7 @@ func (a *agenda) take() *entry {
 	}
 	for _, l := range order {
 		for q := a.turns[l]; q != nil; q = a.turns[l] {
-			if q.owner.full() {
+			if q.first.to.full() {
 				a.suspend(q, l)
 				continue
 			}

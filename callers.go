@@ -14,25 +14,15 @@ type caller struct {
 }
 
 // join subscribes the caller to the job with that id, of which job holds the rest. If
-// there is no poll of it yet, the first exchange is due at due. At that age the job is
-// overdue; 0: its overdue event is not asked for. It reports false if the inbox is closed.
+// there is no poll of it yet, the first exchange is due at due. overdue is the age at which
+// the job's overdue event is due; 0: it is not asked for. It reports false if the inbox is
+// closed.
 func (w caller) join(id string, job *Job, due int64, overdue time.Duration) bool {
-	e, in := w.e, w.in
-	start, deadline := e.c.times(job)
+	e := w.e
 	e.mu.Lock()
-	open := !in.closed
+	open := !w.in.closed
 	if open {
-		now := e.c.now()
-		en := e.polls.get(id)
-		if en == nil {
-			en = e.newEntry(id, now, due)
-			e.polls.put(en)
-		}
-		en.learn(start, job.Expect)
-		e.subscribe(en, in, now, deadline)
-		e.overdues.add(en, in, overdue)
-		en.request(due)
-		e.expedite(en, now)
+		e.enter(w.in, id, job, due, overdue)
 	}
 	e.mu.Unlock()
 	return open

@@ -26,6 +26,7 @@ type engine struct {
 	armed    int64 // when the timer fires
 	pace     pacing
 	sharing  sharing
+	faults   keptFault
 
 	learner     Learner // nil: the polling does not learn
 	completions completions
@@ -81,6 +82,22 @@ func (en *entry) lastDeadline() (t int64) {
 		t = max(t, s.deadline.at)
 	}
 	return t
+}
+
+// enter adds an inbox's interest in a job; see caller.join.
+func (e *engine) enter(in *inbox, id string, job *Job, due int64, overdue time.Duration) {
+	now := e.c.now()
+	start, deadline := e.c.times(job)
+	en := e.polls.get(id)
+	if en == nil {
+		en = e.newEntry(id, now, due)
+		e.polls.put(en)
+	}
+	en.learn(start, job.Expect)
+	e.subscribe(en, in, now, deadline)
+	e.overdues.add(en, in, overdue)
+	en.request(due)
+	e.expedite(en, now)
 }
 
 // expedite plans the next exchange of a poll that a caller has just joined.

@@ -11,12 +11,15 @@ import (
 	"net/http"
 	"reflect"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/vtclient/vtclient/internal/race"
 )
 
 // The engine starts with the first poll and is gone with the last: no
@@ -1126,11 +1129,50 @@ func TestAJobTakesFewBytes(t *testing.T) {
 		reflect.TypeFor[entry]():        176,
 		reflect.TypeFor[subscription](): 80,
 		reflect.TypeFor[trouble]():      96,
+		reflect.TypeFor[inbox]():        224, // of one job, if it is a Wait's
 	} {
 		if typ.Size() > most {
 			t.Errorf("%v takes %d bytes, want at most %d", typ, typ.Size(), most)
 		}
 	}
+}
+
+// A goroutine begins with 2 KiB of stack, and keeps 4 KiB once a chain of calls has needed more:
+// see inbox.await.
+func TestAWaitKeepsTheFirstStackOfItsGoroutine(t *testing.T) {
+	if race.Enabled || testing.CoverMode() != "" {
+		t.Skip("calls take more stack")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const n = 2000
+		stacks := func() int {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return int(m.StackInuse)
+		}
+		c, err := New("http://stub.invalid", WithHTTPClient(&http.Client{Transport: stubAnswer{200, `{"result":"pending"}`}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for range n {
+			go func() { <-ctx.Done() }()
+		}
+		synctest.Wait()
+		runtime.GC()                                     // sees that 2 KiB is enough for most
+		defer debug.SetGCPercent(debug.SetGCPercent(-1)) // what helps it needs more stack
+		before := stacks()
+		wait := func(id string) { c.Wait(ctx, id) }
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() { wait(fmt.Sprint("job-", i)) })
+		}
+		synctest.Wait()
+		if each := (stacks() - before) / n; each > 7<<9 {
+			t.Errorf("%d bytes of stack for each wait, want about 2048", each)
+		}
+	})
 }
 
 // BenchmarkParkedWaitBytes measures the live bytes of 100,000 callers that wait, each for a job

@@ -41,19 +41,21 @@ func (ev *event) verdict() error {
 type inbox struct {
 	ctx                     context.Context
 	deadline                int64 // of ctx; never: none
+	limit                   int   // the number of events that fill it
+	single                  bool  // of a Wait or Watch
 	wantPending, wantFaults bool
-	limit                   int           // the number of events that fill it
-	single                  bool          // of a Wait or Watch
-	pace                    *pacer        // of the first checks of a WaitAll; nil: there is no pace
-	ready                   chan struct{} // holds a token if there may be something to take
-	room                    chan struct{} // likewise, for what feeds the inbox; nil: nothing does
-	fewer                   chan struct{} // likewise, for what waits until fewer jobs are unfinished
-	atMost                  int           // unfinished jobs; 0: no bound
+
+	busy   bool // with the event taken last: its callback may be running
+	closed bool // the caller has left
+
+	pace   *pacer        // of the first checks of a WaitAll; nil: there is no pace
+	ready  chan struct{} // holds a token if there may be something to take
+	room   chan struct{} // likewise, for what feeds the inbox; nil: nothing does
+	fewer  chan struct{} // likewise, for what waits until fewer jobs are unfinished
+	atMost int           // unfinished jobs; 0: no bound
 
 	events    []*event
 	droppable int             // the number of events that are
-	busy      bool            // with the event taken last: its callback may be running
-	closed    bool            // the caller has left
 	underWay  int             // jobs that are yet to be entered
 	waiting   int             // subscriptions
 	first     *subscription   // all, in the order in which the jobs were given
@@ -81,6 +83,22 @@ func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
 	default:
+	}
+}
+
+// await waits until there may be something to take, and reports false if the context is
+// done.
+//
+// A goroutine that waits costs little more than its stack, which has 1.1 kB of room at
+// first and grows to 4 kB for good where that is not enough. So the frames of Wait, join,
+// take and await are small: no defer in them, few arguments, and no call where a function that
+// returns before would do (benchmarks/RESULTS.md has the figure).
+func (in *inbox) await() bool {
+	select {
+	case <-in.ctx.Done():
+		return false
+	case <-in.ready:
+		return true
 	}
 }
 

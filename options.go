@@ -312,10 +312,10 @@ func WithTrace(t Trace) Option { return func(cfg *config) { cfg.traces = append(
 type WaitOption func(*waitConfig)
 
 type waitConfig struct {
+	job        Job // defaults for jobs that bring none of their own
 	onProgress func(Status)
 	onError    func(error)
 	onOverdue  func(Status, Forecast)
-	job        Job // defaults for jobs that bring none of their own
 	atMost     int // 0: no bound
 	err        error
 }

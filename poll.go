@@ -295,7 +295,7 @@ func (p *poll) answer(now int64, out *outcome) (delay time.Duration) {
 		p.soloPolls--
 	}
 	if p.trouble != nil {
-		*p.trouble = trouble{fault: p.trouble.fault}
+		*p.trouble = trouble{fault: p.trouble.fault, number: p.trouble.number}
 	}
 	st := &out.status
 	if st.settled() {

@@ -201,12 +201,12 @@ func TestWhatFollowsFromAnOutcome(t *testing.T) {
 		{"the age at which it was pending never falls", poll{began: now - 50, started: now - 10, pendingAt: 45}, observe(pending),
 			decision{asks: true, polling: true, attempt: Attempt{Number: 1, Elapsed: 50, PendingAt: 45, Shared: 4}},
 			func(p *poll) { met(p, 1); p.seen, p.checkedAt, p.progress, p.message = true, now, 0.5, "half" }},
-		{"an answer ends the trouble, and its fault is kept", poll{began: now, started: now, trouble: &trouble{fault: errFault, refusal: errRefusal, job: meter{since: 1}, client: meter{total: 5}, tries: 3, faults: 2}},
+		{"an answer ends the trouble, and its fault is kept", poll{began: now, started: now, trouble: &trouble{fault: errFault, refusal: errRefusal, job: meter{since: 1}, client: meter{total: 5}, number: 2, tries: 3, faults: 2}},
 			observe(pending), decision{asks: true, polling: true, attempt: Attempt{Number: 1, Shared: 4}},
 			func(p *poll) {
 				met(p, 1)
 				p.seen, p.checkedAt, p.progress, p.message = true, now, 0.5, "half"
-				*p.trouble = trouble{fault: errFault}
+				*p.trouble = trouble{fault: errFault, number: 2}
 			}},
 		{"the end of the job", poll{soloPolls: 2}, observe(outcome{verdict: answered, status: Status{State: StateCompleted}, requests: 2, number: 3}),
 			decision{end: jobEnded}, func(p *poll) { met(p, 2); p.soloPolls = 1 }},
@@ -237,18 +237,18 @@ func TestWhatFollowsFromAnOutcome(t *testing.T) {
 		{"a fault while the result is missing ends nothing", poll{missing: &missing{until: now + 1}}, observe(outcome{verdict: fault, hint: time.Hour, requests: 1, number: 3}),
 			decision{asks: true, attempt: Attempt{Number: 1}}, func(p *poll) {
 				met(p, 1)
-				p.trouble = &trouble{job: meter{since: now}, client: meter{since: 7}, tries: 1, faults: 1}
+				p.trouble = &trouble{job: meter{since: now}, client: meter{since: 7}, number: 3, tries: 1, faults: 1}
 			}},
 		{"but the last one does", poll{missing: &missing{until: now}}, observe(outcome{verdict: fault, requests: 1, number: 3}),
 			decision{end: withoutResult}, func(p *poll) {
 				met(p, 1)
-				p.trouble = &trouble{job: meter{since: now}, client: meter{since: 7}, tries: 1, faults: 1}
+				p.trouble = &trouble{job: meter{since: now}, client: meter{since: 7}, number: 3, tries: 1, faults: 1}
 			}},
 
 		{"a fault: the retrying is asked", poll{trouble: &trouble{job: meter{since: now - 50}, client: meter{since: 7}, tries: 4, faults: 2}}, observe(outcome{verdict: fault, requests: 1, number: 3, hint: testBounds.maxRetryAfter}),
 			decision{asks: true, attempt: Attempt{Number: 3, Elapsed: 50}}, func(p *poll) {
 				met(p, 1)
-				*p.trouble = trouble{job: meter{since: now - 50}, client: meter{since: 7}, tries: 5, faults: 3}
+				*p.trouble = trouble{job: meter{since: now - 50}, client: meter{since: 7}, number: 3, tries: 5, faults: 3}
 			}},
 		{"a refusal for a time that is known", poll{}, observe(outcome{verdict: refused, pause: 9, number: 3}),
 			decision{delay: 9}, func(p *poll) {
@@ -268,7 +268,7 @@ func TestWhatFollowsFromAnOutcome(t *testing.T) {
 		{"an outage as long as is tolerated", poll{trouble: &trouble{job: meter{since: 1}, client: meter{7, testBounds.tolerance}, tries: 1, faults: 1}}, observe(outcome{verdict: fault, requests: 1, number: 3}),
 			decision{end: outageOver}, func(p *poll) {
 				met(p, 1)
-				*p.trouble = trouble{job: meter{since: 1}, client: meter{7, testBounds.tolerance}, tries: 2, faults: 2}
+				*p.trouble = trouble{job: meter{since: 1}, client: meter{7, testBounds.tolerance}, number: 3, tries: 2, faults: 2}
 			}},
 		{"of refusals, too", poll{trouble: &trouble{job: meter{since: 1}, client: meter{7, testBounds.tolerance}, tries: 1}}, observe(outcome{verdict: refused, number: 3}),
 			decision{end: outageOver}, func(p *poll) {

@@ -36,10 +36,23 @@ func (s *statusCache) recall(ctx context.Context, jobID string, pending bool) *S
 	if s.cache == nil {
 		return nil
 	}
-	st := s.read(ctx, jobID)
+	// A MemoryCache neither hangs nor fails: it is read in place, without a timeout, which
+	// is the whole of what a cached Status costs.
+	var st *Status
+	if m, ok := s.cache.(*MemoryCache[Status]); ok {
+		st = m.get(jobID)
+	} else {
+		st = s.read(ctx, jobID)
+	}
 	if st == nil {
 		return nil
 	}
+	return s.found(ctx, jobID, st, pending)
+}
+
+// found returns an entry of the cache if it is what is asked for, or nil. What it has on the
+// stack, a Wait that is not in the cache has not: see inbox.await.
+func (s *statusCache) found(ctx context.Context, jobID string, st *Status, pending bool) *Status {
 	if st.JobID != jobID || !st.known() {
 		s.report(ctx, jobID, fmt.Errorf("the entry is not this job's status: job %s, state %q", quoteID(st.JobID), oneLine(string(st.State), 64)))
 		return nil
@@ -57,12 +70,8 @@ func (s *statusCache) recall(ctx context.Context, jobID string, pending bool) *S
 	return st
 }
 
-// read returns an entry as it is, or nil. A MemoryCache neither hangs nor fails: it is
-// read in place, without a timeout, which is the whole of what a cached Status costs.
+// read returns an entry of a foreign cache as it is, or nil.
 func (s *statusCache) read(ctx context.Context, jobID string) *Status {
-	if m, ok := s.cache.(*MemoryCache[Status]); ok {
-		return m.get(jobID)
-	}
 	var found *Status
 	s.call(ctx, jobID, func(ctx context.Context) error {
 		st, hit, err := s.cache.Get(ctx, jobID)

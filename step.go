@@ -196,6 +196,7 @@ func (t *trip) commit(s *step) {
 		}
 		details(out.err).GivesUpIn = en.trouble.givesUpIn(now, b)
 		en.publish(&event{fault: out.err})
+		en.trouble.fault = e.faults.keep(out.err)
 	}
 }
 

@@ -2,6 +2,8 @@ package vtclient
 
 import (
 	"math"
+	"net"
+	"os"
 	"time"
 )
 
@@ -17,13 +19,14 @@ import (
 // that ends most waits: behind an open breaker, most polls meet nothing but refusals. The
 // job's ends a wait while others are answered, once there are ownFaults faults.
 type trouble struct {
-	fault   error      // the last one; an answer does not clear it
+	fault   error      // the last one, as keptFault keeps it; an answer does not clear it
 	refusal *textError // of the breaker, if nothing was sent since
 
 	client meter // since any job of the client was answered
 	job    meter // since this one was
 	gap    span  // what counts up to the next exchange; empty during an exchange
 
+	number  int32  // of the request that met fault
 	tries   int16  // faults and refusals; no more are counted than fit
 	faults  int16  // of them
 	absent  uint16 // from the first of them to the first 404, in seconds, plus 1; 0: there was none
@@ -66,7 +69,7 @@ func (p *poll) takeFault(now int64, out *outcome, b *bounds, outage int64) {
 		t.refusal = out.refusal
 		return
 	}
-	t.fault, t.faults, t.refusal = out.err, increased(t.faults), nil
+	t.fault, t.number, t.faults, t.refusal = out.err, p.number, increased(t.faults), nil
 }
 
 func increased(n int16) int16 { return min(n, math.MaxInt16-1) + 1 }
@@ -133,6 +136,9 @@ func (p *poll) failure(cause error, w wall) *event {
 			met = snapshot(t.fault)
 			d := details(met)
 			d.Next, d.GivesUpIn, d.then = 0, 0, "" // nothing follows
+			if d.JobID == "" {
+				d.JobID, d.Attempt = p.id, int(t.number)
+			}
 		}
 		if t.refusal != nil {
 			cause = &refusedUntil{cause, t.refusal}
@@ -154,4 +160,50 @@ func (p *poll) last(w wall) Status {
 		st.StartedAt = w.at(p.began)
 	}
 	return st
+}
+
+// A keptFault is the last fault that a poll has kept for the error of its wait. In an outage all
+// jobs mostly meet the same: then they keep one.
+type keptFault struct {
+	last  error
+	cause string // its text; "": an answer
+}
+
+// keep returns a fault as a poll is to keep it: where it may be shared, without what is the job's own.
+func (k *keptFault) keep(err error) error {
+	cause, ok := sharable(err)
+	if !ok {
+		return err
+	}
+	own, last := *details(err), details(k.last)
+	own.JobID, own.Attempt, own.Next, own.GivesUpIn, own.then = "", 0, 0, 0, ""
+	if own.Excerpt == last.Excerpt {
+		own.Excerpt = last.Excerpt // where the request ids differ
+	}
+	if k.last == nil || own != *last || cause != k.cause {
+		k.last, k.cause = snapshot(err), cause
+		*details(k.last) = own
+	}
+	return k.last
+}
+
+// sharable reports whether faults of this kind are the same for a caller if they have the same
+// details and the same cause, of which it returns the text. One that may hold an error of the
+// caller's own is not.
+func sharable(err error) (cause string, ok bool) {
+	switch e := err.(type) {
+	case *HTTPError:
+		return "", true
+	case *TransportError:
+		switch c := e.Err.(type) {
+		case timeoutError:
+			return c.Error(), true
+		case *net.OpError:
+			switch c.Err.(type) {
+			case *os.SyscallError, *net.DNSError:
+				return c.Error(), true
+			}
+		}
+	}
+	return "", false
 }

@@ -1,8 +1,14 @@
 package vtclient
 
 import (
+	"net"
+	"os"
+	"reflect"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 func TestHowTroubleIsCounted(t *testing.T) {
@@ -209,4 +215,59 @@ func TestWhenTheToleranceIsUsedUp(t *testing.T) {
 			func(p *poll) { counted(p, rest); p.trouble.client = meter{since: 8} }},
 		{"the limiter's is named", byLimiter, expire(0, 7), limited, func(p *poll) { counted(p, rest) }},
 	})
+}
+
+// In an outage most jobs meet the same: their polls keep one error, and each wait ends with its
+// own.
+func TestAFaultOfManyJobsIsKeptOnce(t *testing.T) {
+	refused := func(port int) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{Port: port}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	}
+	unknown := func() error {
+		return &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "h"}}
+	}
+	down := Details{StatusCode: 503, Target: "GET x", Excerpt: "down", RequestID: "r-1"}
+	other := down
+	other.RequestID, other.Excerpt = "r-2", strings.Clone("down")
+	for _, tt := range []struct {
+		rule string
+		a, b error
+		once bool
+	}{
+		{"the same answer", &HTTPError{down}, &HTTPError{down}, true},
+		{"another one", &HTTPError{down}, &HTTPError{other}, false},
+		{"no connection", &TransportError{Err: refused(1)}, &TransportError{Err: refused(1)}, true},
+		{"to another address", &TransportError{Err: refused(1)}, &TransportError{Err: refused(2)}, false},
+		{"no such host", &TransportError{Err: unknown()}, &TransportError{Err: unknown()}, true},
+		{"silence", &TransportError{Err: timeoutError{5}}, &TransportError{Err: timeoutError{5}}, true},
+		{"within an answer", &TransportError{down, timeoutError{5}}, &TransportError{other, timeoutError{5}}, false},
+		{"an answer, and none", &HTTPError{}, &TransportError{Err: timeoutError{5}}, false},
+		{"an error of the caller's", &TransportError{Err: errFault}, &TransportError{Err: errFault}, false},
+		{"from a dialer", &TransportError{Err: &net.OpError{Err: errFault}}, &TransportError{Err: &net.OpError{Err: errFault}}, false},
+		{"an unreadable answer", &DecodeError{Err: errFault}, &DecodeError{Err: errFault}, false},
+	} {
+		var k keptFault
+		kept := [2]error{}
+		for i, err := range []error{tt.a, tt.b} {
+			d := details(err)
+			d.JobID, d.Attempt = "j"+string(rune('0'+i)), 2+i
+			want := snapshot(err)
+			d.Next, d.GivesUpIn, d.then = time.Duration(1+i), time.Duration(1+i), d.JobID
+			met := snapshot(err)
+			kept[i] = k.keep(err)
+			if !reflect.DeepEqual(err, met) {
+				t.Errorf("%s: %+v was written to", tt.rule, met)
+			}
+			p := poll{id: d.JobID, number: 9, trouble: &trouble{fault: kept[i], number: int32(d.Attempt)}}
+			if got := p.failure(ErrOutage, wall{}).err.(*WaitError).Fault; !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: the wait ends with %+v, want %+v", tt.rule, got, want)
+			}
+		}
+		if (kept[0] == kept[1]) != tt.once {
+			t.Errorf("%s: kept once: %v", tt.rule, !tt.once)
+		}
+		if a, b := details(kept[0]).Excerpt, details(kept[1]).Excerpt; unsafe.StringData(a) != unsafe.StringData(b) {
+			t.Errorf("%s: the excerpt is kept twice", tt.rule)
+		}
+	}
 }

@@ -74,6 +74,7 @@ import (
 // requests in flight and its polls, one per job, serve all callers. It holds no
 // goroutine while nothing is waited for and needs no closing.
 type Client struct {
+	engine engine // first, as its address is then c, which a Wait has on its stack: see inbox.await
 	clock
 	exchanger
 	statusCache
@@ -90,7 +91,6 @@ type Client struct {
 	returns returns
 
 	tracesWaits bool // a trace has a WaitBegun or a WaitEnded
-	engine      engine
 }
 
 // New returns a client of the backend at baseURL, an http or https URL with
@@ -151,3 +151,6 @@ func (c *Client) named(err error) error {
 	}
 	return err
 }
+
+// verdict is the error beside the status of an event that ends a job.
+func (c *Client) verdict(ev *event) error { return c.named(ev.verdict()) }

@@ -30,12 +30,15 @@ func (c *Client) Wait(ctx context.Context, jobID string, opts ...WaitOption) (St
 	ev := c.begin(ctx, jobID, wc)
 	if ev == nil {
 		w := caller{&c.engine, c.newInbox(ctx, wc)}
-		w.enter(jobID, &wc.job, wc)
+		due, overdue := wc.first(c, &wc.job)
+		w.join(jobID, &wc.job, due, overdue)
 		for more := true; more; {
-			ev, more = w.deliver(wc, w.next())
+			if ev = w.take(); ev != nil || !w.in.await() {
+				ev, more = w.deliver(wc, ev)
+			}
 		}
 	}
-	return ev.status, c.named(ev.verdict())
+	return ev.status, c.verdict(ev)
 }
 
 // Watch returns an iterator over the observations of one job: each answer, as
@@ -52,22 +55,20 @@ func (c *Client) Watch(ctx context.Context, jobID string, opts ...WaitOption) it
 			w := caller{&c.engine, c.newInbox(ctx, wc)}
 			w.in.wantPending = true
 			defer w.leave() // also when the loop is left
-			w.enter(jobID, &wc.job, wc)
+			due, overdue := wc.first(c, &wc.job)
+			w.join(jobID, &wc.job, due, overdue)
 			for more := true; more; {
-				ev, more = w.deliver(wc, w.next())
+				if ev = w.take(); ev == nil && w.in.await() {
+					continue
+				}
+				ev, more = w.deliver(wc, ev)
 				if more && ev.fault == nil && ev.overdue == nil && !yield(ev.status, nil) {
 					return
 				}
 			}
 		}
-		yield(ev.status, c.named(ev.verdict()))
+		yield(ev.status, c.verdict(ev))
 	}
-}
-
-// enter makes the events of a job come to the inbox, and reports false if that is closed.
-func (w caller) enter(jobID string, job *Job, wc *waitConfig) (open bool) {
-	overdue := wc.overdueAge(w.e.c, job)
-	return w.join(jobID, job, w.e.c.firstDue(job), overdue)
 }
 
 // deliver calls the callbacks for the next event and reports whether more are to come.
@@ -95,25 +96,6 @@ func (w caller) handle(wc *waitConfig, ev *event) (end bool) {
 		w.e.c.waitEnded(w.in.ctx, ev)
 	}
 	return wc.dispatch(ev)
-}
-
-// next waits for the next event and returns it; nil: the context is done.
-//
-// A goroutine that waits costs little more than its stack, which has 1.1 kB of room at
-// first and grows to 4 kB for good where that is not enough. So the frames of Wait, join and
-// next are small: no defer in them, and no call where a function that returns before would
-// do. It takes some 160 bytes less to stay below (benchmarks/RESULTS.md has the figure).
-func (w caller) next() *event {
-	for {
-		if ev := w.take(); ev != nil {
-			return ev
-		}
-		select {
-		case <-w.in.ready:
-		case <-w.in.ctx.Done():
-			return nil
-		}
-	}
 }
 
 // newInbox returns the inbox of a wait for one job.
@@ -163,6 +145,11 @@ func recalled(st *Status) *event {
 	ev := &event{status: *st}
 	ev.status.Cached = true
 	return ev
+}
+
+// first returns when a job is to be polled first, and the age at which it is overdue.
+func (wc *waitConfig) first(c *Client, job *Job) (due int64, overdue time.Duration) {
+	return c.firstDue(job), wc.overdueAge(c, job)
 }
 
 // firstDue returns when a job is to be polled first: at once, or nearly so where

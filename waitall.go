@@ -153,7 +153,11 @@ func (l *lookup) enter(w caller) bool {
 		return l.post(w, recalled(l.st))
 	}
 	c.waitBegun(w.in.ctx, l.job.ID)
-	return w.awaitRoom() && w.enter(l.job.ID, &l.job, l.wc) || l.leave(w)
+	if !w.awaitRoom() {
+		return l.leave(w)
+	}
+	due, overdue := l.wc.first(c, &l.job)
+	return w.join(l.job.ID, &l.job, due, overdue) || l.leave(w)
 }
 
 // post hands the end of a job to the inbox, and reports false if that is closed.
@@ -258,7 +262,7 @@ func (w caller) drain(wc *waitConfig, fed <-chan feedEnd, yield func(Status, err
 			return
 		case w.handle(wc, ev):
 			d.grace = nil
-			if !yield(ev.status, w.e.c.named(ev.verdict())) {
+			if !yield(ev.status, w.e.c.verdict(ev)) {
 				return
 			}
 		}

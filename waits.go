@@ -12,7 +12,7 @@ import (
 var errLoopLeft error = &textError{"the wait was left", context.Canceled}
 
 // waitBegun shows the beginning of a wait. It is not inlined, as its TraceInfo would then
-// stand on the stack of each wait: see [caller.next].
+// stand on the stack of each wait: see [inbox.await].
 //
 //go:noinline
 func (c *Client) waitBegun(ctx context.Context, jobID string) {

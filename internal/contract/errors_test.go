@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -191,6 +192,46 @@ func TestWhatAWaitErrorUnwrapsTo(t *testing.T) {
 			t.Errorf("%v unwraps to %v", e, all)
 		}
 	}
+}
+
+// The waits of an outage, which all get the same answer, end with a fault of their own each.
+func TestEachWaitOfAnOutageHasAFaultOfItsOwn(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		again bool // the job is answered once more after the last fault
+	}{{"until the end", false}, {"and an answer after it", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				requests, faults := map[string]int{}, map[string]int{} // of each job; the last that was one
+				c := stubbed(t, func(r *http.Request) (*http.Response, error) {
+					id := path.Base(r.URL.Path)
+					requests[id]++
+					if n := requests[id]; n == 1 && id != "a" || n == 2 && id == "c" || tt.again && faults[id] > 0 {
+						return respond(r, 200, `{"result":"pending"}`), nil
+					}
+					faults[id] = requests[id]
+					return respond(r, 503, "down"), nil
+				}, vtclient.WithMaxInFlight(1), vtclient.WithBreaker(nil), vtclient.WithPolling(vtclient.Constant(time.Second)), every(7*time.Second, 4))
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				for st, err := range c.WaitAll(ctx, vtclient.Jobs("a", "b", "c")) {
+					var h *vtclient.HTTPError
+					if !errors.As(err, &h) {
+						t.Fatalf("%s ends with %v, want an *HTTPError within", st.JobID, err)
+					}
+					if h.JobID != st.JobID || h.Attempt != faults[st.JobID] || h.StatusCode != 503 || h.Excerpt != "down" || h.Next != 0 {
+						t.Errorf("%s ends with %+v, want its request %d", st.JobID, h.Details, faults[st.JobID])
+					}
+					hasOnce(t, err, fmt.Sprintf("request %d: GET api.test/status/{id}: 503", faults[st.JobID]))
+				}
+			})
+		})
+	}
+	bubble(t, func(t *testing.T) { // a job without an id
+		c := stubbed(t, func(r *http.Request) (*http.Response, error) { return respond(r, 503, "down"), nil }, vtclient.WithOutageTolerance(0))
+		_, err := c.Wait(t.Context(), "")
+		hasOnce(t, err, "request 1: GET api.test/status: 503")
+	})
 }
 
 // Property 78: an error gives what was asked: method, host and path, without secrets.
