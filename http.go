@@ -73,6 +73,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 	out.requests = 1
 	asked.call.sends(began)
 	resp, err := b.do(p.client, req)
+	late := c.seenDone()
 	var body *bodyBuffer
 	var text []byte
 	if err == nil {
@@ -99,7 +100,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 	}
 	// A server that sees the connection close at the end of the attempt may still send an empty
 	// 200 or an error, which is no answer.
-	if out.verdict != answered && c.Err() != nil {
+	if late && out.verdict != answered {
 		out = outcome{requests: 1, took: out.took, statusCode: out.statusCode, wire: out.wire}
 		b.unanswered(c, asked, c.Err(), details, &out)
 	}
