@@ -73,6 +73,7 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 	out.requests = 1
 	asked.call.sends(began)
 	resp, err := b.do(p.client, req)
+	late := c.seenDone()
 	var body *bodyBuffer
 	var text []byte
 	if err == nil {
@@ -90,19 +91,33 @@ func (b *httpBackend) ask(parent context.Context, asked inquiry, number int, sen
 		b.classify(reply{resp, req, text, ended}, details, asked, &out)
 	case unreadableBody(err):
 		b.unreadable(err, reply{resp, req, text, ended}, details, &out)
-	case expired(parent): // also where the connection's timer fired before the context's
-		out.verdict, out.health = left, errNeutral
 	default:
-		if c.Err() != nil {
-			err = timeoutError{b.timeout}
-		}
 		if body != nil {
 			details.RequestID = b.requestID(resp, req)
 		}
-		b.classifyTransport(err, req, details, &out)
-		b.diagnose(c, asked, err, &out)
+		b.unanswered(c, asked, err, details, &out)
+		return out
+	}
+	// A server that sees the connection close at the end of the attempt may still send an empty
+	// 200 or an error, which is no answer.
+	if late && out.verdict != answered {
+		out = outcome{requests: 1, took: out.took, statusCode: out.statusCode, wire: out.wire}
+		b.unanswered(c, asked, c.Err(), details, &out)
 	}
 	return out
+}
+
+// unanswered is the outcome of a request that ended without an answer.
+func (b *httpBackend) unanswered(c *outgoing, asked inquiry, err error, d Details, out *outcome) {
+	if expired(c.parent) { // also where the connection's timer fired before the context's
+		out.verdict, out.health = left, errNeutral
+		return
+	}
+	if c.Err() != nil {
+		err = timeoutError{b.timeout}
+	}
+	b.classifyTransport(err, &c.req, d, out)
+	b.diagnose(c, asked, err, out)
 }
 
 // diagnose finds out whether a fault is one of the connection.

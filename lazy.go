@@ -66,6 +66,14 @@ func (l *lazyContext) postpone(d time.Duration) {
 	}
 }
 
+// seenDone reports whether the context is done, and has been looked at.
+func (l *lazyContext) seenDone() bool {
+	l.mu.Lock()
+	made := l.made
+	l.mu.Unlock()
+	return made != nil && made.Err() != nil
+}
+
 // end cancels the context, also for what asks it from now on.
 func (l *lazyContext) end() {
 	l.mu.Lock()

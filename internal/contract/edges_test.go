@@ -589,10 +589,6 @@ func TestWaitingWithinAWait(t *testing.T) {
 
 type ctxKey struct{}
 
-type transportFunc func(*http.Request) (*http.Response, error)
-
-func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 // Property 123: the transport, the strategies' hooks and the traces see the values of a caller's context.
 func TestTheCallersValuesReachTheTransport(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -601,7 +597,7 @@ func TestTheCallersValuesReachTheTransport(t *testing.T) {
 		c, err := New("http://backend.invalid", WithCache(nil), WithLimiter(limiterFunc(func(ctx context.Context) error { look(ctx); return nil })),
 			WithRequest(func(r *http.Request) error { look(r.Context()); return nil }),
 			WithTrace(Trace{Answered: func(ctx context.Context, _ TraceInfo) { look(ctx) }}),
-			WithHTTPClient(&http.Client{Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
+			WithHTTPClient(&http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
 				look(r.Context())
 				return &http.Response{StatusCode: 200, Request: r, Body: io.NopCloser(strings.NewReader(`{"result":"completed"}`))}, nil
 			})}))
@@ -643,7 +639,7 @@ func TestCookiesOfTheJarNeverStandInErrors(t *testing.T) {
 	jar, _ := cookiejar.New(nil)
 	u, _ := url.Parse("http://backend.invalid")
 	jar.SetCookies(u, []*http.Cookie{{Name: "session", Value: "c00kie-5ecret"}})
-	echo := transportFunc(func(r *http.Request) (*http.Response, error) {
+	echo := tripper(func(r *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 400, Request: r, Header: http.Header{"X-Request-Id": {"id c00kie-5ecret"}},
 			Body: io.NopCloser(strings.NewReader("bad cookie " + r.Header.Get("Cookie")))}, nil
 	})

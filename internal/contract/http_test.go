@@ -1,6 +1,7 @@
 package contract_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -783,4 +784,53 @@ func TestWhatIsHeldIsNotRepeated(t *testing.T) {
 			t.Errorf("%v after %d requests", err, len(s.Requests()))
 		}
 	})
+}
+
+// What a server sends when it sees the request's connection close at the end of the timeout is
+// no answer, unless it is a whole one.
+func TestAnAnswerToTheEndOfARequestIsNone(t *testing.T) {
+	for _, tt := range []struct {
+		name, answer string
+		is           bool
+	}{
+		{"an empty 200", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false},
+		{"half of one", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"result\":", false},
+		{"another text", "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\ncanceled", false},
+		{"a client error", "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", false},
+		{"no such job", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", false},
+		{"a server error", "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", false},
+		{"a pause", "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 600\r\nContent-Length: 0\r\n\r\n", false},
+		{"a whole one", "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"result\":\"pending\"}", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &recordingBreaker{}
+				late := tripper(func(r *http.Request) (*http.Response, error) {
+					<-r.Context().Done()
+					return http.ReadResponse(bufio.NewReader(strings.NewReader(tt.answer)), r)
+				})
+				c, err := vtclient.New("http://api.example", vtclient.WithHTTPClient(&http.Client{Transport: late}), once(), vtclient.WithBreaker(b), vtclient.WithTimeout(time.Second), vtclient.WithCache(nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = c.Status(t.Context(), "j")
+				var te *vtclient.TransportError
+				if timedOut := errors.As(err, &te) && te.Timeout(); timedOut == tt.is || tt.is && err != nil {
+					t.Errorf("got %v", err)
+				}
+				if _, reported := b.recorded(); len(reported) != 1 || (reported[0] == nil) != tt.is {
+					t.Errorf("the breaker got %v", reported)
+				}
+				// The caller's own end is that and nothing else.
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+				defer cancel()
+				if _, err := c.Status(ctx, "j"); !tt.is && (!errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*vtclient.HTTPError))) {
+					t.Errorf("at the caller's end: %v", err)
+				}
+				if _, reported := b.recorded(); !tt.is && (len(reported) != 2 || !errors.Is(reported[1], context.Canceled)) {
+					t.Errorf("at the caller's end the breaker got %v", reported)
+				}
+			})
+		})
+	}
 }
