@@ -602,16 +602,16 @@ func TestLeavingIsLeftToTheBackground(t *testing.T) {
 // A Learner that panics where many jobs that were left are learnt, in the background, panics in
 // the next wait, once.
 func TestALearnerThatPanicsInTheBackground(t *testing.T) {
-	for _, at := range []int{100, 200} { // of 200
+	for _, at := range []int32{100, 200} { // of 200
 		bubble(t, func(t *testing.T) {
-			learnt := 0
+			var learnt atomic.Int32
 			c, _ := startFake(t, func(id string, _ int, _ time.Duration) fakeReply {
 				if id == "over" {
 					return completed
 				}
 				return pending
 			}, WithPolling(countingLearner{Constant(10 * time.Second), func() {
-				if learnt++; learnt == at {
+				if learnt.Add(1) == at {
 					panic("oops")
 				}
 			}}))
@@ -631,8 +631,8 @@ func TestALearnerThatPanicsInTheBackground(t *testing.T) {
 					}
 				}()
 			}
-			if synctest.Wait(); learnt != 200 {
-				t.Errorf("%d lessons", learnt)
+			if synctest.Wait(); learnt.Load() != 200 {
+				t.Errorf("%d lessons", learnt.Load())
 			}
 		})
 	}
