@@ -35,8 +35,8 @@ import (
 // Jobs that carry an estimate (Attempt.Expected, Completion.Expected) are
 // learnt apart from those that do not: of them it learns the ratio of the
 // duration to the estimate, and a part of the durations that is the same for all. So
-// the length of the video will do as an estimate. With an estimate and no history it centres on the
-// estimate.
+// the length of the video will do as an estimate. With an estimate and no history it
+// centres on the estimate.
 //
 // Where hints announce the ends ([Client.Hint], [Webhook]) a poll is there for the
 // hint that gets lost, so the more of the hints arrive, the fewer polls are made. If

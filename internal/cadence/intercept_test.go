@@ -44,6 +44,25 @@ func TestTheInterceptOfEstimates(t *testing.T) {
 	}
 }
 
+// Where estimates come to differ after many that were alike, it is learnt then, without a change
+// that would make the model begin anew.
+func TestTheInterceptIsLearntLate(t *testing.T) {
+	r, m := rand.New(rand.NewPCG(1, 1)), NewModel(Ratio)
+	for job := range 400 {
+		estimate := 100.0
+		if job >= 100 {
+			estimate *= math.Exp(.4 * r.NormFloat64())
+		} else if m.Intercept != 0 {
+			t.Fatalf("job %d: an intercept of %.1f s, which nothing shows", job, m.Intercept)
+		}
+		x := (60 + estimate) * math.Exp(.1*r.NormFloat64()) / estimate
+		m.Learn(Sample{Lo: x * (1 - .05*r.Float64()), Hi: x * (1 + .05*r.Float64()), Weight: 1, Estimate: estimate})
+	}
+	if m.Intercept < 30 || m.Intercept > 120 || m.used < 300 {
+		t.Errorf("an intercept of %.1f s, from %d jobs, where jobs take 60 s more than the estimate", m.Intercept, m.used)
+	}
+}
+
 // Samples that show nothing of it leave the intercept as it is: few, all alike, failed, given up,
 // found over at the first poll, and ones of an older text, which has no estimates.
 func TestWhatShowsNoIntercept(t *testing.T) {

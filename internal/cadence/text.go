@@ -75,8 +75,8 @@ func mergeSamples(a, b []Sample) []Sample {
 //	r <lo> <hi> [<weight>] [~<estimate>] [#<id>]
 //
 // p is a job without an estimate, in seconds, and r one with an estimate, in
-// units of it, which is in seconds. P and R are the same, in the turn of the line before. The hi of a wait
-// that was given up is "-". The id is in base 36.
+// units of it, which is in seconds. P and R are the same, in the turn of the line before.
+// The hi of a wait that was given up is "-". The id is in base 36.
 func (st State) Text() []byte {
 	b := make([]byte, 0, 64+40*(len(st.Samples[Plain])+len(st.Samples[Ratio])))
 	num := func(v float64) {
